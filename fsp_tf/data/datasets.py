@@ -1,0 +1,203 @@
+"""Image classification sets: any of TFDS by name, a folder of images, and the digits that need no download."""
+
+import dataclasses
+import pathlib
+import socket
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from fsp_tf.errors import UserError
+
+MEMORY_LIMIT_BYTES = 2 * 2**30
+DIGITS_TRAINING_IMAGES = 1000
+DIGITS_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """One split of a set: in memory (`images`, `labels`) or, when too large, read from disk (`dataset`).
+
+    Attributes:
+        name: The set and split, for messages.
+        class_names: One name per label.
+        image_shape: (height, width, channels).
+        num_images: How many there are.
+        images: uint8 (num_images, height, width, channels), or None.
+        labels: int64 (num_images,), or None.
+        dataset: (image, label) in a fixed order, or None.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    num_images: int
+    images: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    dataset: tf.data.Dataset | None = None
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """Every image once, in order: (images, labels) with a smaller last batch."""
+        dataset = self.dataset
+        if dataset is None:
+            dataset = tf.data.Dataset.from_tensor_slices((self.images, self.labels))
+        return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def load_split(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    holdout: int = 0,
+    held_out: bool = False,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+) -> ImageSet:
+    """Loads one split.
+
+    Args:
+        name: `digits`, `folder:PATH` (PATH/split/class/image) or the name of a TFDS image classification set.
+        split: `train`, `test`, or a slice in TFDS's notation such as `train[:1000]`.
+        data_dir: TFDS's folder; TFDS's own default if not given.
+        image_size: Side in pixels to which images are resized (short side, then a central square).
+        holdout: How many images of the split, chosen at random but always the same, are kept out.
+        held_out: Whether to return those instead of the rest.
+        memory_limit_bytes: Larger sets are read from disk as they are needed.
+    Returns:
+        The images of the split.
+    Raises:
+        UserError: If the set or the split does not exist, has no images or no single size, or cannot be downloaded.
+    """
+    if name == "digits":
+        full = _digits(split)
+    else:
+        full = _from_builder(name, split, _builder(name, data_dir), image_size, memory_limit_bytes)
+    if holdout >= full.num_images:
+        raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}.")
+    return _without(full, holdout, held_out) if holdout else full
+
+
+def evaluation_split(name: str, data_dir: str | None = None) -> str:
+    """The split on which a set's accuracy is reported: `test`, or `validation` where there is no labelled test."""
+    if name == "digits":
+        return "test"
+    return "test" if "test" in _builder(name, data_dir).info.splits else "validation"
+
+
+def _digits(split: str) -> ImageSet:
+    """scikit-learn's 1,797 handwritten digits, 8x8 scaled to 32x32; the first 1,000 are `train`, the others `test`."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    bounds = {"train": (0, DIGITS_TRAINING_IMAGES), "test": (DIGITS_TRAINING_IMAGES, len(digits.target))}
+    infos = {key: tfds.core.SplitInfo(name=key, shard_lengths=[b - a], num_bytes=0) for key, (a, b) in bounds.items()}
+    rows = []
+    try:
+        for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(infos):
+            start, stop = bounds[part.splitname]
+            rows.append(np.arange(start, stop)[slice(part.from_, part.to)])
+    except (ValueError, AssertionError) as error:
+        raise UserError(
+            f"digits has the splits train and test and slices such as train[:200], got {split!r}."
+        ) from error
+    chosen = np.concatenate(rows)
+    images = tf.image.resize(digits.images[chosen][..., np.newaxis] * (255 / 16), [DIGITS_SIZE, DIGITS_SIZE])
+    images = np.clip(np.rint(images.numpy()), 0, 255).astype(np.uint8)
+    names = tuple(str(digit) for digit in range(10))
+    labels = digits.target[chosen].astype(np.int64)
+    return ImageSet(f"digits/{split}", names, images.shape[1:], len(images), images, labels)
+
+
+def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """The TFDS builder of a prepared set; prepares it first where that is possible."""
+    if name.startswith("folder:"):
+        path = pathlib.Path(name.removeprefix("folder:")).expanduser()
+        builder = tfds.ImageFolder(str(path)) if path.is_dir() else None
+        if builder is None or not builder.info.splits:
+            raise UserError(f"--dataset={name}: no images there; they are expected at PATH/split/class/image.")
+        return builder
+    if data_dir is not None and not pathlib.Path(data_dir).expanduser().is_dir():
+        raise UserError(f"--data_dir={data_dir} is no folder: name the one that holds {name}, or create it.")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise UserError(
+            f"--dataset={name} is unknown: give a TFDS image classification set, folder:PATH or digits."
+        ) from error
+    if not builder.is_prepared():
+        _download(builder, name)
+    return builder
+
+
+def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    """Lets TFDS download and prepare the set; looks for a network first, since TFDS retries for minutes without."""
+    advice = f"connect to a network, or name with --data_dir the folder that holds {name} as TFDS prepared it."
+    try:
+        socket.getaddrinfo("storage.googleapis.com", 443)
+    except OSError as error:
+        raise UserError(
+            f"{name} is not in {builder.data_path.parent.parent} and cannot be downloaded without a network: {advice}"
+        ) from error
+    try:
+        builder.download_and_prepare()
+    except (OSError, tfds.download.DownloadError, AssertionError) as error:
+        raise UserError(f"{name} could not be downloaded to {builder.data_path}: {error}: {advice}") from error
+
+
+def _from_builder(name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int) -> ImageSet:
+    """Reads a split of a TFDS builder, into memory where it fits."""
+    try:
+        num_images = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{name} has the splits {', '.join(builder.info.splits)}, got {split!r}.") from error
+    features = builder.info.features
+    image, label = (features[key] if key in features else None for key in ("image", "label"))
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise UserError(f"{name} is no image classification set: it has the features {', '.join(features)}.")
+    if not num_images:
+        raise UserError(f"{name} has no images in {split!r}.")
+    if image_size is None and None in image.shape:
+        raise UserError(f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them.")
+    shape = image.shape if image_size is None else (image_size, image_size, image.shape[-1] or 3)
+
+    def example(features):
+        pixels = features["image"]
+        return (pixels if shape == image.shape else _square(pixels, shape)), features["label"]
+
+    wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
+    dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=wanted)
+    dataset = dataset.map(example, tf.data.AUTOTUNE, deterministic=True)
+    names = tuple(label.names or (str(index) for index in range(label.num_classes)))
+    title = f"{name}/{split}"
+    if num_images * int(np.prod(shape)) > memory_limit_bytes:
+        return ImageSet(title, names, shape, num_images, dataset=dataset)
+    batches = list(dataset.batch(1024).as_numpy_iterator())
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return ImageSet(title, names, shape, num_images, images, labels)
+
+
+def _square(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Brings the short side to the size wanted and cuts the central square out: uint8 (size, size, channels)."""
+    size = shape[0]
+    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    scale = size / tf.minimum(height, width)
+    target = tf.maximum(tf.cast(tf.round([height * scale, width * scale]), tf.int32), size)
+    resized = tf.image.resize(image, target, antialias=True)
+    squared = tf.image.resize_with_crop_or_pad(resized, size, size)
+    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(squared), 0, 255), tf.uint8), shape)
+
+
+def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
+    """The set without `holdout` images drawn once and for all, or those alone."""
+    mask = np.zeros(full.num_images, bool)
+    mask[np.random.default_rng(0).permutation(full.num_images)[:holdout]] = True
+    keep = mask if held_out else ~mask
+    name = f"{full.name} ({'held out' if held_out else 'the rest'}: {keep.sum()})"
+    if full.images is not None:
+        images, labels = full.images[keep], full.labels[keep]
+        return dataclasses.replace(full, name=name, num_images=len(labels), images=images, labels=labels)
+    table = tf.constant(keep)
+    dataset = full.dataset.enumerate().filter(lambda row, _: table[row]).map(lambda _, example: example)
+    return dataclasses.replace(full, name=name, num_images=int(keep.sum()), dataset=dataset)

@@ -1,0 +1,129 @@
+"""Stage 1: a Keras model that makes the student's FSP matrices match the teacher's (Algorithm 1)."""
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.distillation.fsp import FSPLoss, feature_map, fsp_matrix, resolve_pairs, squared_norm
+
+WEIGHTINGS = ("relative", "equal")
+
+
+class FSPDistiller(keras.Model):
+    """Trains a student's features, not its head, on the FSP loss alone.
+
+    L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
+
+    lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`).
+    The teacher runs in inference mode and stays as it is; each net runs once a step, no further than its last pair.
+
+    Deviates: `relative` is not the paper's. The matrices' norms differ a hundredfold between pairs, so that one lambda
+    for all teaches almost nothing but the first pair, and the best one differs from net to net.
+
+    Args:
+        teacher: A functional Keras model.
+        student: A functional Keras model; trained in place.
+        pairs: See `resolve_pairs`.
+        weight: The paper's lambda.
+        weighting: `relative` or `equal`.
+
+    Example:
+        distiller = FSPDistiller(teacher, student, "section_input")
+        distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+        distiller.fit(images)
+    """
+
+    def __init__(
+        self, teacher: keras.Model, student: keras.Model, pairs="section_input", *, weight=1.0, weighting="relative"
+    ):
+        """Raises ValueError if a pair names an unknown layer or its maps do not fit each other."""
+        super().__init__(name="fsp_distiller")
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
+        self.weight, self.weighting = float(weight), weighting
+        names = resolve_pairs(teacher, student, pairs)
+        self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
+        teacher_maps = [[feature_map(teacher, name) for name in pair] for pair, _ in names]
+        student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
+        for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
+            _check_channels(pair, expected, got)
+        self.teacher_features = keras.Model(teacher.inputs, teacher_maps, name="teacher_features")
+        self.student_features = keras.Model(student.inputs, student_maps, name="student_features")
+        self.teacher_features.trainable = False
+        self.fsp_loss = FSPLoss()
+        self.total = keras.metrics.Mean("loss")
+        self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
+        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
+        self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """The student's feature maps: a list of (first, last) for each pair."""
+        return self.student_features(inputs, training=training)
+
+    @property
+    def metrics(self):
+        return [self.total, *self.losses_per_pair, *self.relative_errors, *self.dead_channels]
+
+    def train_step(self, data):
+        """One step on `images` or `(images, labels)`; the labels are not looked at."""
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        teacher_matrices = [fsp_matrix(*maps) for maps in self.teacher_features(images, training=False)]
+        with tf.GradientTape() as tape:
+            student_maps = self(images, training=True)
+            student_matrices = [fsp_matrix(*maps) for maps in student_maps]
+            total = self._total_loss(teacher_matrices, student_matrices)
+            scaled = self.optimizer.scale_loss(total)
+        variables = self.student_features.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        return self._update_metrics(total, teacher_matrices, student_matrices, student_maps)
+
+    def _total_loss(self, teacher_matrices, student_matrices) -> tf.Tensor:
+        """Eq. 2, divided by the number of replicas as `keras.losses.Loss` divides, so that gradients add up."""
+        losses = []
+        for teacher_matrix, student_matrix in zip(teacher_matrices, student_matrices, strict=True):
+            weights = self.weight
+            if self.weighting == "relative":
+                weights = self.weight / tf.maximum(squared_norm(teacher_matrix), 1e-12)
+            losses.append(self.fsp_loss(teacher_matrix, student_matrix, sample_weight=weights))
+        return tf.add_n(losses)
+
+    def _update_metrics(self, total, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
+        count = tf.shape(teacher_matrices[0])[0]
+        self.total.update_state(total * tf.distribute.get_strategy().num_replicas_in_sync, sample_weight=count)
+        for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
+            errors = squared_norm(expected - got)
+            self.losses_per_pair[i].update_state(errors)
+            self.relative_errors[i].update_state(errors, squared_norm(expected))
+            highest = tf.reduce_max(student_maps[i][1], axis=[0, 1, 2])
+            self.dead_channels[i].update_state(tf.reduce_mean(tf.cast(highest <= 0, tf.float32)))
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+class RatioOfSums(keras.metrics.Metric):
+    """The sum of what was measured divided by the sum of what it is measured against."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.numerator = self.add_variable((), "zeros", name="numerator")
+        self.denominator = self.add_variable((), "zeros", name="denominator")
+
+    def update_state(self, numerator, denominator, sample_weight=None):
+        """Adds float tensors of any shape."""
+        del sample_weight
+        self.numerator.assign_add(tf.reduce_sum(numerator))
+        self.denominator.assign_add(tf.reduce_sum(denominator))
+
+    def result(self):
+        return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
+
+
+def _check_channels(pair, teacher_maps, student_maps) -> None:
+    """Raises ValueError if the teacher's and the student's matrices differ in shape or a pair cannot be pooled."""
+    expected = tuple(features.shape[-1] for features in teacher_maps)
+    got = tuple(features.shape[-1] for features in student_maps)
+    if expected != got:
+        raise ValueError(
+            f"Pair {pair[0]}-{pair[1]}: the teacher's maps {[tuple(m.shape[1:]) for m in teacher_maps]} and the "
+            f"student's {[tuple(m.shape[1:]) for m in student_maps]} differ in channels, so the FSP matrices "
+            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: take nets of the same widths."
+        )

@@ -1,0 +1,126 @@
+"""The flow of the solution procedure: the FSP matrix (Eq. 1), its loss (Eq. 2), and which layers make a pair."""
+
+import keras
+import tensorflow as tf
+
+Pair = tuple[str, str]
+NAMED_PAIRS = ("section_input", "first_block")
+
+
+def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """The FSP matrix of two feature maps of each image.
+
+    G[b, i, j] = 1/(h w) * sum_{s,t} first[b,s,t,i] * last[b,s,t,j]          (Yim et al. 2017, Eq. 1)
+
+    Where the spatial sizes differ, the larger map is max-pooled to the smaller one's size first (Section 3.2).
+
+    Args:
+        first: Float tensor (batch, h1, w1, m), the features entering the section.
+        last: Float tensor (batch, h2, w2, n), the features leaving it.
+    Returns:
+        Float32 tensor (batch, m, n).
+    Raises:
+        ValueError: If a map has not four axes, or the larger height or width is no multiple of the smaller one.
+    """
+    if len(first.shape) != 4 or len(last.shape) != 4:
+        raise ValueError(f"Feature maps are (batch, height, width, channels), got {first.shape} and {last.shape}.")
+    height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
+    first, last = _max_pooled(first, height, width), _max_pooled(last, height, width)
+    products = tf.einsum("bhwm,bhwn->bmn", tf.cast(first, tf.float32), tf.cast(last, tf.float32))
+    return products / (height * width)
+
+
+def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The map max-pooled to (height, width)."""
+    if (features.shape[1], features.shape[2]) == (height, width):
+        return features
+    if features.shape[1] % height or features.shape[2] % width:
+        raise ValueError(
+            f"A map of {features.shape[1]}x{features.shape[2]} cannot be max-pooled to {height}x{width}: "
+            "its sides are no multiples."
+        )
+    window = [features.shape[1] // height, features.shape[2] // width]
+    return tf.nn.max_pool2d(features, window, window, "VALID")
+
+
+@keras.saving.register_keras_serializable("fsp_tf")
+class FSPLoss(keras.losses.Loss):
+    """The FSP loss of one pair, the teacher's matrix first.
+
+    L = 1/N sum_x ||G_T(x) - G_S(x)||^2          (Yim et al. 2017, Eq. 2, one i, without its lambda)
+
+    The sum of squares over the matrix's entries, the mean over images. Lambda is the `sample_weight`.
+    """
+
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "fsp_loss", dtype: str = "float32"):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Float32 (batch,) from the teacher's (batch, m, n) and the student's (batch, m, n)."""
+        return squared_norm(y_true - y_pred)
+
+
+def squared_norm(matrices: tf.Tensor) -> tf.Tensor:
+    """The squared Frobenius norm of each image's matrix: (batch, m, n) to (batch,)."""
+    return tf.reduce_sum(tf.square(matrices), axis=[1, 2])
+
+
+class FSPDistillationLoss(keras.distillation.DistillationLoss):
+    """Eq. 2 for one pair as a loss of stock `keras.distillation.Distiller`.
+
+    The outputs it compares are pairs of feature maps, `(first, last)`, of the teacher and of the student; take both
+    nets as functional models with these two outputs.
+
+    Args:
+        weight: The pair's lambda.
+    """
+
+    def __init__(self, weight: float = 1.0):
+        self.weight = weight
+
+    def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        """Float32 scalar from (first, last) of the teacher and of the student."""
+        del kwargs
+        return self.weight * FSPLoss()(fsp_matrix(*teacher_outputs), fsp_matrix(*student_outputs))
+
+
+def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
+    """Which layers of the teacher and of the student make each pair, by name.
+
+    Args:
+        teacher: A functional model; a name is one of its heads (dictionary outputs) or of its layers.
+        student: The same.
+        pairs: `section_input` (each section's input and output), `first_block` (its first block's output and its
+            output), a list of `(first, last)`, or of `((teacher_first, teacher_last), (student_first, student_last))`.
+    Returns:
+        A list of ((teacher_first, teacher_last), (student_first, student_last)).
+    Raises:
+        ValueError: If the pairs are unknown or name what a net has not.
+    """
+    if isinstance(pairs, str):
+        if pairs not in NAMED_PAIRS:
+            raise ValueError(f"pairs is one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
+        heads = teacher.output if isinstance(teacher.output, dict) else {}
+        num_sections = sum(f"section_{number}" in heads for number in range(1, 10))
+        if not num_sections:
+            raise ValueError(f"pairs={pairs!r} needs a net with the heads section_1, section_2, ...: name the layers.")
+        outputs = ["stem", *(f"section_{number}" for number in range(1, num_sections + 1))]
+        if pairs == "section_input":
+            pairs = list(zip(outputs, outputs[1:], strict=False))
+        else:
+            pairs = [(f"{output}_first_block", output) for output in outputs[1:]]
+    return [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
+
+
+def feature_map(model: keras.Model, name: str):
+    """The symbolic output of a model's head or layer of this name.
+
+    Raises:
+        ValueError: If the model has neither.
+    """
+    if isinstance(model.output, dict) and name in model.output:
+        return model.output[name]
+    try:
+        return model.get_layer(name).output
+    except ValueError as error:
+        raise ValueError(f"{model.name} has no head and no layer named {name!r}.") from error

@@ -1,0 +1,111 @@
+"""The nets of a run: built as the flags say, loaded from .keras files and checked, saved as plain Keras models."""
+
+import hashlib
+import pathlib
+import zipfile
+import zlib
+
+import keras
+
+from fsp_tf.config import Config
+from fsp_tf.errors import UserError
+from fsp_tf.models import cifar_resnet, imagenet_resnet
+
+ROLES = ("teacher", "student")
+
+
+def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
+    """A net with its initial weights.
+
+    Args:
+        config: Says architecture, depth, width, shortcut, precision and seed.
+        role: `teacher` or `student`.
+        num_classes: Number of logits.
+        image_shape: (height, width, channels).
+        plain: Float32 and stock Keras layers only, for evaluation and files, instead of the fast training form.
+    """
+    depth = config.teacher_depth if role == "teacher" else config.student_depth
+    make = cifar_resnet if config.architecture == "cifar" else imagenet_resnet
+    default_shortcut = "zero_pad" if config.architecture == "cifar" else "projection"
+    return make(
+        depth,
+        num_classes,
+        tuple(image_shape),
+        width_multiplier=config.width_multiplier,
+        shortcut=config.shortcut or default_shortcut,
+        seed=zlib.crc32(f"{config.seed}/{role}".encode()),
+        dtype="float32" if plain else config.precision,
+        fused=not plain,
+        name=f"{role}_resnet_{depth}",
+    )
+
+
+def plain_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
+    """The same function in float32 and stock Keras layers."""
+    copy = build(config, role, net.output["logits"].shape[-1], net.input_shape[1:], plain=True)
+    copy.set_weights(net.get_weights())
+    return copy
+
+
+def save(net: keras.Model, path: pathlib.Path) -> None:
+    """Writes a .keras file whole or not at all."""
+    aside = path.with_name(f".writing.{path.name}")
+    net.save(aside)
+    aside.replace(path)
+
+
+def load(config: Config, role: str, path: pathlib.Path, image_shape, num_classes: int | None) -> keras.Model:
+    """Loads a net and checks that it is the one the flags describe.
+
+    Args:
+        config: Says what it should be.
+        role: `teacher` or `student`.
+        path: A .keras file.
+        image_shape: (height, width, channels) it must take.
+        num_classes: Number of logits it must have; None for any.
+    Returns:
+        The net in float32 and stock Keras layers.
+    Raises:
+        UserError: If the file is missing or unreadable, or holds another net.
+    """
+    if not path.is_file():
+        raise UserError(f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first.")
+    try:
+        net = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"The {role}'s file {path} is no whole .keras file of a Keras model: make it anew.") from error
+    _check(config, role, path, net, tuple(image_shape), num_classes)
+    return net
+
+
+def _check(config: Config, role: str, path: pathlib.Path, net, image_shape, num_classes: int | None) -> None:
+    outputs = getattr(net, "output", None)
+    if not isinstance(outputs, dict) or "logits" not in outputs:
+        raise UserError(f"{path} is no net of fsp_tf: it has no head named logits.")
+    classes = outputs["logits"].shape[-1]
+    if num_classes is not None and classes != num_classes:
+        raise UserError(
+            f"The {role} in {path} has {classes} classes and the data set {num_classes}: "
+            "take --pipeline=transfer to distil from another data set's teacher."
+        )
+    if tuple(net.input_shape[1:]) != image_shape:
+        raise UserError(f"The {role} in {path} takes images of {net.input_shape[1:]}, the data set has {image_shape}.")
+    expected = build(config, role, classes, image_shape, plain=True)
+    shapes = [tuple(weight.shape) for weight in net.weights]
+    wanted = [tuple(weight.shape) for weight in expected.weights]
+    if shapes != wanted:
+        widths = [outputs[name].shape[-1] for name in ("section_1", "section_2", "section_3") if name in outputs]
+        wanted_widths = [expected.output[f"section_{number}"].shape[-1] for number in (1, 2, 3)]
+        raise UserError(
+            f"The {role} in {path} has {len(shapes)} weights and sections of {widths} channels; --{role}_depth, "
+            f"--width_multiplier and --shortcut describe a net of {len(wanted)} weights and {wanted_widths} channels: "
+            "set them to the file's."
+        )
+
+
+def digest(net: keras.Model) -> str:
+    """A name for a net's weights: the first 16 hex digits of their SHA-256."""
+    total = hashlib.sha256()
+    for weight in net.get_weights():
+        total.update(weight.tobytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,102 @@
+"""How one stage is fitted: the optimiser, the schedule, the devices, and what happens while it runs."""
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.errors import UserError
+
+
+@keras.saving.register_keras_serializable("fsp_tf")
+class CoupledSGD(keras.optimizers.SGD):
+    """SGD with momentum whose weight decay is an L2 term in the gradient, as the paper's is.
+
+        g = gradient + coupled_weight_decay * w;   v = momentum * v - rate * g;   w = w + v
+
+    Keras's own `weight_decay` shrinks w beside the momentum and is about ten times weaker under momentum 0.9. The term
+    is added after clipping and, under a strategy, after the gradients of the replicas are summed.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):
+        super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
+        self.coupled_weight_decay = coupled_weight_decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One update of one weight."""
+        super().update_step(gradient + self.coupled_weight_decay * variable, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}
+
+
+def make_optimizer(
+    learning_rates: tuple[float, ...],
+    phase_ends: tuple[int, ...],
+    *,
+    momentum: float,
+    weight_decay: float,
+    clipnorm: float = 0.0,
+    scales_loss: bool = False,
+) -> keras.optimizers.Optimizer:
+    """SGD with a rate per phase: steps 0 to phase_ends[0] - 1 have the first rate, and so on.
+
+    Args:
+        learning_rates: One per phase.
+        phase_ends: The step at which each phase ends; the last is the stage's length.
+        momentum: Of SGD.
+        weight_decay: Coupled, see `CoupledSGD`.
+        clipnorm: Largest global norm of the gradient; 0 for none.
+        scales_loss: Whether to scale the loss dynamically, as float16 needs.
+    """
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [end - 1 for end in phase_ends[:-1]], list(learning_rates)
+    )
+    optimizer = CoupledSGD(
+        schedule, momentum=momentum, coupled_weight_decay=weight_decay, global_clipnorm=clipnorm or None
+    )
+    return keras.optimizers.LossScaleOptimizer(optimizer) if scales_loss else optimizer
+
+
+def make_strategy(num_virtual_devices: int) -> tf.distribute.Strategy:
+    """Every visible GPU, or the CPU as so many logical devices. Call it before TensorFlow is first used.
+
+    Raises:
+        UserError: If TensorFlow has been used and the CPU cannot be split any more.
+    """
+    if num_virtual_devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        try:
+            tf.config.set_logical_device_configuration(
+                cpu, [tf.config.LogicalDeviceConfiguration()] * num_virtual_devices
+            )
+        except RuntimeError as error:
+            if len(tf.config.list_logical_devices("CPU")) < num_virtual_devices:
+                raise UserError(
+                    f"--num_virtual_devices={num_virtual_devices}: TensorFlow is already in use; start a new process."
+                ) from error
+        return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(num_virtual_devices)])
+    if tf.config.list_physical_devices("GPU"):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
+    """The fraction of a set's images, each looked at once, whose largest logit is the label's."""
+
+    @tf.function(reduce_retracing=True)
+    def count_right(images, labels):
+        predicted = tf.argmax(model(images, training=False)["logits"], axis=-1)
+        return tf.reduce_sum(tf.cast(predicted == labels, tf.int64))
+
+    right = sum(int(count_right(images, labels)) for images, labels in image_set.batches(batch_size))
+    return right / image_set.num_images
+
+
+def fit_stage(
+    model: keras.Model,
+    stream: tf.data.Dataset,
+    *,
+    num_steps: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Runs a compiled model over a finite stream, once."""
+    model.fit(stream, epochs=1, steps_per_epoch=num_steps, verbose=0, shuffle=False, callbacks=callbacks)
