@@ -156,9 +156,7 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, directory: pathlib.Path, trained: keras.Model, optimizer, num_steps: int, every: int):
         super().__init__()
         self.step, self.seconds = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0, dtype=tf.float64)
-        self.checkpoint = tf.train.Checkpoint(
-            model=trained, optimizer=optimizer, step=self.step, seconds=self.seconds
-        )
+        self.checkpoint = tf.train.Checkpoint(model=trained, optimizer=optimizer, step=self.step, seconds=self.seconds)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
         self.num_steps, self.every = num_steps, every
         self.first_step, self.seconds_before, self.began = 0, 0.0, 0.0

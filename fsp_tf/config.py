@@ -41,14 +41,17 @@ class Config:
         True, "Also train the student alone, from the same initial weights on the same batches.", changes_numbers=False
     )
     teacher: str | None = _option(
-        None, "A teacher's .keras file, instead of training one. Default: teacher.keras in --run_dir.",
+        None,
+        "A teacher's .keras file, instead of training one. Default: teacher.keras in --run_dir.",
         changes_numbers=False,
     )
     student: str | None = _option(
         None, "The .keras file that stage2 starts from, or that evaluate and export take.", changes_numbers=False
     )
 
-    dataset: str = _option("cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits.")
+    dataset: str = _option(
+        "cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits."
+    )
     source_dataset: str | None = _option(None, "Transfer: the set on which the teacher is trained.")
     data_dir: str | None = _option(None, "TFDS's data folder. Default: TFDS's own.", changes_numbers=False)
     train_split: str = _option("train", "Split to train on, also a slice such as train[:1000].")
@@ -56,30 +59,35 @@ class Config:
     holdout: int = _option(0, "Training images kept out and evaluated on instead of --eval_split, to choose settings.")
     image_size: int | None = _option(None, "Side in pixels to which images are resized; needed where they differ.")
     augmentation: str = _option(
-        "crop", "crop pads each side by an eighth and crops at random; none leaves images as they are.",
+        "crop",
+        "crop pads each side by an eighth and crops at random; none leaves images as they are.",
         choices=("crop", "none"),
     )
     flip: bool = _option(False, "Also mirror training images at random.")
 
     architecture: str = _option(
-        "cifar", "cifar: three sections, depth 6k+2; imagenet: four sections, depth 18, 20 or 34.",
+        "cifar",
+        "cifar: three sections, depth 6k+2; imagenet: four sections, depth 18, 20 or 34.",
         choices=("cifar", "imagenet"),
     )
     teacher_depth: int = _option(26, "Layers of the teacher.")
     student_depth: int = _option(8, "Layers of the student.")
     width_multiplier: int = _option(1, "Multiplies the channels of every section of both nets.")
     shortcut: str | None = _option(
-        None, "Shortcut where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
+        None,
+        "Shortcut where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
         choices=("zero_pad", "projection"),
     )
 
     fsp_pairs: str = _option(
-        "section_input", "Each section's matrix: its input with its output, or its first block's output with it.",
+        "section_input",
+        "Each section's matrix: its input with its output, or its first block's output with it.",
         choices=("section_input", "first_block"),
     )
     fsp_weight: float = _option(1.0, "Lambda, the weight of every pair's loss.")
     fsp_weighting: str = _option(
-        "relative", "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
+        "relative",
+        "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
         choices=("relative", "equal"),
     )
     stage1_clipnorm: float = _option(0.0, "Largest norm of stage 1's whole gradient; 0 leaves it as it is.")
@@ -100,7 +108,8 @@ class Config:
     batch_size: int = _option(128, "Images per step, over all replicas.")
     seed: int = _option(0, "Decides initial weights, order of images and augmentation.")
     precision: str = _option(
-        "float32", "Precision of training; evaluation and what is saved are always float32.",
+        "float32",
+        "Precision of training; evaluation and what is saved are always float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
 
@@ -109,7 +118,8 @@ class Config:
     )
     checkpoint_steps: int = _option(500, "Steps between checkpoints.", changes_numbers=False)
     evaluation_steps: int = _option(
-        0, "Steps between evaluations of the test accuracy during training; 0 evaluates at the end.",
+        0,
+        "Steps between evaluations of the test accuracy during training; 0 evaluates at the end.",
         changes_numbers=False,
     )
     log_steps: int = _option(50, "Steps between TensorBoard's points.", changes_numbers=False)
@@ -192,18 +202,19 @@ def define_flags() -> None:
     """Defines one absl flag per field."""
     for name, field in fields().items():
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], _kind(name)
+        default: typing.Any = field.default
         if choices:
-            flags.DEFINE_enum(name, field.default, choices, help_text)
+            flags.DEFINE_enum(name, default, choices, help_text)
         elif typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(name, [str(entry) for entry in field.default], help_text)
+            flags.DEFINE_list(name, [str(entry) for entry in default], help_text)
         elif kind is bool:
-            flags.DEFINE_bool(name, field.default, help_text)
+            flags.DEFINE_bool(name, default, help_text)
         elif kind is int:
-            flags.DEFINE_integer(name, field.default, help_text)
+            flags.DEFINE_integer(name, default, help_text)
         elif kind is float:
-            flags.DEFINE_float(name, field.default, help_text)
+            flags.DEFINE_float(name, default, help_text)
         else:
-            flags.DEFINE_string(name, field.default, help_text)
+            flags.DEFINE_string(name, default, help_text)
 
 
 def from_flags() -> Config:

@@ -29,9 +29,7 @@ def export_saved_model(model: keras.Model, directory: pathlib.Path) -> pathlib.P
     archive.track(model)
     archive.add_endpoint(
         "serving_default",
-        lambda images: {
-            "probabilities": tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)["logits"])
-        },
+        lambda images: {"probabilities": tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)["logits"])},
         input_signature=[tf.TensorSpec((None, *image_shape), tf.uint8, name="images")],
     )
     aside = directory.with_name(f".{directory.name}.writing")

@@ -27,7 +27,9 @@ def augment(images: tf.Tensor, seed: tf.Tensor, *, crop: bool, flip: bool) -> tf
     if crop:
         pad_y, pad_x = height // 8, width // 8
         images = tf.pad(images, [[0, 0], [pad_y, pad_y], [pad_x, pad_x], [0, 0]])
-        seed_y, seed_x = tf.unstack(tf.random.experimental.stateless_split(tf.random.experimental.stateless_fold_in(seed, 2), 2))
+        seed_y, seed_x = tf.unstack(
+            tf.random.experimental.stateless_split(tf.random.experimental.stateless_fold_in(seed, 2), 2)
+        )
         rows += tf.random.stateless_uniform([batch, 1], seed_y, 0, 2 * pad_y + 1, tf.int32)
         columns += tf.random.stateless_uniform([batch, 1], seed_x, 0, 2 * pad_x + 1, tf.int32)
         images = tf.gather(images, rows, axis=1, batch_dims=1)

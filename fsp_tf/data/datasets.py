@@ -152,14 +152,16 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
         raise UserError(f"{name} has the splits {', '.join(builder.info.splits)}, got {split!r}.") from error
-    features = builder.info.features
-    image, label = (features[key] if key in features else None for key in ("image", "label"))
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(f"{name} is no image classification set: it has the features {', '.join(features)}.")
     if not num_images:
         raise UserError(f"{name} has no images in {split!r}.")
     if image_size is None and None in image.shape:
-        raise UserError(f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them.")
+        raise UserError(
+            f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
+        )
     shape = image.shape if image_size is None else (image_size, image_size, image.shape[-1] or 3)
 
     def example(features):
@@ -195,9 +197,10 @@ def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
     mask[np.random.default_rng(0).permutation(full.num_images)[:holdout]] = True
     keep = mask if held_out else ~mask
     name = f"{full.name} ({'held out' if held_out else 'the rest'}: {keep.sum()})"
-    if full.images is not None:
+    if full.images is not None and full.labels is not None:
         images, labels = full.images[keep], full.labels[keep]
         return dataclasses.replace(full, name=name, num_images=len(labels), images=images, labels=labels)
+    assert full.dataset is not None
     table = tf.constant(keep)
     dataset = full.dataset.enumerate().filter(lambda row, _: table[row]).map(lambda _, example: example)
     return dataclasses.replace(full, name=name, num_images=int(keep.sum()), dataset=dataset)

@@ -52,7 +52,7 @@ def training_stream(
         step_seed = tf.random.experimental.stateless_fold_in(stream_seed, step)
         return augment(images, step_seed, crop=crop, flip=flip), labels
 
-    if image_set.images is None:
+    if image_set.dataset is not None:
         examples = image_set.dataset.shuffle(SHUFFLE_BUFFER, seed=int(stream_seed[0]), reshuffle_each_iteration=True)
         batches = examples.repeat().batch(batch_size, drop_remainder=True).enumerate()
         batches = batches.skip(first_step).take(last_step - first_step)

@@ -1,5 +1,7 @@
 """The flow of the solution procedure: the FSP matrix (Eq. 1), its loss (Eq. 2), and which layers make a pair."""
 
+import itertools
+
 import keras
 import tensorflow as tf
 
@@ -106,7 +108,7 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
             raise ValueError(f"pairs={pairs!r} needs a net with the heads section_1, section_2, ...: name the layers.")
         outputs = ["stem", *(f"section_{number}" for number in range(1, num_sections + 1))]
         if pairs == "section_input":
-            pairs = list(zip(outputs, outputs[1:], strict=False))
+            pairs = list(itertools.pairwise(outputs))
         else:
             pairs = [(f"{output}_first_block", output) for output in outputs[1:]]
     return [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]

@@ -1,4 +1,4 @@
-"""The paper's residual networks as functional Keras models whose sections' ends are extra heads (Figure 2, Section 4)."""
+"""The paper's residual networks as functional Keras models whose sections' ends are extra heads (Figure 2)."""
 
 import dataclasses
 import zlib
@@ -134,7 +134,9 @@ def imagenet_resnet(
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 7, 2, "stem_conv"), "stem_bn"), "stem_relu")
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem")(x)
-    return _sections(layers, images, x, IMAGENET_BLOCKS[depth], widths, shortcut, num_classes, name or f"resnet_{depth}")
+    return _sections(
+        layers, images, x, IMAGENET_BLOCKS[depth], widths, shortcut, num_classes, name or f"resnet_{depth}"
+    )
 
 
 def _normalized_images(layers: _Layers, image_shape: tuple[int, int, int]):

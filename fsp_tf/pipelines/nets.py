@@ -69,7 +69,9 @@ def load(config: Config, role: str, path: pathlib.Path, image_shape, num_classes
         UserError: If the file is missing or unreadable, or holds another net.
     """
     if not path.is_file():
-        raise UserError(f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first.")
+        raise UserError(
+            f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first."
+        )
     try:
         net = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

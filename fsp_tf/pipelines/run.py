@@ -52,7 +52,9 @@ class Run:
             self._refuse_differences(before)
             values = config_lib.to_flags(self.config) | {"run_dir": str(self.folder)}
             lines = [f"--{name}={value}" for name, value in values.items()]
-            write_aside(path, "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""]))
+            write_aside(
+                path, "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
+            )
         except OSError as error:
             raise UserError(f"--run_dir={self.folder} cannot be written ({error.strerror}): choose another.") from error
 

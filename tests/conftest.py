@@ -1,0 +1,26 @@
+"""What every test shares: two logical CPUs, quiet TensorFlow, and where the real images are."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+import pytest
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> str:
+    """The folder of real image sets that FSP_TF_DATA_DIR names."""
+    folder = os.environ.get("FSP_TF_DATA_DIR")
+    if folder and pathlib.Path(folder).is_dir():
+        return folder
+    message = "FSP_TF_DATA_DIR names no folder: set it to a TFDS data folder that holds cifar10 to run this test"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    return pytest.skip(message)
