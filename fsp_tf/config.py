@@ -84,13 +84,13 @@ class Config:
         "Each section's matrix: its input with its output, or its first block's output with it.",
         choices=("section_input", "first_block"),
     )
-    fsp_weight: float = _option(1.0, "Lambda, the weight of every pair's loss.")
+    fsp_weight: float = _option(1000.0, "Lambda, the weight of every pair's loss.")
     fsp_weighting: str = _option(
         "relative",
         "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
         choices=("relative", "equal"),
     )
-    stage1_clipnorm: float = _option(0.0, "Largest norm of stage 1's whole gradient; 0 leaves it as it is.")
+    stage1_clipnorm: float = _option(50.0, "Largest norm of stage 1's whole gradient; 0 leaves it as it is.")
 
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher's phases.")
     teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's phases end.")

@@ -9,7 +9,7 @@ A flagfile's values can be overridden by flags after it.
 import os
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from fsp_tf import config
 from fsp_tf.errors import UserError
@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise UserError(f"flags start with --, got {arguments[1]!r}; see --help.")
         run_config = config.from_flags()
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        logging.set_verbosity(logging.ERROR)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
         from fsp_tf import pipelines  # here, so that --help and a mistyped flag need no TensorFlow
 

@@ -1,5 +1,7 @@
 """How one stage is fitted: the optimiser, the schedule, the devices, and what happens while it runs."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -13,12 +15,20 @@ class CoupledSGD(keras.optimizers.SGD):
         g = gradient + coupled_weight_decay * w;   v = momentum * v - rate * g;   w = w + v
 
     Keras's own `weight_decay` shrinks w beside the momentum and is about ten times weaker under momentum 0.9. The term
-    is added after clipping and, under a strategy, after the gradients of the replicas are summed.
+    is added after clipping and, under a strategy, after the gradients of the replicas are summed. So is clipping done:
+    Keras would clip what each replica has and let a sum through that is twice the norm on two of them.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):
         super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
         self.coupled_weight_decay = coupled_weight_decay
+
+    def _clip_gradients(self, grads):
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        replica = tf.distribute.get_replica_context()
+        clipped = super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, list(grads)))
+        return [gradient / replica.num_replicas_in_sync for gradient in clipped]  # Keras adds them up again
 
     def update_step(self, gradient, variable, learning_rate):
         """One update of one weight."""
@@ -26,6 +36,16 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}
+
+
+@keras.saving.register_keras_serializable("fsp_tf")
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Keras's, but a step is skipped where any replica's gradients overflow; Keras asks the first replica alone."""
+
+    def check_finite(self, grads):
+        """Whether all gradients of all replicas are finite."""
+        overflows = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
+        return tf.equal(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, overflows), 0.0)
 
 
 def make_optimizer(
@@ -48,16 +68,19 @@ def make_optimizer(
         scales_loss: Whether to scale the loss dynamically, as float16 needs.
     """
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [end - 1 for end in phase_ends[:-1]], list(learning_rates)
+        [end - 1 for end in phase_ends], [*learning_rates, learning_rates[-1]]
     )
     optimizer = CoupledSGD(
         schedule, momentum=momentum, coupled_weight_decay=weight_decay, global_clipnorm=clipnorm or None
     )
-    return keras.optimizers.LossScaleOptimizer(optimizer) if scales_loss else optimizer
+    return LossScaleOptimizer(optimizer) if scales_loss else optimizer
 
 
+@functools.cache
 def make_strategy(num_virtual_devices: int) -> tf.distribute.Strategy:
     """Every visible GPU, or the CPU as so many logical devices. Call it before TensorFlow is first used.
+
+    The same one at every call: TensorFlow aborts when two mirrored strategies of one process reduce other shapes.
 
     Raises:
         UserError: If TensorFlow has been used and the CPU cannot be split any more.

@@ -1,6 +1,7 @@
 """Image classification sets: any of TFDS by name, a folder of images, and the digits that need no download."""
 
 import dataclasses
+import functools
 import pathlib
 import socket
 
@@ -71,7 +72,7 @@ def load_split(
         UserError: If the set or the split does not exist, has no images or no single size, or cannot be downloaded.
     """
     if name == "digits":
-        full = _digits(split)
+        full = _digits(split, image_size or DIGITS_SIZE)
     else:
         full = _from_builder(name, split, _builder(name, data_dir), image_size, memory_limit_bytes)
     if holdout >= full.num_images:
@@ -86,8 +87,8 @@ def evaluation_split(name: str, data_dir: str | None = None) -> str:
     return "test" if "test" in _builder(name, data_dir).info.splits else "validation"
 
 
-def _digits(split: str) -> ImageSet:
-    """scikit-learn's 1,797 handwritten digits, 8x8 scaled to 32x32; the first 1,000 are `train`, the others `test`."""
+def _digits(split: str, size: int) -> ImageSet:
+    """scikit-learn's 1,797 handwritten digits, scaled from 8x8; the first 1,000 are `train`, the others `test`."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -103,7 +104,9 @@ def _digits(split: str) -> ImageSet:
             f"digits has the splits train and test and slices such as train[:200], got {split!r}."
         ) from error
     chosen = np.concatenate(rows)
-    images = tf.image.resize(digits.images[chosen][..., np.newaxis] * (255 / 16), [DIGITS_SIZE, DIGITS_SIZE])
+    if not len(chosen):
+        raise UserError(f"digits has no images in {split!r}.")
+    images = tf.image.resize(digits.images[chosen][..., np.newaxis] * (255 / 16), [size, size])
     images = np.clip(np.rint(images.numpy()), 0, 255).astype(np.uint8)
     names = tuple(str(digit) for digit in range(10))
     labels = digits.target[chosen].astype(np.int64)
@@ -122,9 +125,10 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise UserError(f"--data_dir={data_dir} is no folder: name the one that holds {name}, or create it.")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except (ValueError, AssertionError) as error:  # no such set; no such configuration; no such version
+        reason = str(error).partition("\n")[0].rstrip(".:")
         raise UserError(
-            f"--dataset={name} is unknown: give a TFDS image classification set, folder:PATH or digits."
+            f"--dataset={name} is unknown: give a TFDS image classification set, folder:PATH or digits ({reason})."
         ) from error
     if not builder.is_prepared():
         _download(builder, name)
@@ -137,9 +141,8 @@ def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
     try:
         socket.getaddrinfo("storage.googleapis.com", 443)
     except OSError as error:
-        raise UserError(
-            f"{name} is not in {builder.data_path.parent.parent} and cannot be downloaded without a network: {advice}"
-        ) from error
+        folder = builder.data_path.parents[builder.info.full_name.count("/")]
+        raise UserError(f"{name} is not in {folder} and cannot be downloaded without a network: {advice}") from error
     try:
         builder.download_and_prepare()
     except (OSError, tfds.download.DownloadError, AssertionError) as error:
@@ -168,9 +171,7 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
         pixels = features["image"]
         return (pixels if shape == image.shape else _square(pixels, shape)), features["label"]
 
-    wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
-    dataset = builder.as_dataset(split=split, shuffle_files=False, decoders=wanted)
-    dataset = dataset.map(example, tf.data.AUTOTUNE, deterministic=True)
+    dataset = _examples(builder, split).map(example, tf.data.AUTOTUNE, deterministic=True)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
     if num_images * int(np.prod(shape)) > memory_limit_bytes:
@@ -178,6 +179,17 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     batches = list(dataset.batch(1024).as_numpy_iterator())
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return ImageSet(title, names, shape, num_images, images, labels)
+
+
+def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+    """The split's images and labels in a fixed order. TFDS's ImageFolder itself knows no slices and decodes all."""
+    if not isinstance(builder, tfds.ImageFolder):
+        wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
+        return builder.as_dataset(split=split, shuffle_files=False, decoders=wanted)
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
+    slices = [(builder.as_dataset(split=part.splitname), part.from_ or 0, part.to) for part in parts]
+    slices = [dataset.skip(start).take(-1 if stop is None else stop - start) for dataset, start, stop in slices]
+    return functools.reduce(tf.data.Dataset.concatenate, slices)
 
 
 def _square(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:

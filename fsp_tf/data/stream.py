@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from fsp_tf.data.augmentation import augment
 from fsp_tf.data.datasets import ImageSet
-from fsp_tf.errors import UserError
 
 SHUFFLE_BUFFER = 10_000
 
@@ -39,13 +38,10 @@ def training_stream(
     Returns:
         A dataset of (images uint8 (batch, height, width, channels), labels int64 (batch,)).
     Raises:
-        UserError: If the set has fewer images than one batch.
+        ValueError: If the set has fewer images than one batch.
     """
     if image_set.num_images < batch_size:
-        raise UserError(
-            f"--batch_size={batch_size} is larger than the {image_set.num_images} training images of "
-            f"{image_set.name}: choose a smaller one."
-        )
+        raise ValueError(f"batch_size {batch_size} is larger than the {image_set.num_images} images.")
     stream_seed = tf.constant([zlib.crc32(f"{seed}/{stage}".encode()), seed], tf.int64)
 
     def views(step, images, labels):

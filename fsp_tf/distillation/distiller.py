@@ -45,7 +45,7 @@ class FSPDistiller(keras.Model):
         teacher_maps = [[feature_map(teacher, name) for name in pair] for pair, _ in names]
         student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
-            _check_channels(pair, expected, got)
+            _check_maps(pair, expected, got)
         self.teacher_features = keras.Model(teacher.inputs, teacher_maps, name="teacher_features")
         self.student_features = keras.Model(student.inputs, student_maps, name="student_features")
         self.teacher_features.trainable = False
@@ -117,8 +117,13 @@ class RatioOfSums(keras.metrics.Metric):
         return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
 
 
-def _check_channels(pair, teacher_maps, student_maps) -> None:
+def _check_maps(pair, teacher_maps, student_maps) -> None:
     """Raises ValueError if the teacher's and the student's matrices differ in shape or a pair cannot be pooled."""
+    for maps in (teacher_maps, student_maps):
+        try:
+            fsp_matrix(*(tf.zeros((1, *features.shape[1:])) for features in maps))
+        except ValueError as error:
+            raise ValueError(f"Pair {pair[0]}-{pair[1]}: {error}") from error
     expected = tuple(features.shape[-1] for features in teacher_maps)
     got = tuple(features.shape[-1] for features in student_maps)
     if expected != got:

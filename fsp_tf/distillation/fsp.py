@@ -70,20 +70,27 @@ def squared_norm(matrices: tf.Tensor) -> tf.Tensor:
 class FSPDistillationLoss(keras.distillation.DistillationLoss):
     """Eq. 2 for one pair as a loss of stock `keras.distillation.Distiller`.
 
-    The outputs it compares are pairs of feature maps, `(first, last)`, of the teacher and of the student; take both
-    nets as functional models with these two outputs.
-
     Args:
         weight: The pair's lambda.
+        pair: The names of the two heads to compare where the nets' outputs are dictionaries; not needed where the
+            outputs are the two feature maps themselves, `[first, last]`.
+
+    Example:
+        losses = [FSPDistillationLoss(pair=pair) for pair in (("stem", "section_1"), ("section_1", "section_2"))]
+        distiller = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.0)
     """
 
-    def __init__(self, weight: float = 1.0):
-        self.weight = weight
+    def __init__(self, weight: float = 1.0, pair: Pair | None = None):
+        self.weight, self.pair = weight, pair
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """Float32 scalar from (first, last) of the teacher and of the student."""
+        """Float32 scalar from the outputs of the teacher and of the student."""
         del kwargs
-        return self.weight * FSPLoss()(fsp_matrix(*teacher_outputs), fsp_matrix(*student_outputs))
+        teacher_matrix, student_matrix = (
+            fsp_matrix(*([outputs[name] for name in self.pair] if self.pair else outputs))
+            for outputs in (teacher_outputs, student_outputs)
+        )
+        return self.weight * FSPLoss()(teacher_matrix, student_matrix)
 
 
 def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
@@ -111,7 +118,12 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
             pairs = list(itertools.pairwise(outputs))
         else:
             pairs = [(f"{output}_first_block", output) for output in outputs[1:]]
-    return [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
+    resolved = [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
+    for teacher_pair, student_pair in resolved:
+        for model, names in ((teacher, teacher_pair), (student, student_pair)):
+            for name in names:
+                feature_map(model, name)
+    return resolved
 
 
 def feature_map(model: keras.Model, name: str):

@@ -21,12 +21,14 @@ def run_pipeline(config: Config) -> Run:
     """
     strategy = training.make_strategy(config.num_virtual_devices)
     run = Run(config, strategy.num_replicas_in_sync)
+    names = _phases_of(config)
+    phases.check_inputs(run, names)
+    run.claim()
     if config.pipeline == "evaluate":
         deliverables.evaluate(run)
     elif config.pipeline == "export":
         deliverables.export(run)
     else:
-        names = _phases_of(config)
         for name in names:
             if config.resume and run.phase(name) and run.path(phases.FILES[name]).exists():
                 print(f"{name}: finished before", flush=True)
@@ -39,6 +41,8 @@ def run_pipeline(config: Config) -> Run:
 
 
 def _phases_of(config: Config) -> list[str]:
+    if config.pipeline in ("evaluate", "export"):
+        return []
     if config.pipeline in TRAINERS:
         return [config.pipeline]
     teacher = [] if config.teacher else ["teacher"]

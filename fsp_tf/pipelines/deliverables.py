@@ -50,11 +50,11 @@ def print_summary(run: Run) -> None:
     rows = {name: row for name, row in rows.items() if row}
     if rows:
         run.update(nets=run.result.get("nets", {}) | rows)
-        head = f"{'net':<26}{'accuracy':>9}{'parameters':>12}{'SavedModel':>12}{'images/s':>10}{'training':>10}"
+        head = f"{'net':<29}{'accuracy':>9}{'parameters':>12}{'SavedModel':>12}{'images/s':>10}{'training':>10}"
         print(f"\n{head}\n{'-' * len(head)}")
         for name, row in rows.items():
             print(
-                f"{_title(run, name):<26}{row['accuracy']:>8.2%} {row['parameters']:>11,}"
+                f"{_title(run, name):<29}{row['accuracy']:>8.2%} {row['parameters']:>11,}"
                 f"{row['saved_model_bytes'] / 1e6:>9.2f} MB{row['images_per_second']:>10,.0f}"
                 f"{row['training_seconds']:>8,.0f} s"
             )

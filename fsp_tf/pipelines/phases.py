@@ -21,6 +21,37 @@ COLLAPSED_DEAD_CHANNELS = 0.25
 COLLAPSED_RELATIVE_ERROR = 0.9
 
 
+def check_inputs(run: Run, names: list[str]) -> None:
+    """Loads whatever the phases start from, so that a mistake is told before anything is written.
+
+    Args:
+        run: The run.
+        names: The phases that will run, in order; none where nets are only evaluated or exported.
+    Raises:
+        UserError: If data or a net is missing or does not fit.
+    """
+    config = run.config
+    sets = {"teacher": run.source_sets} if "teacher" in names else {}
+    sets |= {name: (run.train_set, run.eval_set) for name in names if name != "teacher"}
+    for train_set, _ in sets.values():
+        if train_set.num_images < config.batch_size:
+            raise UserError(
+                f"--batch_size={config.batch_size} is larger than the {train_set.num_images} training images of "
+                f"{train_set.name}: choose a smaller one."
+            )
+    if "teacher" in sets and "stage1" in sets:
+        teacher_shape, student_shape = run.source_sets[0].image_shape, run.train_set.image_shape
+        if teacher_shape != student_shape:
+            raise UserError(
+                f"{run.source_sets[0].name} has images of {teacher_shape}, {run.train_set.name} of {student_shape}: "
+                "bring them to one size with --image_size=PIXELS."
+            )
+    if "stage1" in names and "teacher" not in names:
+        load_teacher(run)
+    if "stage2" in names and "stage1" not in names:
+        load_start(run)
+
+
 def train_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
     """Trains the teacher on its own data set (the source set in transfer): `teacher.keras`, `teacher_accuracy`."""
     train_set, eval_set = run.source_sets
@@ -58,8 +89,7 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
 def train_stage2(run: Run, strategy: tf.distribute.Strategy) -> None:
     """Trains stage 1's student on the task: `student.keras`, `student_accuracy`."""
     config, train_set = run.config, run.train_set
-    path = pathlib.Path(config.student).expanduser() if config.student else run.path(FILES["stage1"])
-    start = nets.load(config, "student", path, train_set.image_shape, len(train_set.class_names))
+    start = load_start(run)
     with strategy.scope():
         net = nets.build(config, "student", len(train_set.class_names), train_set.image_shape)
         net.set_weights(start.get_weights())
@@ -81,6 +111,17 @@ def load_teacher(run: Run) -> keras.Model:
     if config.resume and made_from and made_from != nets.digest(teacher):
         raise UserError(f"Stage 1 in {run.folder} was made from another teacher than {path}: use another --run_dir.")
     return teacher
+
+
+def load_start(run: Run) -> keras.Model:
+    """The student that stage 2 starts from: the one --student names or stage 1's.
+
+    Raises:
+        UserError: If it is not there.
+    """
+    named = run.config.student
+    path = pathlib.Path(named).expanduser() if named else run.path(FILES["stage1"])
+    return nets.load(run.config, "student", path, run.train_set.image_shape, len(run.train_set.class_names))
 
 
 def _fit_classifier(

@@ -8,6 +8,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+import tensorflow as tf
+
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, datasets, load_split
@@ -25,7 +27,7 @@ class Run:
     """
 
     def __init__(self, config: Config, num_replicas: int = 1):
-        """Claims the folder.
+        """Looks at the folder and writes nothing.
 
         Raises:
             UserError: If it cannot be written, holds a run whose numbers would differ, or the batch does not divide.
@@ -34,34 +36,39 @@ class Run:
             raise UserError(
                 f"--batch_size={config.batch_size} does not divide among {num_replicas} replicas: choose a multiple."
             )
-        self.config = config
+        self.config, self.num_replicas = config, num_replicas
         self.folder = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
-        self._claim()
-        if "versions" not in self.result:
-            versions = {name: metadata.version(name) for name in PACKAGES}
-            versions |= {"fsp_tf": version(), "python": platform.python_version()}
-            self.update(versions=versions, device=f"{num_replicas} x {device()}", num_replicas=num_replicas)
-        self.update(config=config_lib.to_flags(config), seed=config.seed)
+        existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(
+                f"--run_dir={self.folder} cannot be written: {existing} is no folder that you may write to."
+            )
+        self._refuse_differences()
 
-    def _claim(self) -> None:
-        """Makes the folder this configuration's, or refuses."""
-        path = self.folder / "flags.cfg"
+    def claim(self) -> None:
+        """Makes the folder this configuration's.
+
+        Raises:
+            UserError: If it cannot be written.
+        """
+        values = config_lib.to_flags(self.config)
+        lines = [f"--{name}={value}" for name, value in (values | {"run_dir": str(self.folder)}).items()]
+        text = "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
+        versions = {name: metadata.version(name) for name in PACKAGES}
+        versions |= {"fsp_tf": version(), "python": platform.python_version()}
+        facts = {"versions": versions, "device": device(), "num_replicas": self.num_replicas}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            before = _read_flagfile(path) if path.exists() else {}
-            self._refuse_differences(before)
-            values = config_lib.to_flags(self.config) | {"run_dir": str(self.folder)}
-            lines = [f"--{name}={value}" for name, value in values.items()]
-            write_aside(
-                path, "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
-            )
+            write_aside(self.path("flags.cfg"), text)
+            self.update(**facts, seed=self.config.seed, config=values)
         except OSError as error:
             raise UserError(f"--run_dir={self.folder} cannot be written ({error.strerror}): choose another.") from error
 
-    def _refuse_differences(self, before: dict[str, str]) -> None:
-        if not before:
+    def _refuse_differences(self) -> None:
+        path = self.path("flags.cfg")
+        if not path.exists():
             return
-        now = config_lib.to_flags(self.config)
+        before, now = _read_flagfile(path), config_lib.to_flags(self.config)
         decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
@@ -131,13 +138,14 @@ def version() -> str:
 
 
 def device() -> str:
-    """What computes: the processor's or the GPU's name."""
-    import tensorflow as tf
-
+    """What computes: the GPU's or the processor's name."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return f"CPU ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def write_aside(path: pathlib.Path, text: str) -> None:

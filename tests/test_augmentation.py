@@ -1,0 +1,69 @@
+"""augment() against plain NumPy slices of the padded image: which views exist, how often, and from which seed."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fsp_tf.data import augment
+
+SEED = tf.constant([3, 14], tf.int64)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def views(image: np.ndarray, crop: bool, flip: bool) -> dict[bytes, tuple[int, int, bool]]:
+    """Every view that a crop and a flip can give of one image, with its offsets and whether it is mirrored."""
+    height, width, _ = image.shape
+    pad_y, pad_x = (height // 8, width // 8) if crop else (0, 0)
+    padded = np.zeros((height + 2 * pad_y, width + 2 * pad_x, image.shape[2]), np.uint8)
+    padded[pad_y : pad_y + height, pad_x : pad_x + width] = image
+    found = {}
+    for y in range(2 * pad_y + 1):
+        for x in range(2 * pad_x + 1):
+            window = padded[y : y + height, x : x + width]
+            found[window.tobytes()] = (y, x, False)
+            if flip:
+                found[window[:, ::-1].tobytes()] = (y, x, True)
+    return found
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (16, 24, 1)], ids=["cifar", "not_square"])
+@pytest.mark.parametrize(("crop", "flip"), [(True, False), (False, True), (True, True)])
+def test_every_view_comes_up_and_no_other(shape, crop, flip):
+    image = noise(*shape)
+    expected = views(image, crop, flip)
+    assert len(expected) == (81 if shape[0] == 32 else 35) ** crop * 2**flip
+    copies = 25 * len(expected)
+    outputs = augment(tf.constant(np.tile(image, (copies, 1, 1, 1))), SEED, crop=crop, flip=flip).numpy()
+    assert outputs.dtype == np.uint8
+    counts = dict.fromkeys(expected.values(), 0)
+    for output in outputs:
+        counts[expected[output.tobytes()]] += 1
+    assert min(counts.values()) >= 5
+    assert max(counts.values()) <= 55  # 25 each on average, six standard deviations
+
+
+def test_each_image_is_cut_from_itself():
+    images = noise(40, 8, 16, 3)
+    outputs = augment(tf.constant(images), SEED, crop=True, flip=True).numpy()
+    chosen = [views(image, True, True)[output.tobytes()] for image, output in zip(images, outputs, strict=True)]
+    assert len(set(chosen)) > 10  # 3 * 5 * 2 views
+
+
+def test_the_seed_alone_decides():
+    images = tf.constant(noise(16, 16, 16, 3))
+    first = augment(images, SEED, crop=True, flip=True).numpy()
+    tf.random.set_seed(1)
+    in_graph = tf.function(lambda: augment(images, SEED, crop=True, flip=True))
+    np.testing.assert_array_equal(first, in_graph().numpy())
+    np.testing.assert_array_equal(first, in_graph().numpy())
+    for other in ([3, 15], [4, 14]):
+        changed = augment(images, tf.constant(other, tf.int64), crop=True, flip=True).numpy() != first
+        assert changed.any(axis=(1, 2, 3)).mean() > 0.8
+
+
+def test_no_augmentation_changes_nothing():
+    images = noise(4, 16, 24, 3)
+    np.testing.assert_array_equal(augment(tf.constant(images), SEED, crop=False, flip=False), images)

@@ -1,0 +1,104 @@
+"""The flags and the dataclass made from them: one meaning, one name, and a clear sentence for what cannot be."""
+
+import dataclasses
+import pathlib
+
+import pytest
+from absl import flags
+
+from fsp_tf import config as config_lib
+from fsp_tf.config import Config
+from fsp_tf.errors import UserError
+
+FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined_flags():
+    """The flags, once a process."""
+    if "pipeline" not in flags.FLAGS:
+        config_lib.define_flags()
+
+
+def parse(*arguments: str) -> Config:
+    """The `Config` of a command line."""
+    flags.FLAGS.unparse_flags()
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(["main", *arguments])
+    return config_lib.from_flags()
+
+
+def test_defaults_of_flags_are_those_of_the_dataclass():
+    assert parse() == Config()
+
+
+def test_there_are_flagfiles():
+    assert {"demo.cfg", "cifar10.cfg"} <= {path.name for path in FLAGFILES}
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
+def test_every_flagfile_parses_and_validates(path):
+    config = parse(f"--flagfile={path}")
+    assert config.experiment == path.stem
+    assert f"--flagfile={path}" in path.read_text(), "its header says the command"
+
+
+def test_a_config_written_as_flags_parses_to_itself(tmp_path):
+    config = Config(
+        experiment="a b", fsp_weight=0.25, flip=True, baseline=False, image_size=64, stage1_steps=(1, 2, 3), seed=7
+    )
+    path = tmp_path / "flags.cfg"
+    path.write_text("\n".join(f"--{name}={value}" for name, value in config_lib.to_flags(config).items()))
+    assert parse(f"--flagfile={path}") == config
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        (1.0, (11000, 16000, 21000)),
+        (0.0625, (688, 1000, 1312)),  # 687.5 and 1312.5 round to even
+        (0.0001, (1, 2, 3)),  # at least one step a phase
+    ],
+)
+def test_schedule_scale_shortens_every_phase_alike(scale, expected):
+    assert Config(schedule_scale=scale).schedule("stage1") == ((1e-3, 1e-4, 1e-5), expected)
+
+
+def test_the_baseline_has_the_schedule_of_stage_2():
+    config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
+    assert config.schedule("baseline") == config.schedule("stage2") == ((0.1, 0.01, 0.001), (1, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"fsp_pairs": "typo"}, "--fsp_pairs is one of section_input, first_block, got 'typo'"),
+        ({"teacher_depth": 9}, "--teacher_depth of a CIFAR ResNet is 6k\\+2 .* got 9"),
+        ({"student_depth": 2}, "--student_depth .* got 2"),
+        ({"architecture": "imagenet"}, "--teacher_depth of an ImageNet-size ResNet is one of 18, 20, 34, got 26"),
+        ({"batch_size": 0}, "--batch_size is at least 1"),
+        ({"batch_size": 9, "num_virtual_devices": 2}, "does not divide among 2 replicas"),
+        ({"schedule_scale": 0.0}, "--schedule_scale is above 0"),
+        ({"stage1_steps": (5, 5, 6)}, "--stage1_steps are the rising steps"),
+        ({"stage2_learning_rates": (0.1,)}, "one entry per phase each, got 1 and 3"),
+        ({"teacher_learning_rates": (0.1, 0.0, 0.1)}, "--teacher_learning_rates are above 0"),
+        ({"pipeline": "transfer"}, "give --source_dataset=NAME or --teacher=PATH"),
+        ({"image_size": 4}, "--image_size is at least 8 pixels"),
+        ({"momentum": 1.0}, "--momentum"),
+        ({"holdout": -1}, "--holdout is not negative"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Config(**choices)
+
+
+def test_a_list_flag_of_words_is_refused():
+    with pytest.raises(UserError, match="--stage1_steps is a list of ints, got soon"):
+        parse("--stage1_steps=soon")
+
+
+def test_every_flag_says_what_it_is():
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"].endswith("."), field.name

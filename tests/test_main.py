@@ -1,0 +1,96 @@
+"""The command line as a person meets it: help that reads well and mistakes that end in one clear sentence."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsp_tf import config as config_lib
+from fsp_tf.models import cifar_resnet
+
+
+def run_main(*arguments: str) -> subprocess.CompletedProcess:
+    """`python -m fsp_tf.main` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fsp_tf.main", *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def assert_refused(finished: subprocess.CompletedProcess, *words: str) -> None:
+    """A non-zero exit and a sentence with these words, without a traceback."""
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr + finished.stdout
+    for word in words:
+        assert word in finished.stderr, finished.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> pathlib.Path:
+    """A folder with teacher files that do not fit CIFAR-size digits, and one without images."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, net in {
+        "good": cifar_resnet(8, 10, (32, 32, 1), fused=False),
+        "classes": cifar_resnet(8, 7, (32, 32, 1), fused=False),
+        "widths": cifar_resnet(8, 10, (32, 32, 1), width_multiplier=2, fused=False),
+    }.items():
+        net.save(folder / f"{name}.keras")
+    whole = (folder / "good.keras").read_bytes()
+    (folder / "truncated.keras").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty").mkdir()
+    for split in ("train", "test"):
+        for label in ("bright", "dark"):
+            (folder / "images" / split / label).mkdir(parents=True)
+            pixels = np.full((32, 32, 3), 200 if label == "bright" else 50, np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / split / label / "1.png")
+    return folder
+
+
+def test_help_lists_every_flag_and_needs_no_tensorflow():
+    finished = run_main("--help")
+    for name in config_lib.fields():
+        assert f"--{name}" in finished.stdout or f"--[no]{name}" in finished.stdout
+    assert "--flagfile=flags/cifar10.cfg" in finished.stdout
+    imports = subprocess.run(
+        [sys.executable, "-c", "import sys, fsp_tf.main; sys.exit('tensorflow' in sys.modules)"], check=False
+    )
+    assert imports.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--learning_rat=1"], ["Unknown command line flag 'learning_rat'"]),
+        (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
+        (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
+        (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10", "3 replicas"]),
+        (["distill"], ["flags start with --", "'distill'"]),
+        (["--flagfile=flags/missing.cfg"], ["flags/missing.cfg"]),
+    ],
+)
+def test_a_mistyped_flag_is_refused(arguments, words):
+    assert_refused(run_main(*arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--teacher={files}/missing.keras"], ["missing.keras does not exist", "--teacher"]),
+        (["--teacher={files}/truncated.keras"], ["truncated.keras is no whole .keras file"]),
+        (["--teacher={files}/classes.keras"], ["7 classes", "10", "--pipeline=transfer"]),
+        (["--teacher={files}/widths.keras"], ["[32, 64, 128] channels", "--width_multiplier", "[16, 32, 64]"]),
+        (["--dataset=folder:{files}/empty"], ["no images there", "PATH/split/class/image"]),
+        (["--dataset=folder:{files}/images"], ["--image_size"]),
+        (["--dataset=cifar10", "--data_dir={files}/nowhere"], ["--data_dir", "is no folder"]),
+        (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
+        (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
+    ],
+    ids=lambda value: value[-1].split("/")[-1] if isinstance(value, list) else None,
+)
+def test_a_wrong_file_or_folder_is_refused_and_nothing_is_written(files, tmp_path, arguments, words):
+    run_dir = tmp_path / "run"
+    defaults = ["--dataset=digits", "--teacher_depth=8", f"--run_dir={run_dir}"]
+    assert_refused(run_main(*defaults, *[argument.format(files=files) for argument in arguments]), *words)
+    assert not run_dir.exists()

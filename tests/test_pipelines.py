@@ -1,0 +1,211 @@
+"""The pipelines on real digits at a tiny scale: what they make, what they pick up, and how they go on."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from fsp_tf import callbacks, pipelines
+from fsp_tf.config import Config
+from fsp_tf.data import load_split
+from fsp_tf.errors import UserError
+
+TINY = Config(
+    dataset="digits",
+    train_split="train[:48]",
+    eval_split="test[:50]",
+    batch_size=16,
+    teacher_depth=8,
+    student_depth=8,
+    teacher_steps=(3, 4, 5),
+    stage1_steps=(3, 4, 5),
+    stage2_steps=(3, 4, 5),
+    log_steps=2,
+    checkpoint_steps=2,
+)
+
+
+def tiny(run_dir: pathlib.Path, **choices) -> Config:
+    return dataclasses.replace(TINY, run_dir=str(run_dir), **choices)
+
+
+def result(run_dir: pathlib.Path) -> dict:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def weights(run_dir: pathlib.Path, name: str) -> list[np.ndarray]:
+    return keras.saving.load_model(run_dir / name, compile=False).get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+    """The folder of a whole run, uninterrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    pipelines.run_pipeline(tiny(folder))
+    return folder
+
+
+def test_distill_records_what_it_made(finished):
+    record = result(finished)
+    for name in ("teacher", "baseline", "student"):
+        assert 0 <= record[f"{name}_accuracy"] <= 1
+        assert record["nets"][name]["parameters"] == 75_486
+    assert record["seed"] == 0 and record["config"]["fsp_pairs"] == "section_input"
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
+    assert record["phases"]["stage1"]["steps"] == 5
+    assert set(record["phases"]["stage1"]["relative_error"]) == {
+        "stem-section_1", "section_1-section_2", "section_2-section_3"
+    }  # fmt: skip
+    assert not any((finished / "checkpoints").iterdir()), "a finished phase needs none"
+    assert not [path for path in finished.rglob("*") if "writing" in path.name]
+
+
+def test_the_saved_model_the_keras_file_and_the_record_agree(finished):
+    images = load_split("digits", "test[:50]")
+    student = keras.saving.load_model(finished / "student.keras")
+    served = tf.saved_model.load(str(finished / "student" / "1")).signatures["serving_default"]
+    probabilities = served(images=tf.constant(images.images))["probabilities"].numpy()
+    logits = student(images.images.astype(np.float32), training=False)["logits"]
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(logits).numpy(), atol=1e-5)
+    accuracy = np.mean(probabilities.argmax(-1) == images.labels)
+    assert accuracy == pytest.approx(result(finished)["student_accuracy"])
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
+    pipelines.run_pipeline(tiny(finished))
+    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
+
+
+def test_the_folder_of_another_configuration_is_refused(finished):
+    with pytest.raises(UserError, match=r"another configuration: --seed was 0 and is 1.* another --run_dir"):
+        pipelines.run_pipeline(tiny(finished, seed=1))
+    assert result(finished)["seed"] == 0
+
+
+@pytest.mark.parametrize("fatal_step", [1, 3, 4])
+def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, fatal_step):
+    """Every phase is killed once, in the middle of its `fatal_step`, and the same command is given again."""
+    survived = set()
+    on_train_batch_end = callbacks.Progress.on_train_batch_end
+
+    def dies_once(self, batch, logs=None):
+        if self.first_step + batch + 1 == fatal_step and self.stage not in survived:
+            survived.add(self.stage)
+            raise KeyboardInterrupt
+        on_train_batch_end(self, batch, logs)
+
+    monkeypatch.setattr(callbacks.Progress, "on_train_batch_end", dies_once)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            pipelines.run_pipeline(tiny(tmp_path))
+    pipelines.run_pipeline(tiny(tmp_path))
+    assert survived == {"teacher", "baseline", "stage1", "stage2"}
+    for name in ("teacher.keras", "baseline.keras", "stage1.keras", "student.keras"):
+        for expected, got in zip(weights(finished, name), weights(tmp_path, name), strict=True):
+            np.testing.assert_array_equal(expected, got)
+
+
+def test_each_pipeline_alone_picks_up_what_earlier_ones_left(finished, tmp_path):
+    for pipeline in ("teacher", "stage1", "stage2", "baseline", "evaluate", "export"):
+        pipelines.run_pipeline(tiny(tmp_path, pipeline=pipeline))
+    for key in ("teacher_accuracy", "baseline_accuracy", "student_accuracy"):
+        assert result(tmp_path)[key] == result(finished)[key]
+    for expected, got in zip(weights(finished, "student.keras"), weights(tmp_path, "student.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+    assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
+
+
+def test_files_named_by_flags_are_picked_up(finished, tmp_path):
+    teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
+    pipelines.run_pipeline(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"))
+    assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
+    pipelines.run_pipeline(tiny(tmp_path / "b", teacher=teacher, baseline=False))
+    assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
+    assert "baseline" not in result(tmp_path / "b")["phases"]
+
+
+def test_stage_1_of_another_teacher_is_refused(finished, tmp_path):
+    pipelines.run_pipeline(tiny(tmp_path, teacher=str(finished / "teacher.keras"), pipeline="stage1"))
+    with pytest.raises(UserError, match="made from another teacher"):
+        pipelines.run_pipeline(tiny(tmp_path, teacher=str(finished / "student.keras"), pipeline="stage1"))
+
+
+def test_noresume_runs_a_phase_anew(finished, tmp_path):
+    pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))
+    before = (tmp_path / "teacher.keras").stat().st_mtime_ns
+    pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher", resume=False))
+    assert (tmp_path / "teacher.keras").stat().st_mtime_ns > before
+    for expected, got in zip(weights(finished, "teacher.keras"), weights(tmp_path, "teacher.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+
+
+def test_the_baseline_differs_from_the_student_in_stage_1_alone(finished, tmp_path):
+    """Stage 2 from the baseline's initial weights is the baseline."""
+    config = tiny(tmp_path)
+    images = load_split("digits", "train[:48]")
+    start = pipelines.nets.build(config, "student", 10, images.image_shape, plain=True)
+    start.save(tmp_path / "start.keras")
+    pipelines.run_pipeline(dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras")))
+    for expected, got in zip(weights(finished, "baseline.keras"), weights(tmp_path, "student.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+
+
+def test_two_devices_run_the_whole_job(tmp_path):
+    pipelines.run_pipeline(tiny(tmp_path, num_virtual_devices=2))
+    assert result(tmp_path)["num_replicas"] == 2
+    assert result(tmp_path)["student_accuracy"] >= 0
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
+    pipelines.run_pipeline(tiny(tmp_path, precision=precision, baseline=False))
+    student = keras.saving.load_model(tmp_path / "student.keras")
+    assert {layer.compute_dtype for layer in student.layers} == {"float32"}
+    images = load_split("digits", "test[:50]")
+    predicted = student(images.images.astype(np.float32), training=False)["logits"].numpy().argmax(-1)
+    assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
+
+
+def test_holdout_stands_in_for_the_test_set(tmp_path, capsys):
+    pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher", holdout=16))
+    printed = capsys.readouterr().out
+    assert "32 images of digits/train[:48] (the rest: 32)" in printed
+    assert "16 images of digits/train[:48] (held out: 16)" in printed
+
+
+def test_transfer_takes_a_teacher_of_other_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, labels in (("source", 3), ("target", 2)):
+        for split in ("train", "test"):
+            for label in range(labels):
+                folder = tmp_path / name / split / str(label)
+                folder.mkdir(parents=True)
+                for number in range(16):
+                    pixels = rng.integers(0, 80, (40, 36, 3)) + 80 * label
+                    Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    config = tiny(
+        tmp_path / "run",
+        pipeline="transfer",
+        source_dataset=f"folder:{tmp_path / 'source'}",
+        dataset=f"folder:{tmp_path / 'target'}",
+        train_split="train",
+        eval_split="test",
+        image_size=32,
+    )
+    pipelines.run_pipeline(config)
+    assert weights(tmp_path / "run", "teacher.keras")[-1].shape == (3,)
+    assert weights(tmp_path / "run", "student.keras")[-1].shape == (2,)
+    assert result(tmp_path / "run")["student_accuracy"] >= 0
+
+
+def test_a_diverging_rate_is_stopped_by_name(tmp_path):
+    config = tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e30, 1e30, 1e30))
+    with pytest.raises(UserError, match=r"teacher: the loss is .* at step \d.* learning rate"):
+        pipelines.run_pipeline(config)
+    assert not (tmp_path / "teacher.keras").exists()
