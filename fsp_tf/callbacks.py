@@ -69,6 +69,8 @@ class Progress(keras.callbacks.Callback):
         parts = [f"{self.stage:<8} step {step:>5}/{self.num_steps}", f"loss {logs['loss']:.4f}"]
         if "logits_accuracy" in logs:
             parts.append(f"training accuracy {logs['logits_accuracy']:.3f}")
+        errors = [f"{value:.2f}" for name, value in logs.items() if name.startswith("relative_error/")]
+        parts += [f"relative errors {' '.join(errors)}"] * bool(errors)
         parts += [f"{self.batch_size / seconds_per_step:,.0f} images/s", f"{left} left"]
         line = " · ".join(parts)
         print(f"\r\x1b[K{line}" if self.on_terminal else line, end="" if self.on_terminal else "\n", flush=True)
@@ -87,8 +89,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         num_steps: The stage's length in steps.
         batch_size: Images per step.
         log_steps: The length of a window.
-        evaluation_steps: Steps between evaluations; 0 for none.
-        evaluate: Gives the accuracy on the test images, a fraction.
+        evaluation_steps: Steps between evaluations; 0 evaluates at the end alone.
+        evaluate: Gives the accuracy on the test images, a fraction; None where there is none to measure.
     """
 
     def __init__(
@@ -130,10 +132,12 @@ class TensorBoardLog(keras.callbacks.Callback):
             scalars["learning_rate"] = float(self.model.optimizer.learning_rate)
             if self.window_count:
                 scalars["images_per_second"] = self.window_count * self.batch_size / self.window_seconds
-            self.window_seconds, self.window_count, self.last_scalars = 0.0, 0, scalars
+            self.window_seconds, self.window_count = 0.0, 0
             self.model.reset_metrics()
-        if self.evaluation_steps and self.evaluate and step % self.evaluation_steps == 0:
+        due = step == self.num_steps or (self.evaluation_steps and step % self.evaluation_steps == 0)
+        if self.evaluate and due:
             scalars["test_accuracy"] = self.evaluate()
+        self.last_scalars = scalars or self.last_scalars
         with self.writer.as_default():
             for name, value in scalars.items():
                 tf.summary.scalar(name, value, step=step)

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fsp_tf import callbacks
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
 from fsp_tf.data import ImageSet
+from fsp_tf.distillation import FSPDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.training import CoupledSGD, accuracy, fit_stage, make_optimizer, make_strategy
@@ -17,17 +18,17 @@ IMAGE_SHAPE = (8, 8, 3)
 DECAY, MOMENTUM = 0.1, 0.9
 
 
-def small_net(decay: float = 0.0) -> keras.Model:
+def small_net(decay: float = 0.0, seed: int = 1) -> keras.Model:
     """conv-BN-ReLU, pooling, logits; with Keras's own L2 on every trained weight if decay is given."""
     regularizer = keras.regularizers.L2(decay) if decay else None
     images = keras.Input(IMAGE_SHAPE)
     x = keras.layers.Conv2D(
-        4, 3, kernel_initializer=keras.initializers.HeNormal(1), kernel_regularizer=regularizer, use_bias=False
+        4, 3, kernel_initializer=keras.initializers.HeNormal(seed), kernel_regularizer=regularizer, use_bias=False
     )(images)
     x = FusedBatchNormalization(momentum=0.9, beta_regularizer=regularizer, gamma_regularizer=regularizer)(x)
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(name="features")(x))
     logits = keras.layers.Dense(
-        5, kernel_initializer=keras.initializers.HeNormal(2), kernel_regularizer=regularizer, use_bias=False
+        5, kernel_initializer=keras.initializers.HeNormal(seed + 1), kernel_regularizer=regularizer, use_bias=False
     )(x)
     return keras.Model(images, {"logits": logits})
 
@@ -238,30 +239,36 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def run_from_last_checkpoint(directory, *, interrupt_after: int = 0, scales_loss: bool = False) -> tuple[int, list]:
+def run_from_last_checkpoint(directory, stage: str, *, interrupt_after: int = 0) -> tuple[int, list]:
     """What a process does: builds everything, restores, fits 12 steps less those done, saving every 3."""
-    net = compiled(
-        small_net(),
-        make_optimizer((0.1, 0.02), (6, 12), momentum=MOMENTUM, weight_decay=1e-3, scales_loss=scales_loss),
+    optimizer = make_optimizer(
+        (0.1, 0.02), (6, 12), momentum=MOMENTUM, weight_decay=1e-3, scales_loss=stage == "scaled loss"
     )
-    net.optimizer.build(net.trainable_variables)
-    checkpoints = Checkpoints(directory, net, net.optimizer, num_steps=12, every=3)
+    model = trained = small_net()
+    if stage == "stage 1":
+        model = FSPDistiller(small_net(seed=3), model, [("features", "features")])
+        model.compile(optimizer)
+        trained = model.student_features
+    else:
+        compiled(model, optimizer)
+    optimizer.build(trained.trainable_variables)
+    checkpoints = Checkpoints(directory, trained, optimizer, num_steps=12, every=3)
     first_step = checkpoints.restore()
     more = [Interrupt(interrupt_after)] if interrupt_after else []
     try:
-        fit_stage(net, stream(first_step, 12), num_steps=12 - first_step, callbacks=[checkpoints, *more])
+        fit_stage(model, stream(first_step, 12), num_steps=12 - first_step, callbacks=[checkpoints, *more])
     except KeyboardInterrupt:
         assert interrupt_after
-    return first_step, weights_of(net, net.optimizer)
+    return first_step, weights_of(trained, optimizer)
 
 
-@pytest.mark.parametrize("scales_loss", [False, True])
-def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, scales_loss):
-    _, expected = run_from_last_checkpoint(tmp_path / "whole", scales_loss=scales_loss)
+@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "scaled loss"])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stage):
+    _, expected = run_from_last_checkpoint(tmp_path / "whole", stage)
     directory = tmp_path / "interrupted"
-    assert run_from_last_checkpoint(directory, interrupt_after=4, scales_loss=scales_loss)[0] == 0
-    assert run_from_last_checkpoint(directory, interrupt_after=5, scales_loss=scales_loss)[0] == 3
-    first_step, resumed = run_from_last_checkpoint(directory, scales_loss=scales_loss)
+    assert run_from_last_checkpoint(directory, stage, interrupt_after=4)[0] == 0
+    assert run_from_last_checkpoint(directory, stage, interrupt_after=5)[0] == 3
+    first_step, resumed = run_from_last_checkpoint(directory, stage)
     assert first_step == 6
     assert len(resumed) == len(expected)
     for got, value in zip(resumed, expected, strict=True):
@@ -269,7 +276,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, scales_l
 
 
 def test_the_last_two_checkpoints_are_kept_and_time_adds_up(tmp_path):
-    run_from_last_checkpoint(tmp_path)
+    run_from_last_checkpoint(tmp_path, "stage 2")
     assert sorted(path.name for path in tmp_path.glob("*.index")) == ["ckpt-6.index", "ckpt-9.index"]
     net = compiled(small_net(), make_optimizer((0.1, 0.02), (6, 12), momentum=MOMENTUM, weight_decay=1e-3))
     net.optimizer.build(net.trainable_variables)

@@ -121,10 +121,11 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         if builder is None or not builder.info.splits:
             raise UserError(f"--dataset={name}: no images there; they are expected at PATH/split/class/image.")
         return builder
-    if data_dir is not None and not pathlib.Path(data_dir).expanduser().is_dir():
+    folder = pathlib.Path(data_dir).expanduser() if data_dir else None
+    if folder and not folder.is_dir() and not folder.absolute().parent.is_dir():
         raise UserError(f"--data_dir={data_dir} is no folder: name the one that holds {name}, or create it.")
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError) as error:  # no such set; no such configuration; no such version
         reason = str(error).partition("\n")[0].rstrip(".:")
         raise UserError(

@@ -34,6 +34,8 @@ def run_pipeline(config: Config) -> Run:
                 print(f"{name}: finished before", flush=True)
             else:
                 TRAINERS[name](run, strategy)
+        if config.teacher and "stage1" in names:
+            deliverables.evaluate_net(run, "teacher")
         if "stage2" in names:
             deliverables.export(run)
     deliverables.print_summary(run)

@@ -20,15 +20,23 @@ SPEED_BATCH, SPEED_SECONDS = 128, 1.0
 
 def evaluate(run: Run) -> None:
     """Measures the accuracy of every net there is, or that a flag names, on every test image."""
-    found = False
-    for name in NETS:
-        net = _find(run, name)
-        if net is not None:
-            found = True
-            eval_set = run.source_sets[1] if name == "teacher" else run.eval_set
-            run.update(**{f"{name}_accuracy": training.accuracy(net, eval_set)})
+    found = [name for name in NETS if evaluate_net(run, name)]
     if not found:
         raise UserError(f"{run.folder} has no nets to evaluate: name one with --student, or train first.")
+
+
+def evaluate_net(run: Run, name: str) -> bool:
+    """Records the accuracy of `teacher`, `baseline` or `student`; says whether there was one.
+
+    A teacher of another data set is looked at only where --source_dataset names that set.
+    """
+    net = _find(run, name)
+    if net is None:
+        return False
+    eval_set = run.source_sets[1] if name == "teacher" else run.eval_set
+    if net.output["logits"].shape[-1] == len(eval_set.class_names):
+        run.update(**{f"{name}_accuracy": training.accuracy(net, eval_set)})
+    return True
 
 
 def export(run: Run) -> None:
@@ -79,16 +87,23 @@ def _measure(run: Run, name: str) -> dict:
     net = _find(run, name)
     if net is None or accuracy is None:
         return {}
-    with tempfile.TemporaryDirectory() as folder:
-        size = export_lib.folder_bytes(export_lib.export_saved_model(net, pathlib.Path(folder) / "1"))
     used = {"teacher": ("teacher",), "baseline": ("baseline",), "student": ("stage1", "stage2")}[name]
     return {
         "accuracy": accuracy,
         "parameters": net.count_params(),
-        "saved_model_bytes": size,
+        "saved_model_bytes": _saved_model_bytes(run, name, net),
         "images_per_second": round(_inference_speed(net), 1),
         "training_seconds": sum(run.phase(phase).get("training_seconds", 0.0) for phase in used),
     }
+
+
+def _saved_model_bytes(run: Run, name: str, net: keras.Model) -> int:
+    """The size of the net as a SavedModel: of the student's, which the baseline's equals, or of one made to measure."""
+    exported = run.path("student") / "1"
+    if NETS[name] == "student" and exported.exists():
+        return export_lib.folder_bytes(exported)
+    with tempfile.TemporaryDirectory() as folder:
+        return export_lib.folder_bytes(export_lib.export_saved_model(net, pathlib.Path(folder) / "1"))
 
 
 def _inference_speed(net: keras.Model) -> float:

@@ -139,9 +139,8 @@ def _fit_classifier(
     record = _fit(
         run, phase, net, net, train_set, lambda: training.accuracy(nets.plain_copy(run.config, role, net), eval_set)
     )
-    plain = nets.plain_copy(run.config, role, net)
-    record["accuracy"] = training.accuracy(plain, eval_set)
-    nets.save(plain, run.path(FILES[phase]))
+    record["accuracy"] = record["scalars"]["test_accuracy"]
+    nets.save(nets.plain_copy(run.config, role, net), run.path(FILES[phase]))
     _finish(run, phase, record)
     run.update(**{f"{'student' if phase == 'stage2' else phase}_accuracy": record["accuracy"]})
     _note(f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}")
