@@ -48,7 +48,6 @@ class FSPDistiller(keras.Model):
             _check_maps(pair, expected, got)
         self.teacher_features = keras.Model(teacher.inputs, teacher_maps, name="teacher_features")
         self.student_features = keras.Model(student.inputs, student_maps, name="student_features")
-        self.teacher_features.trainable = False
         self.fsp_loss = FSPLoss()
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]

@@ -170,7 +170,8 @@ def _fit(
     """Fits a compiled model from its last checkpoint to the end of the phase's schedule; gives what to record."""
     config = run.config
     num_steps = config.schedule(phase)[1][-1]
-    model.optimizer.build(trained.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(trained.trainable_variables)
     directory = run.path("checkpoints") / phase
     if not config.resume:
         shutil.rmtree(directory, ignore_errors=True)
