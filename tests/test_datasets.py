@@ -202,8 +202,9 @@ class TestTFDS:
             load_split(name, "train", data_dir=str(tmp_path))
 
     def test_a_missing_data_dir_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="missing is no folder: name the one that holds cifar10"):
-            load_split("cifar10", "train", data_dir=str(tmp_path / "missing"))
+        """A folder that does not exist is made by the download, one whose parent does not exist is a slip."""
+        with pytest.raises(UserError, match="typo is no folder: name the one that holds cifar10"):
+            load_split("cifar10", "train", data_dir=str(tmp_path / "missing" / "typo"))
 
     @pytest.mark.parametrize("name", ["mnist", "imdb_reviews"], ids=["plain", "with_a_configuration"])
     def test_without_a_network_a_download_is_refused_at_once(self, name, tmp_path, monkeypatch):
