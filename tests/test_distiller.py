@@ -127,6 +127,17 @@ def test_one_step_changes_only_what_it_trains():
             np.testing.assert_array_equal(value, fitted[0][name], err_msg=name)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_features_come_by_pair(count):
+    student, images = small_net(2), some_images(4)
+    maps = FSPDistiller(small_net(1), student, PAIRS[:count])(images)
+    heads = student(images)
+    assert len(maps) == count
+    for pair, names in zip(maps, PAIRS, strict=False):
+        for features, name in zip(pair, names, strict=True):
+            np.testing.assert_array_equal(features, heads[name])
+
+
 def test_layers_of_different_names():
     images = some_images(4)
     losses = []

@@ -45,10 +45,7 @@ class TestStream:
         for first_step in (1, 2, 5, 11):
             assert_same(whole[first_step:], stream(image_set, first_step, 12).as_numpy_iterator())
 
-    def test_repeats_itself(self, streamed, request):
-        if streamed:
-            reason = "tf.data's shuffle draws another seed for every iterator, and fit under a strategy opens two"
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    def test_repeats_itself(self, streamed):
         again = stream(numbered_set(10, streamed=streamed), 0, 6)
         assert_same(list(again.as_numpy_iterator()), again.as_numpy_iterator())
 

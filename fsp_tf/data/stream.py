@@ -24,7 +24,7 @@ def training_stream(
     """The batches of steps first_step to last_step - 1.
 
     Every epoch visits every image once in an order of its own. Sets in memory start at any step at once. Sets that
-    stream from disk are shuffled through a buffer of 10,000 images and read again from their start to reach first_step.
+    stream from disk are shuffled through a buffer of 10,000 images and read from the epoch's start to reach first_step.
 
     Args:
         image_set: The training images.
@@ -49,10 +49,17 @@ def training_stream(
         return augment(images, step_seed, crop=crop, flip=flip), labels
 
     if image_set.dataset is not None:
-        examples = image_set.dataset.shuffle(SHUFFLE_BUFFER, seed=int(stream_seed[0]), reshuffle_each_iteration=True)
-        batches = examples.repeat().batch(batch_size, drop_remainder=True).enumerate()
-        batches = batches.skip(first_step).take(last_step - first_step)
-        stream = batches.map(lambda step, batch: views(step, *batch), tf.data.AUTOTUNE, deterministic=True)
+        first_epoch, skipped = divmod(first_step * batch_size, image_set.num_images)
+
+        def shuffled(epoch):
+            fold = tf.random.experimental.stateless_fold_in(stream_seed, epoch)
+            epoch_seed = tf.random.stateless_uniform([], fold, None, None, tf.int64)
+            return image_set.dataset.shuffle(SHUFFLE_BUFFER, seed=epoch_seed, reshuffle_each_iteration=False)
+
+        examples = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(shuffled).skip(skipped)
+        batches = examples.batch(batch_size, drop_remainder=True)
+        numbered = tf.data.Dataset.zip(tf.data.Dataset.range(first_step, last_step), batches)
+        stream = numbered.map(lambda step, batch: views(step, *batch), tf.data.AUTOTUNE, deterministic=True)
     else:
         images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
 

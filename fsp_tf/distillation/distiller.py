@@ -46,8 +46,8 @@ class FSPDistiller(keras.Model):
         student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
             _check_maps(pair, expected, got)
-        self.teacher_features = keras.Model(teacher.inputs, teacher_maps, name="teacher_features")
-        self.student_features = keras.Model(student.inputs, student_maps, name="student_features")
+        self.teacher_features = keras.Model(teacher.input, keras.tree.flatten(teacher_maps), name="teacher_features")
+        self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
         self.fsp_loss = FSPLoss()
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
@@ -57,7 +57,7 @@ class FSPDistiller(keras.Model):
 
     def call(self, inputs, training=None):
         """The student's feature maps: a list of (first, last) for each pair."""
-        return self.student_features(inputs, training=training)
+        return _by_pair(self.student_features(inputs, training=training))
 
     @property
     def metrics(self):
@@ -66,7 +66,7 @@ class FSPDistiller(keras.Model):
     def train_step(self, data):
         """One step on `images` or `(images, labels)`; the labels are not looked at."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        teacher_matrices = [fsp_matrix(*maps) for maps in self.teacher_features(images, training=False)]
+        teacher_matrices = [fsp_matrix(*maps) for maps in _by_pair(self.teacher_features(images, training=False))]
         with tf.GradientTape() as tape:
             student_maps = self(images, training=True)
             student_matrices = [fsp_matrix(*maps) for maps in student_maps]
@@ -114,6 +114,11 @@ class RatioOfSums(keras.metrics.Metric):
 
     def result(self):
         return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
+
+
+def _by_pair(maps: list) -> list:
+    """[first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one pair."""
+    return list(zip(maps[::2], maps[1::2], strict=True))
 
 
 def _check_maps(pair, teacher_maps, student_maps) -> None:
