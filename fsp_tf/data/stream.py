@@ -48,13 +48,14 @@ def training_stream(
         step_seed = tf.random.experimental.stateless_fold_in(stream_seed, step)
         return augment(images, step_seed, crop=crop, flip=flip), labels
 
-    if image_set.dataset is not None:
+    dataset = image_set.dataset
+    if dataset is not None:
         first_epoch, skipped = divmod(first_step * batch_size, image_set.num_images)
 
         def shuffled(epoch):
             fold = tf.random.experimental.stateless_fold_in(stream_seed, epoch)
             epoch_seed = tf.random.stateless_uniform([], fold, None, None, tf.int64)
-            return image_set.dataset.shuffle(SHUFFLE_BUFFER, seed=epoch_seed, reshuffle_each_iteration=False)
+            return dataset.shuffle(SHUFFLE_BUFFER, seed=epoch_seed, reshuffle_each_iteration=False)
 
         examples = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(shuffled).skip(skipped)
         batches = examples.batch(batch_size, drop_remainder=True)
