@@ -32,6 +32,9 @@ def main(arguments: list[str]) -> None:
         pipelines.run_pipeline(run_config)
     except UserError as error:
         sys.exit(f"fsp_tf: {error}")
+    except KeyboardInterrupt:
+        print("\nfsp_tf: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
