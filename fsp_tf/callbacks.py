@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fsp_tf.errors import UserError
 
 SECONDS_BETWEEN_LINES = 10.0
+COLLAPSE_FIRST_STEP = 100  # before it, large errors are those of a start
+COLLAPSED_RELATIVE_ERROR, COLLAPSED_DEAD_CHANNELS = 0.9, 0.25
 
 
 class NaNGuard(keras.callbacks.Callback):
@@ -19,12 +22,13 @@ class NaNGuard(keras.callbacks.Callback):
 
     Args:
         stage: The stage's name, for the message.
+        trained: The net whose weights are trained.
         first_step: The number of steps done before this fit.
     """
 
-    def __init__(self, stage: str, first_step: int):
+    def __init__(self, stage: str, trained: keras.Model, first_step: int = 0):
         super().__init__()
-        self.stage, self.first_step = stage, first_step
+        self.stage, self.trained, self.first_step = stage, trained, first_step
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises UserError naming the stage, the step and, in stage 1, the pair."""
@@ -32,11 +36,46 @@ class NaNGuard(keras.callbacks.Callback):
         if broken:
             pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
             where = f" in the pair {', '.join(pairs)}" if pairs else ""
-            raise UserError(
-                f"{self.stage}: the loss is {logs['loss']} at step {self.first_step + batch + 1}{where}; the learning "
-                "rate or --fsp_weight is likely too large. The last checkpoint is from before it: lower the rate and "
-                "start in a new --run_dir."
-            )
+            self._stop(f"the loss is {logs['loss']} at step {self.first_step + batch + 1}{where}")
+
+    def check_weights(self, step: int) -> None:
+        """Raises UserError if a weight is no number, which a finite loss need not show."""
+        for weight in self.trained.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+                self._stop(f"{weight.path} is no number any more after step {step}")
+
+    def _stop(self, what: str) -> None:
+        raise UserError(
+            f"{self.stage}: {what}; the learning rate or --fsp_weight is likely too large. The last checkpoint is from "
+            "before it: lower the rate and start in a new --run_dir."
+        )
+
+
+class CollapseWarning(keras.callbacks.Callback):
+    """Says in words, once a pair, that stage 1 has killed the student's features.
+
+    Args:
+        pair_names: The pairs.
+    """
+
+    def __init__(self, pair_names: list[str]):
+        super().__init__()
+        self.pair_names = pair_names
+        self.collapsed: set[str] = set()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch < COLLAPSE_FIRST_STEP:
+            return
+        for name in self.pair_names:
+            error, dead = logs[f"relative_error/{name}"], logs[f"dead_channels/{name}"]
+            if name not in self.collapsed and (error > COLLAPSED_RELATIVE_ERROR or dead > COLLAPSED_DEAD_CHANNELS):
+                self.collapsed.add(name)
+                print(
+                    f"WARNING: stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
+                    f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: lower "
+                    "--fsp_weight, --stage1_clipnorm or stage 1's first learning rate.",
+                    flush=True,
+                )
 
 
 class Progress(keras.callbacks.Callback):
@@ -65,7 +104,8 @@ class Progress(keras.callbacks.Callback):
             return
         self.last_written = now
         seconds_per_step = (now - self.second_step_at) / batch
-        left = time.strftime("%H:%M:%S", time.gmtime((self.num_steps - step) * seconds_per_step))
+        minutes, seconds = divmod(round((self.num_steps - step) * seconds_per_step), 60)
+        left = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         parts = [f"{self.stage:<8} step {step:>5}/{self.num_steps}", f"loss {logs['loss']:.4f}"]
         if "logits_accuracy" in logs:
             parts.append(f"training accuracy {logs['logits_accuracy']:.3f}")
@@ -155,10 +195,20 @@ class Checkpoints(keras.callbacks.Callback):
         optimizer: Its optimiser, built.
         num_steps: The stage's length; nothing is saved at its end.
         every: Steps between checkpoints.
+        guard: Looks at the weights before they are saved.
     """
 
-    def __init__(self, directory: pathlib.Path, trained: keras.Model, optimizer, num_steps: int, every: int):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        trained: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        num_steps: int,
+        every: int,
+        guard: NaNGuard | None = None,
+    ):
         super().__init__()
+        self.guard = guard
         self.step, self.seconds = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0, dtype=tf.float64)
         self.checkpoint = tf.train.Checkpoint(model=trained, optimizer=optimizer, step=self.step, seconds=self.seconds)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
@@ -183,6 +233,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step = self.first_step + batch + 1
         if step % self.every == 0 and step < self.num_steps:
+            if self.guard:
+                self.guard.check_weights(step)
             self.step.assign(step)
             self.seconds.assign(self.training_seconds)
             self.manager.save(checkpoint_number=step)

@@ -1,6 +1,7 @@
 """Every choice of a run: one frozen dataclass, its validation, and the flags made from it."""
 
 import dataclasses
+import math
 import types
 import typing
 
@@ -9,6 +10,8 @@ from absl import flags
 from fsp_tf.errors import UserError
 
 PIPELINES = ("distill", "teacher", "baseline", "stage1", "stage2", "transfer", "evaluate", "export")
+# Lambda and stage 1's largest gradient norm for each weighting; how they were found: README, "The weight of a pair".
+WEIGHTING_DEFAULTS = {"relative": (1000.0, 50.0), "equal": (1.0, 0.0)}
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
@@ -52,7 +55,7 @@ class Config:
     dataset: str = _option(
         "cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits."
     )
-    source_dataset: str | None = _option(None, "Transfer: the set on which the teacher is trained.")
+    source_dataset: str | None = _option(None, "The set on which the teacher of a transfer is trained.")
     data_dir: str | None = _option(None, "TFDS's data folder. Default: TFDS's own.", changes_numbers=False)
     train_split: str = _option("train", "Split to train on, also a slice such as train[:1000].")
     eval_split: str = _option("test", "Split to evaluate on.")
@@ -84,13 +87,17 @@ class Config:
         "Each section's matrix: its input with its output, or its first block's output with it.",
         choices=("section_input", "first_block"),
     )
-    fsp_weight: float = _option(1000.0, "Lambda, the weight of every pair's loss.")
+    fsp_weight: float | None = _option(
+        None, "Lambda, the weight of every pair's loss. Default: 1000 if relative, 1 if equal."
+    )
     fsp_weighting: str = _option(
         "relative",
         "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
         choices=("relative", "equal"),
     )
-    stage1_clipnorm: float = _option(50.0, "Largest norm of stage 1's whole gradient; 0 leaves it as it is.")
+    stage1_clipnorm: float | None = _option(
+        None, "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 50 if relative, 0 if equal."
+    )
 
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher's phases.")
     teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's phases end.")
@@ -125,6 +132,10 @@ class Config:
     log_steps: int = _option(50, "Steps between TensorBoard's points.", changes_numbers=False)
 
     def __post_init__(self):
+        weight, clipnorm = WEIGHTING_DEFAULTS.get(self.fsp_weighting, (None, None))
+        for name, default in (("fsp_weight", weight), ("stage1_clipnorm", clipnorm)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         for problem in self._problems():
             raise UserError(problem)
 
@@ -138,7 +149,8 @@ class Config:
             if getattr(self, name) < 1:
                 yield f"--{name} is at least 1, got {getattr(self, name)}."
         for name in ("holdout", "fsp_weight", "stage1_clipnorm", "weight_decay", "evaluation_steps", "seed"):
-            if getattr(self, name) < 0:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
                 yield f"--{name} is not negative, got {getattr(self, name)}."
         if self.image_size is not None and self.image_size < 8:
             yield f"--image_size is at least 8 pixels, got {self.image_size}."
@@ -155,6 +167,10 @@ class Config:
                 f"--batch_size={self.batch_size} does not divide among {self.num_virtual_devices} replicas: "
                 "choose a multiple."
             )
+        if self.student and self.pipeline not in ("stage2", "evaluate", "export"):
+            yield f"--student is for --pipeline=stage2, evaluate or export, got --pipeline={self.pipeline}."
+        if self.source_dataset and self.pipeline == "distill":
+            yield "--source_dataset is for --pipeline=transfer, got --pipeline=distill."
         if self.pipeline == "transfer" and not (self.teacher or self.source_dataset):
             yield "--pipeline=transfer needs the teacher's data set: give --source_dataset=NAME or --teacher=PATH."
 
@@ -187,7 +203,7 @@ def _schedule_problems(stage: str, rates: tuple[float, ...], steps: tuple[int, .
             f"--{stage}_learning_rates and --{stage}_steps have one entry per phase each, "
             f"got {len(rates)} and {len(steps)}."
         )
-    if any(rate <= 0 for rate in rates):
+    if not all(0 < rate < math.inf for rate in rates):
         yield f"--{stage}_learning_rates are above 0, got {', '.join(map(str, rates))}."
     if any(later <= earlier for earlier, later in zip((0, *steps), steps, strict=False)):
         yield f"--{stage}_steps are the rising steps at which the phases end, got {', '.join(map(str, steps))}."

@@ -12,8 +12,10 @@ from fsp_tf.errors import UserError
 TOLERANCE = 1e-4
 
 
-def export_saved_model(model: keras.Model, directory: pathlib.Path) -> pathlib.Path:
-    """Writes a classifier as a SavedModel, aside first, so that the folder is complete or not there.
+def export_saved_model(
+    model: keras.Model, directory: pathlib.Path, check_images: np.ndarray | None = None
+) -> pathlib.Path:
+    """Writes a classifier as a SavedModel, aside first, so that the folder is complete and checked or not there.
 
     Its `serving_default` takes `images`, uint8 (batch, height, width, channels), and gives `probabilities`, float32
     (batch, classes).
@@ -21,8 +23,12 @@ def export_saved_model(model: keras.Model, directory: pathlib.Path) -> pathlib.P
     Args:
         model: A float32 classifier whose heads include `logits`.
         directory: The numbered version folder, such as student/1; replaced if it is there.
+        check_images: uint8 (batch, height, width, channels) on which it is compared with the model before it takes the
+            directory's place; None for no check.
     Returns:
         The directory.
+    Raises:
+        UserError: If it differs from the model.
     """
     image_shape = model.input_shape[1:]
     archive = keras.export.ExportArchive()
@@ -35,6 +41,8 @@ def export_saved_model(model: keras.Model, directory: pathlib.Path) -> pathlib.P
     aside = directory.with_name(f".{directory.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     archive.write_out(str(aside), verbose=False)
+    if check_images is not None:
+        check_saved_model(aside, model, check_images)
     shutil.rmtree(directory, ignore_errors=True)
     aside.rename(directory)
     return directory

@@ -1,4 +1,4 @@
-"""How one stage is fitted: the optimiser, the schedule, the devices, and what happens while it runs."""
+"""What a stage is fitted with: the optimiser and its schedule, the devices, the fit itself, the accuracy."""
 
 import functools
 

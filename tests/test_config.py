@@ -1,6 +1,7 @@
 """The flags and the dataclass made from them: one meaning, one name, and a clear sentence for what cannot be."""
 
 import dataclasses
+import math
 import pathlib
 
 import pytest
@@ -8,7 +9,9 @@ from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
+from fsp_tf.distillation import NAMED_PAIRS, WEIGHTINGS
 from fsp_tf.errors import UserError
+from fsp_tf.models import SHORTCUTS
 
 FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
 
@@ -46,7 +49,14 @@ def test_every_flagfile_parses_and_validates(path):
 
 def test_a_config_written_as_flags_parses_to_itself(tmp_path):
     config = Config(
-        experiment="a b", fsp_weight=0.25, flip=True, baseline=False, image_size=64, stage1_steps=(1, 2, 3), seed=7
+        experiment="a b",
+        fsp_weight=0.25,
+        stage1_clipnorm=0.0,
+        flip=True,
+        baseline=False,
+        image_size=64,
+        stage1_steps=(1, 2, 3),
+        seed=7,
     )
     path = tmp_path / "flags.cfg"
     path.write_text("\n".join(f"--{name}={value}" for name, value in config_lib.to_flags(config).items()))
@@ -87,11 +97,27 @@ def test_the_baseline_has_the_schedule_of_stage_2():
         ({"image_size": 4}, "--image_size is at least 8 pixels"),
         ({"momentum": 1.0}, "--momentum"),
         ({"holdout": -1}, "--holdout is not negative"),
+        ({"fsp_weight": float("nan")}, "--fsp_weight is not negative, got nan"),
+        ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates are above 0"),
+        ({"student": "a.keras"}, "--student is for --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        ({"source_dataset": "digits"}, "--source_dataset is for --pipeline=transfer"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
     with pytest.raises(UserError, match=sentence):
         Config(**choices)
+
+
+def test_each_weighting_has_its_own_lambda_and_clip():
+    assert (Config().fsp_weight, Config().stage1_clipnorm) == (1000.0, 50.0)
+    equal = Config(fsp_weighting="equal")
+    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 0.0)
+    assert Config(fsp_weight=3.0, stage1_clipnorm=0.0).fsp_weight == 3.0
+
+
+def test_choices_are_those_of_the_parts():
+    for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": WEIGHTINGS, "shortcut": SHORTCUTS}.items():
+        assert config_lib.fields()[name].metadata["choices"] == expected
 
 
 def test_a_list_flag_of_words_is_refused():

@@ -43,7 +43,8 @@ def files(tmp_path_factory) -> pathlib.Path:
     for split in ("train", "test"):
         for label in ("bright", "dark"):
             (folder / "images" / split / label).mkdir(parents=True)
-            pixels = np.full((32, 32, 3), 200 if label == "bright" else 50, np.uint8)
+            side = 40 if (split, label) == ("train", "dark") else 32
+            pixels = np.full((side, side, 3), 200 if label == "bright" else 50, np.uint8)
             Image.fromarray(pixels).save(folder / "images" / split / label / "1.png")
     return folder
 
@@ -86,6 +87,10 @@ def test_a_mistyped_flag_is_refused(arguments, words):
         (["--dataset=cifar10", "--data_dir={files}/no/where"], ["--data_dir", "is no folder"]),
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
         (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
+        (["--image_size=50"], ["25x25 cannot be max-pooled to 13x13", "--image_size"]),
+        (["--pipeline=evaluate"], ["no net to evaluate", "--student"]),
+        (["--pipeline=export", "--student={files}/missing.keras"], ["missing.keras does not exist"]),
+        (["--pipeline=stage2", "--student={files}/classes.keras"], ["7 classes"]),
     ],
     ids=lambda value: value[-1].split("/")[-1] if isinstance(value, list) else None,
 )

@@ -156,7 +156,7 @@ def test_accuracy_counts_every_image_once():
     ],
 )
 def test_nan_guard_says_where(logs, message):
-    guard = NaNGuard("stage1", first_step=10)
+    guard = NaNGuard("stage1", small_net(), first_step=10)
     guard.on_train_batch_end(1, {"loss": 1.0, "loss/a-b": 1.0})
     with pytest.raises(UserError, match=message):
         guard.on_train_batch_end(2, logs)
@@ -167,7 +167,7 @@ def test_a_diverging_fit_stops_before_it_is_saved(tmp_path):
     net.optimizer.build(net.trainable_variables)
     checkpoints = Checkpoints(tmp_path, net, net.optimizer, num_steps=8, every=1)
     with pytest.raises(UserError, match="teacher: the loss is nan at step"):
-        fit_stage(net, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", 0), checkpoints])
+        fit_stage(net, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", net), checkpoints])
     checkpoints.restore()
     assert all(np.isfinite(value).all() for value in weights_of(net))
 

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-AUGMENTATIONS = ("crop", "none")
-
 
 def augment(images: tf.Tensor, seed: tf.Tensor, *, crop: bool, flip: bool) -> tf.Tensor:
     """Pads each side by an eighth with zeros and crops at random (4 pixels at 32x32, Section 4.1); flips half of them.

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import socket
+import urllib.request
 
 import numpy as np
 import tensorflow as tf
@@ -54,7 +55,7 @@ def load_split(
     image_size: int | None = None,
     holdout: int = 0,
     held_out: bool = False,
-    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    memory_limit_bytes: int | None = None,
 ) -> ImageSet:
     """Loads one split.
 
@@ -65,16 +66,17 @@ def load_split(
         image_size: Side in pixels to which images are resized (short side, then a central square).
         holdout: How many images of the split, chosen at random but always the same, are kept out.
         held_out: Whether to return those instead of the rest.
-        memory_limit_bytes: Larger sets are read from disk as they are needed.
+        memory_limit_bytes: Larger sets are read from disk as they are needed; 2 GiB if not given.
     Returns:
         The images of the split.
     Raises:
         UserError: If the set or the split does not exist, has no images or no single size, or cannot be downloaded.
     """
+    limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
     if name == "digits":
         full = _digits(split, image_size or DIGITS_SIZE)
     else:
-        full = _from_builder(name, split, _builder(name, data_dir), image_size, memory_limit_bytes)
+        full = _from_builder(name, split, _builder(name, data_dir), image_size, limit)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}.")
     return _without(full, holdout, held_out) if holdout else full
@@ -84,7 +86,11 @@ def evaluation_split(name: str, data_dir: str | None = None) -> str:
     """The split on which a set's accuracy is reported: `test`, or `validation` where there is no labelled test."""
     if name == "digits":
         return "test"
-    return "test" if "test" in _builder(name, data_dir).info.splits else "validation"
+    builder = _builder(name, data_dir)
+    if "validation" not in builder.info.splits:
+        return "test"
+    tests = builder.as_dataset(split="test").take(1).as_numpy_iterator() if "test" in builder.info.splits else ()
+    return "test" if any(example["label"] >= 0 for example in tests) else "validation"
 
 
 def _digits(split: str, size: int) -> ImageSet:
@@ -140,7 +146,8 @@ def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
     """Lets TFDS download and prepare the set; looks for a network first, since TFDS retries for minutes without."""
     advice = f"connect to a network, or name with --data_dir the folder that holds {name} as TFDS prepared it."
     try:
-        socket.getaddrinfo("storage.googleapis.com", 443)
+        if not urllib.request.getproxies():
+            socket.getaddrinfo("storage.googleapis.com", 443)
     except OSError as error:
         folder = builder.data_path.parents[builder.info.full_name.count("/")]
         raise UserError(f"{name} is not in {folder} and cannot be downloaded without a network: {advice}") from error
@@ -162,23 +169,25 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
         raise UserError(f"{name} is no image classification set: it has the features {', '.join(features)}.")
     if not num_images:
         raise UserError(f"{name} has no images in {split!r}.")
-    if image_size is None and None in image.shape:
-        raise UserError(
-            f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
-        )
-    shape = image.shape if image_size is None else (image_size, image_size, image.shape[-1] or 3)
+    shape = (image_size, image_size, image.shape[-1] or 3) if image_size else _one_shape(name, builder, split)
 
     def example(features):
         pixels = features["image"]
-        return (pixels if shape == image.shape else _square(pixels, shape)), features["label"]
+        fits = shape == image.shape or not image_size
+        return (tf.ensure_shape(pixels, shape) if fits else _square(pixels, shape)), features["label"]
 
     dataset = _examples(builder, split).map(example, tf.data.AUTOTUNE, deterministic=True)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
     if num_images * int(np.prod(shape)) > memory_limit_bytes:
         return ImageSet(title, names, shape, num_images, dataset=dataset)
-    batches = list(dataset.batch(1024).as_numpy_iterator())
+    try:
+        batches = list(dataset.batch(1024).as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise UserError(f"{title} cannot be read, an image or a file is broken: {error.message}.") from error
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    if labels.min() < 0:
+        raise UserError(f"{title} has images without labels: name another split.")
     return ImageSet(title, names, shape, num_images, images, labels)
 
 
@@ -191,6 +200,22 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     slices = [(builder.as_dataset(split=part.splitname), part.from_ or 0, part.to) for part in parts]
     slices = [dataset.skip(start).take(-1 if stop is None else stop - start) for dataset, start, stop in slices]
     return functools.reduce(tf.data.Dataset.concatenate, slices)
+
+
+def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
+    """The shape that all images share: the set's word for it, or found by looking at every one."""
+    declared = builder.info.features["image"].shape
+    if None not in declared:
+        return declared
+    shapes = _examples(builder, split).map(lambda example: tf.shape(example["image"]), tf.data.AUTOTUNE)
+    found: set[tuple[int, int, int]] = set()
+    for shape in shapes.as_numpy_iterator():
+        found.add((int(shape[0]), int(shape[1]), int(shape[2])))
+        if len(found) > 1:
+            raise UserError(
+                f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
+            )
+    return found.pop()
 
 
 def _square(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:

@@ -62,7 +62,8 @@ def training_stream(
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(first_step, last_step), batches)
         stream = numbered.map(lambda step, batch: views(step, *batch), tf.data.AUTOTUNE, deterministic=True)
     else:
-        images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
+        with tf.device("CPU:0"):
+            images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
 
         def batch(step):
             rows = shuffled_rows(step, batch_size, image_set.num_images, stream_seed)

@@ -23,7 +23,8 @@ class FSPDistiller(keras.Model):
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
-        weight: The paper's lambda.
+        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 1000 for
+            `relative` and clip the gradient's norm to 50.
         weighting: `relative` or `equal`.
 
     Example:
@@ -99,7 +100,7 @@ class FSPDistiller(keras.Model):
 
 
 class RatioOfSums(keras.metrics.Metric):
-    """The sum of what was measured divided by the sum of what it is measured against."""
+    """The sum of what was measured divided by the sum of what it is measured against; on replicas, their mean."""
 
     def __init__(self, name: str):
         super().__init__(name=name)

@@ -11,8 +11,6 @@ from fsp_tf.config import Config
 from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 
-ROLES = ("teacher", "student")
-
 
 def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
     """A net with its initial weights.
@@ -54,17 +52,19 @@ def save(net: keras.Model, path: pathlib.Path) -> None:
     aside.replace(path)
 
 
-def load(config: Config, role: str, path: pathlib.Path, image_shape, num_classes: int | None) -> keras.Model:
+def load(
+    config: Config, role: str, path: pathlib.Path, image_shape=None, num_classes: int | None = None
+) -> keras.Model:
     """Loads a net and checks that it is the one the flags describe.
 
     Args:
         config: Says what it should be.
         role: `teacher` or `student`.
         path: A .keras file.
-        image_shape: (height, width, channels) it must take.
+        image_shape: (height, width, channels) it must take; None for any.
         num_classes: Number of logits it must have; None for any.
     Returns:
-        The net in float32 and stock Keras layers.
+        The net in float32 and stock Keras layers, built anew with the file's weights.
     Raises:
         UserError: If the file is missing or unreadable, or holds another net.
     """
@@ -76,23 +76,21 @@ def load(config: Config, role: str, path: pathlib.Path, image_shape, num_classes
         net = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"The {role}'s file {path} is no whole .keras file of a Keras model: make it anew.") from error
-    _check(config, role, path, net, tuple(image_shape), num_classes)
-    return net
+    return _checked(config, role, path, net, image_shape, num_classes)
 
 
-def _check(config: Config, role: str, path: pathlib.Path, net, image_shape, num_classes: int | None) -> None:
+def _checked(config: Config, role: str, path: pathlib.Path, net, image_shape, num_classes: int | None) -> keras.Model:
     outputs = getattr(net, "output", None)
     if not isinstance(outputs, dict) or "logits" not in outputs:
         raise UserError(f"{path} is no net of fsp_tf: it has no head named logits.")
     classes = outputs["logits"].shape[-1]
     if num_classes is not None and classes != num_classes:
-        raise UserError(
-            f"The {role} in {path} has {classes} classes and the data set {num_classes}: "
-            "take --pipeline=transfer to distil from another data set's teacher."
-        )
-    if tuple(net.input_shape[1:]) != image_shape:
+        advice = "take --pipeline=transfer to distil from another data set's teacher"
+        advice = advice if role == "teacher" else "name a student of this data set"
+        raise UserError(f"The {role} in {path} has {classes} classes and the data set {num_classes}: {advice}.")
+    if image_shape is not None and tuple(net.input_shape[1:]) != tuple(image_shape):
         raise UserError(f"The {role} in {path} takes images of {net.input_shape[1:]}, the data set has {image_shape}.")
-    expected = build(config, role, classes, image_shape, plain=True)
+    expected = build(config, role, classes, net.input_shape[1:], plain=True)
     shapes = [tuple(weight.shape) for weight in net.weights]
     wanted = [tuple(weight.shape) for weight in expected.weights]
     if shapes != wanted:
@@ -103,6 +101,8 @@ def _check(config: Config, role: str, path: pathlib.Path, net, image_shape, num_
             f"--width_multiplier and --shortcut describe a net of {len(wanted)} weights and {wanted_widths} channels: "
             "set them to the file's."
         )
+    expected.set_weights(net.get_weights())
+    return expected
 
 
 def digest(net: keras.Model) -> str:

@@ -1,10 +1,12 @@
 """A run's folder: it belongs to one configuration, records what was made, and is never left half-written."""
 
+import dataclasses
 import functools
 import json
 import os
 import pathlib
 import platform
+import shutil
 from importlib import metadata
 from typing import Any
 
@@ -16,6 +18,18 @@ from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.errors import UserError
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+FILES = {"teacher": "teacher.keras", "baseline": "baseline.keras", "stage1": "stage1.keras", "stage2": "student.keras"}
+DEPENDENTS = {"teacher": ("stage1", "stage2"), "baseline": (), "stage1": ("stage2",), "stage2": ()}
+NETS: dict[str, dict[str, Any]] = {
+    "teacher": {"title": "teacher", "role": "teacher", "file": FILES["teacher"], "phases": ("teacher",)},
+    "baseline": {"title": "student alone", "role": "student", "file": FILES["baseline"], "phases": ("baseline",)},
+    "student": {
+        "title": "student distilled",
+        "role": "student",
+        "file": FILES["stage2"],
+        "phases": ("stage1", "stage2"),
+    },
+}
 
 
 class Run:
@@ -51,16 +65,24 @@ class Run:
         Raises:
             UserError: If it cannot be written.
         """
-        values = config_lib.to_flags(self.config)
-        lines = [f"--{name}={value}" for name, value in (values | {"run_dir": str(self.folder)}).items()]
+        values = config_lib.to_flags(self.config) | {"run_dir": str(self.folder)}
+        del values["resume"]
+        lines = [f"--{name}={value}" for name, value in values.items()]
         text = "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
         versions = {name: metadata.version(name) for name in PACKAGES}
         versions |= {"fsp_tf": version(), "python": platform.python_version()}
-        facts = {"versions": versions, "device": device(), "num_replicas": self.num_replicas}
+        whole_job = self.config.pipeline in ("distill", "transfer")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_aside(self.path("flags.cfg"), text)
-            self.update(**facts, seed=self.config.seed, config=values)
+            if whole_job or not self.path("flags.cfg").exists():
+                write_aside(self.path("flags.cfg"), text)
+            self.update(
+                versions=versions,
+                device=device(),
+                num_replicas=self.num_replicas,
+                seed=self.config.seed,
+                config=dataclasses.asdict(self.config),
+            )
         except OSError as error:
             raise UserError(f"--run_dir={self.folder} cannot be written ({error.strerror}): choose another.") from error
 
@@ -87,21 +109,74 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any]:
-        """The record so far."""
+        """The record so far.
+
+        Raises:
+            UserError: If the file is no JSON.
+        """
         path = self.path("result.json")
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is no JSON any more ({error}): mend it, or take another --run_dir.") from error
 
     def update(self, **entries) -> None:
         """Adds to `result.json`, in one move."""
-        write_aside(self.path("result.json"), json.dumps(self.result | entries, indent=2) + "\n")
+        self._write(self.result | entries)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        write_aside(self.path("result.json"), json.dumps(record, indent=2) + "\n")
 
     def phase(self, name: str) -> dict[str, Any]:
         """What `result.json` says of a finished phase; empty if it has not finished."""
         return self.result.get("phases", {}).get(name, {})
 
+    def has_finished(self, name: str) -> bool:
+        """Whether a phase has finished and what it made is there."""
+        return bool(self.phase(name)) and self.path(FILES[name]).exists()
+
+    def begin_phase(self, name: str) -> None:
+        """Makes room for a phase: with --noresume, forgets what it and the phases after it made.
+
+        Raises:
+            UserError: If phases after it have finished, from another net than it will make.
+        """
+        finished = [later for later in DEPENDENTS[name] if self.has_finished(later)]
+        if self.config.resume and finished:
+            raise UserError(
+                f"{self.folder} has a finished {finished[0]} made from another net than the {name} that would be "
+                "trained now: name the same --teacher, take another --run_dir, or begin anew with --noresume."
+            )
+        if self.config.resume:
+            return
+        gone = {name, *DEPENDENTS[name]}
+        for phase in gone:
+            self.path(FILES[phase]).unlink(missing_ok=True)
+        lost = {net for net, facts in NETS.items() if gone & set(facts["phases"])}
+        record = self.result
+        record["phases"] = {key: value for key, value in record.get("phases", {}).items() if key not in gone}
+        record["nets"] = {key: value for key, value in record.get("nets", {}).items() if key not in lost}
+        for net in lost:
+            record.pop(f"{net}_accuracy", None)
+        self._write(record)
+
     def finish_phase(self, name: str, record: dict[str, Any]) -> None:
-        """Records that a phase has finished."""
-        self.update(phases=self.result.get("phases", {}) | {name: record})
+        """Records that a phase has finished and the accuracy it reached, in one move; drops its checkpoints."""
+        accuracies = {
+            f"{net}_accuracy": record["accuracy"] for net, facts in NETS.items() if facts["file"] == FILES[name]
+        }
+        self.update(phases=self.result.get("phases", {}) | {name: record}, **accuracies)
+        shutil.rmtree(self.path("checkpoints") / name, ignore_errors=True)
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the teacher is of another data set."""
+        return self.config.pipeline == "transfer" or self.config.source_dataset is not None
+
+    @property
+    def evaluates_teacher(self) -> bool:
+        """Whether the teacher's own test images are known."""
+        return self.config.source_dataset is not None or not self.transfers
 
     @functools.cached_property
     def train_set(self) -> ImageSet:
@@ -116,13 +191,18 @@ class Run:
         return self._load(self.config.dataset, self.config.eval_split)
 
     @functools.cached_property
-    def source_sets(self) -> tuple[ImageSet, ImageSet]:
-        """The teacher's training and test images: the source set's in transfer, else the run's own."""
+    def source_train_set(self) -> ImageSet:
+        """The teacher's training images: the source set's in transfer, else the run's own."""
+        source = self.config.source_dataset
+        return self._load(source, "train") if source else self.train_set
+
+    @functools.cached_property
+    def source_eval_set(self) -> ImageSet:
+        """The teacher's test images."""
         source = self.config.source_dataset
         if source is None:
-            return self.train_set, self.eval_set
-        split = datasets.evaluation_split(source, self.config.data_dir)
-        return self._load(source, "train"), self._load(source, split)
+            return self.eval_set
+        return self._load(source, datasets.evaluation_split(source, self.config.data_dir))
 
     def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
         size, data_dir = self.config.image_size, self.config.data_dir
@@ -157,4 +237,4 @@ def write_aside(path: pathlib.Path, text: str) -> None:
 
 def _read_flagfile(path: pathlib.Path) -> dict[str, str]:
     lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("--")]
-    return dict(line.split("=", 1) for line in lines)
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}

@@ -1,0 +1,159 @@
+"""How a phase is fitted inside a run's folder: from its last checkpoint to its schedule's end, then recorded."""
+
+import shutil
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from fsp_tf import training
+from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
+from fsp_tf.data import ImageSet, training_stream
+from fsp_tf.errors import UserError
+from fsp_tf.pipelines import nets
+from fsp_tf.pipelines.run import FILES, Run, write_aside
+
+
+def fit_classifier(
+    run: Run,
+    phase: str,
+    net: keras.Model,
+    strategy: tf.distribute.Strategy,
+    train_set: ImageSet,
+    eval_set: ImageSet,
+    made_from: str = "",
+) -> None:
+    """Fits a net by softmax cross entropy, saves it and records its accuracy on every test image.
+
+    Args:
+        run: The run.
+        phase: `teacher`, `baseline` or `stage2`.
+        net: The net, built under the strategy.
+        strategy: The devices.
+        train_set: The images to train on.
+        eval_set: The images to evaluate on.
+        made_from: The digest of the net it starts from, if any.
+    """
+    role = "teacher" if phase == "teacher" else "student"
+
+    def plain() -> keras.Model:
+        return nets.plain_copy(run.config, role, net)
+
+    with strategy.scope():
+        net.compile(
+            make_optimizer(run, phase),
+            loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+            metrics={"logits": ["accuracy"]},
+            jit_compile=False,
+        )
+    print(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}", flush=True)
+    record = fit(run, phase, net, net, train_set, made_from, lambda: training.accuracy(plain(), eval_set))
+    record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
+    nets.save(plain(), run.path(FILES[phase]))
+    run.finish_phase(phase, record)
+    print(
+        f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}", flush=True
+    )
+
+
+def make_optimizer(run: Run, phase: str) -> keras.optimizers.Optimizer:
+    """The optimiser that the run's choices give a phase."""
+    config = run.config
+    rates, ends = config.schedule(phase)
+    return training.make_optimizer(
+        rates,
+        ends,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clipnorm=config.stage1_clipnorm or 0.0 if phase == "stage1" else 0.0,
+        scales_loss=config.precision == "mixed_float16",
+    )
+
+
+def fit(
+    run: Run,
+    phase: str,
+    model: keras.Model,
+    trained: keras.Model,
+    train_set: ImageSet,
+    made_from: str = "",
+    evaluate: Callable[[], float] | None = None,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+) -> dict:
+    """Fits a compiled model from its last checkpoint to the end of the phase's schedule.
+
+    Args:
+        run: The run.
+        phase: Names the schedule, the stream, the checkpoints and the TensorBoard run.
+        model: What is fitted.
+        trained: The net in it whose weights are trained.
+        train_set: The images to train on.
+        made_from: The digest of the net that the phase starts from, if any.
+        evaluate: Gives the accuracy on the test images; None where there is none to measure.
+        callbacks: Further ones.
+    Returns:
+        What to record: steps, seconds, images/s of this process, the last logged scalars, made_from.
+    Raises:
+        UserError: If the checkpoint is of a phase that started from another net.
+    """
+    config = run.config
+    num_steps = config.schedule(phase)[1][-1]
+    with model.distribute_strategy.scope():
+        model.optimizer.build(trained.trainable_variables)
+    directory = run.path("checkpoints") / phase
+    _claim_checkpoints(run, phase, made_from)
+    guard = NaNGuard(phase, trained)
+    checkpoints = Checkpoints(directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard)
+    first_step = guard.first_step = checkpoints.restore()
+    if first_step:
+        print(f"{phase}: goes on after step {first_step}", flush=True)
+    log = TensorBoardLog(
+        run.path("tensorboard") / phase,
+        first_step=first_step,
+        num_steps=num_steps,
+        batch_size=config.batch_size,
+        log_steps=config.log_steps,
+        evaluation_steps=config.evaluation_steps,
+        evaluate=evaluate,
+    )
+    progress = Progress(phase, first_step, num_steps, config.batch_size)
+    stream = training_stream(
+        train_set,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        stage="stage2" if phase == "baseline" else phase,
+        first_step=first_step,
+        last_step=num_steps,
+        crop=config.augmentation == "crop",
+        flip=config.flip,
+    )
+    training.fit_stage(
+        model,
+        stream,
+        num_steps=num_steps - first_step,
+        callbacks=[guard, progress, *callbacks, log, checkpoints],
+    )
+    guard.check_weights(num_steps)
+    return {
+        "steps": num_steps,
+        "training_seconds": round(checkpoints.training_seconds, 1),
+        "images_per_second": round(log.images_per_second, 1),
+        "scalars": log.last_scalars,
+        "made_from": made_from,
+    }
+
+
+def _claim_checkpoints(run: Run, phase: str, made_from: str) -> None:
+    """Notes what the phase starts from, or refuses to go on from the checkpoint of another start."""
+    directory = run.path("checkpoints") / phase
+    if not run.config.resume:
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(run.path("tensorboard") / phase, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    note = directory / "made_from"
+    if note.exists() and note.read_text() != made_from:
+        raise UserError(
+            f"{phase} in {run.folder} was begun from another net: name the same --teacher or --student, take another "
+            f"--run_dir, or begin {phase} anew with --noresume."
+        )
+    write_aside(note, made_from)
