@@ -335,7 +335,7 @@ def test_requirements_are_what_the_package_imports():
 
 def test_development_requirements_are_what_tests_import_and_tools_there_are():
     imports = {label(package) for path in TESTS.values() for package in third_party(path)}
-    tools = {label(tool) for tool in project()["tool"]}
+    tools = {label(tool) for tool in (*project()["tool"], "pytest-xdist")}  # the Makefile's --numprocesses
     listed = set(pins("requirements-dev.txt"))
     lacking = imports - listed - set(pins("requirements.txt"))
     assert not lacking, f"requirements-dev.txt lacks {lacking}, which a test imports."
