@@ -58,9 +58,8 @@ def test_distill_records_what_it_made(finished):
     assert record["seed"] == 0 and record["config"]["fsp_pairs"] == "section_input"
     assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
     assert record["phases"]["stage1"]["steps"] == 5
-    assert set(record["phases"]["stage1"]["relative_error"]) == {
-        "stem-section_1", "section_1-section_2", "section_2-section_3"
-    }  # fmt: skip
+    errors = {f"relative_error/{pair}" for pair in ("stem-section_1", "section_1-section_2", "section_2-section_3")}
+    assert errors < set(record["phases"]["stage1"]["scalars"])
     assert not any((finished / "checkpoints").iterdir()), "a finished phase needs none"
     assert not [path for path in finished.rglob("*") if "writing" in path.name]
 
@@ -197,6 +196,7 @@ def test_every_other_choice_runs(tmp_path):
         fsp_weighting="equal",
         flip=True,
         baseline=False,
+        teacher_learning_rates=(1e-3, 1e-3, 1e-3),  # five steps at 0.1 leave features without bounds
         stage1_learning_rates=(1e-9, 1e-9, 1e-9),
     )
     pipelines.run_pipeline(config)
