@@ -292,20 +292,11 @@ def project_files() -> list[pathlib.Path]:
     return [*SOURCES.values(), *found, ROOT / "saved_models" / "README.md"]
 
 
-def test_no_file_names_a_machine_or_a_registry():
-    of_one_place = {
-        "a folder": re.compile(
-            r"(?<![\w./:~}*)\]<!-])/(?!(?:bin|dev|etc|no|path|proc|tmp|usr)/)\w[\w.-]*/[\w.][\w./-]*"
-        ),
-        "a host": re.compile(
-            r"\b[\w.-]*(?:pypi|pythonhosted|npmjs|registry|mirror|artifact)[\w-]*\.(?:org|com|net|io)\b"
-        ),
-        "an index": re.compile(r"--(?:index-url|extra-index-url|find-links|registry)\b"),
-    }
+def test_no_file_names_a_folder_of_one_machine():
+    folder = re.compile(r"(?<![\w./:~}*)\]<!-])/(?!(?:bin|dev|etc|no|path|proc|tmp|usr)/)\w[\w.-]*/[\w.][\w./-]*")
     for path in project_files():
-        for kind, pattern in of_one_place.items():
-            found = pattern.search(path.read_text())
-            assert not found, f"{path.relative_to(ROOT)} names {kind} of one machine or network only: {found[0]}."
+        found = folder.search(path.read_text())
+        assert not found, f"{path.relative_to(ROOT)} names a folder of one machine: {found[0]}."
 
 
 # --- The requirements.
