@@ -6,35 +6,23 @@
 A flagfile's values can be overridden by flags after it.
 """
 
-import os
-import sys
+from absl import app, flags
 
-from absl import app, flags, logging
-
-from fsp_tf import config
-from fsp_tf.errors import UserError
+from fsp_tf import command_line, config
 
 config.define_flags()
-flags.adopt_module_key_flags(config)
+flags.adopt_module_key_flags(config.flags)
 
 
 def main(arguments: list[str]) -> None:
     """Builds the `Config` and calls its pipeline."""
-    try:
-        if len(arguments) > 1:
-            raise UserError(f"flags start with --, got {arguments[1]!r}; see --help.")
+    with command_line.mistakes_told():
+        command_line.refuse_words(arguments)
         run_config = config.from_flags()
-        logging.set_verbosity(logging.ERROR)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+        command_line.prepare_tensorflow()
         from fsp_tf import pipelines  # here, so that --help and a mistyped flag need no TensorFlow
 
         pipelines.run_pipeline(run_config)
-    except UserError as error:
-        sys.exit(f"fsp_tf: {error}")
-    except KeyboardInterrupt:
-        print("\nfsp_tf: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import Config
+from fsp_tf.config import METHODS, Config
 from fsp_tf.distillation import NAMED_PAIRS, WEIGHTINGS
 from fsp_tf.errors import UserError
 from fsp_tf.models import SHORTCUTS
@@ -44,7 +44,8 @@ def test_there_are_flagfiles():
 def test_every_flagfile_parses_and_validates(path):
     config = parse(f"--flagfile={path}")
     assert config.experiment == path.stem
-    assert f"--flagfile={path}" in path.read_text(), "its header says the command"
+    command = f"--table={path.stem[-1]} " if path.stem.startswith("table") else f"--flagfile={path}"
+    assert command in path.read_text(), "its header says the command"
 
 
 def test_a_config_written_as_flags_parses_to_itself(tmp_path):
@@ -101,11 +102,33 @@ def test_the_baseline_has_the_schedule_of_stage_2():
         ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates are above 0"),
         ({"student": "a.keras"}, "--student is for --pipeline=stage2, evaluate or export, got --pipeline=distill"),
         ({"source_dataset": "digits"}, "--source_dataset is for --pipeline=transfer"),
+        ({"pipeline": "source_teacher"}, "--pipeline=source_teacher needs its data set"),
+        ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),
+        ({"method": "kd", "stage2_loss": "cross_entropy"}, "--method=kd has soft targets in stage 2"),
+        ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle is for --method=fsp, got --method=fitnet"),
+        ({"num_hints": 2}, "--num_hints is 1 or 3, got 2"),
+        ({"fitnet_steps": (1, 2, 3)}, "--fitnet_learning_rates and --fitnet_steps have one entry per phase each"),
+        ({"kd_temperature": 0.0}, "--kd_temperature is above 0"),
+        ({"kd_weights": (1.0,)}, "--kd_weights are two numbers"),
+        ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs two nets or more: .* got 1"),
+        ({"members": ("a.keras", "b.keras")}, "--members is for --pipeline=ensemble, got --pipeline=distill"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
     with pytest.raises(UserError, match=sentence):
         Config(**choices)
+
+
+def test_the_method_decides_the_loss_of_stage_2_and_the_schedule_of_stage_1():
+    assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
+    assert Config(stage2_loss="kd").stage2_loss == "kd"
+    assert Config(method="fitnet").schedule("stage1") == ((1e-4, 1e-5), (25000, 35000))
+
+
+def test_fine_tuning_has_the_schedule_of_stage_2_and_the_source_teacher_the_teachers():
+    config = Config(stage2_steps=(1, 2, 9))
+    assert config.schedule("fine_tuning") == config.schedule("stage2")
+    assert config.schedule("source_teacher") == config.schedule("teacher")
 
 
 def test_each_weighting_has_its_own_lambda_and_clip():

@@ -250,26 +250,6 @@ def write_images(folder: pathlib.Path, labels: int) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / split / str(label) / f"{number}.png")
 
 
-def test_transfer_takes_a_teacher_of_other_classes(tmp_path):
-    write_images(tmp_path / "source", labels=3)
-    write_images(tmp_path / "target", labels=2)
-    config = tiny(
-        tmp_path / "run",
-        pipeline="transfer",
-        source_dataset=f"folder:{tmp_path / 'source'}",
-        dataset=f"folder:{tmp_path / 'target'}",
-        train_split="train",
-        eval_split="test",
-        image_size=32,
-    )
-    pipelines.run_pipeline(config)
-    assert weights(tmp_path / "run", "teacher.keras")[-1].shape == (3,)
-    assert weights(tmp_path / "run", "student.keras")[-1].shape == (2,)
-    record = result(tmp_path / "run")
-    assert record["phases"]["teacher"]["evaluated_on"].endswith("source/test")
-    assert record["phases"]["stage2"]["evaluated_on"].endswith("target/test")
-
-
 def test_a_diverging_rate_is_stopped_by_name(tmp_path):
     config = tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e30, 1e30, 1e30))
     with pytest.raises(UserError, match=r"teacher: the loss is .* at step \d.* learning rate"):

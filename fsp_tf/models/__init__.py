@@ -1,6 +1,15 @@
-"""The paper's residual networks and the fused batch normalisation that makes them fast."""
+"""The networks of the paper, as functional Keras models."""
 
+from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
 from fsp_tf.models.normalization import FusedBatchNormalization
 from fsp_tf.models.resnet import IMAGENET_BLOCKS, SHORTCUTS, cifar_resnet, imagenet_resnet
 
-__all__ = ["IMAGENET_BLOCKS", "SHORTCUTS", "FusedBatchNormalization", "cifar_resnet", "imagenet_resnet"]
+__all__ = [
+    "IMAGENET_BLOCKS",
+    "SHORTCUTS",
+    "FusedBatchNormalization",
+    "channel_permutations",
+    "cifar_resnet",
+    "imagenet_resnet",
+    "permuted_weights",
+]

@@ -3,54 +3,66 @@
 from fsp_tf import training
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import deliverables, phases
+from fsp_tf.pipelines import deliverables, inputs, phases
+from fsp_tf.pipelines.ensemble import evaluate_ensemble
 from fsp_tf.pipelines.run import Run
 
 TRAINERS = {
+    "source_teacher": phases.train_source_teacher,
     "teacher": phases.train_teacher,
+    "fine_tuning": phases.fine_tune_teacher,
     "baseline": phases.train_baseline,
     "stage1": phases.train_stage1,
     "stage2": phases.train_stage2,
 }
 
 
-def run_pipeline(config: Config) -> Run:
+def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
     """Runs the pipeline that `config` names; finished phases are not run again.
 
+    Args:
+        config: The choices.
+        hand_over: Whether to export the student and print the table of nets after training.
     Raises:
         UserError: If something the user can mend is wrong.
     """
     strategy = training.make_strategy(config.num_virtual_devices)
     run = Run(config, strategy.num_replicas_in_sync)
-    names = _phases_of(config)
-    phases.check_inputs(run, names)
-    if not names:
+    if config.pipeline == "ensemble":
+        evaluate_ensemble(run)
+        return run
+    names = phases_of(config)
+    if names:
+        inputs.check_inputs(run, names)
+        run.claim()
+        _train(run, names, strategy)
+        if not hand_over:
+            return run
+        if "stage2" in names:
+            deliverables.export(run)
+    else:
         found = deliverables.nets_to_hand_over(run)
         run.claim()
         for name, net in found.items():
             deliverables.evaluate(run, name, net)
         if config.pipeline == "export":
             deliverables.export(run, found["student"])
-    else:
-        run.claim()
-        _train(run, names, strategy)
-        if "stage2" in names:
-            deliverables.export(run)
     deliverables.print_summary(run)
     return run
 
 
 def _train(run: Run, names: list[str], strategy) -> None:
     """Runs the phases that have not finished."""
-    if run.config.teacher and "stage1" in names and run.evaluates_teacher:
-        deliverables.evaluate(run, "teacher", phases.load_teacher(run))
+    if run.config.teacher and run.config.pipeline in ("distill", "transfer"):
+        deliverables.evaluate_named_teacher(run)
     for number, name in enumerate(names, start=1):
         print(f"\n[{number} of {len(names)}] {name}", flush=True)
         if run.config.resume and run.has_finished(name):
-            if run.phase(name)["made_from"] != phases.origin(run, name):
+            if run.phase(name)["made_from"] != inputs.origin(run, name):
+                pipeline = "teacher" if name == "fine_tuning" else name
                 raise UserError(
                     f"{name} in {run.folder} was made from another net: name the same --teacher or --student, take "
-                    f"another --run_dir, or make {name} anew with --pipeline={name} --noresume."
+                    f"another --run_dir, or make {name} anew with --pipeline={pipeline} --noresume."
                 )
             print(f"{name}: finished before", flush=True)
         else:
@@ -58,11 +70,17 @@ def _train(run: Run, names: list[str], strategy) -> None:
             TRAINERS[name](run, strategy)
 
 
-def _phases_of(config: Config) -> list[str]:
-    if config.pipeline in ("evaluate", "export"):
+def phases_of(config: Config) -> list[str]:
+    """The phases that a pipeline consists of, in order; none where it trains nothing."""
+    if config.pipeline in ("ensemble", "evaluate", "export"):
         return []
+    if config.pipeline == "teacher":
+        return ["fine_tuning"] if config.teacher or config.source_dataset else ["teacher"]
     if config.pipeline in TRAINERS:
         return [config.pipeline]
-    teacher = [] if config.teacher else ["teacher"]
-    baseline = ["baseline"] if config.baseline else []
-    return [*teacher, *baseline, "stage1", "stage2"]
+    names = [] if config.teacher else ["source_teacher" if config.transfers else "teacher"]
+    needs_fine_tuning = config.stage2_loss == "kd" or config.transfer_teacher == "fine_tuned"
+    names += ["fine_tuning"] if config.transfers and (config.baseline or needs_fine_tuning) else []
+    names += ["baseline"] if config.baseline else []
+    names += ["stage1"] if config.method != "kd" else []
+    return [*names, "stage2"]

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fsp_tf import export as export_lib
 from fsp_tf import training
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import nets
+from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines.run import FILES, NETS, Run
 
 CHECKED_IMAGES = 256
@@ -24,7 +24,7 @@ def nets_to_hand_over(run: Run) -> dict[str, keras.Model]:
         UserError: If there are none, one does not fit, or --student is not the student of this folder.
     """
     config = run.config
-    named = {"teacher": config.teacher, "student": config.student}
+    named = {"source_teacher" if config.transfers else "teacher": config.teacher, "student": config.student}
     wanted = ["student"] if config.pipeline == "export" else list(NETS)
     found = {}
     for name in wanted:
@@ -40,22 +40,31 @@ def nets_to_hand_over(run: Run) -> dict[str, keras.Model]:
 
 
 def _load(run: Run, name: str, path: pathlib.Path) -> keras.Model:
-    classes = None if name == "teacher" else len(run.eval_set.class_names)
-    shape = None if name == "teacher" else run.eval_set.image_shape
-    return nets.load(run.config, NETS[name]["role"], path, shape, classes)
+    if NETS[name]["role"] == "teacher":
+        return nets.load(run.config, "teacher", path)
+    return nets.load(run.config, "student", path, run.eval_set.image_shape, len(run.eval_set.class_names))
 
 
 def evaluate(run: Run, name: str, net: keras.Model) -> None:
-    """Records the accuracy of `teacher`, `baseline` or `student` on every test image, of the teacher's own set."""
+    """Records the accuracy of one of `NETS` on every test image; a source teacher's on its own set's, if known."""
     nets.save(net, run.path(NETS[name]["file"]))
-    if name == "teacher" and not run.evaluates_teacher:
+    is_source = name == "source_teacher"
+    if is_source and not run.config.source_dataset:
         return
-    eval_set = run.source_eval_set if name == "teacher" else run.eval_set
+    eval_set = run.source_eval_set if is_source else run.eval_set
     if tuple(net.input_shape[1:]) != eval_set.image_shape or net.output["logits"].shape[-1] != len(
         eval_set.class_names
     ):
         raise UserError(f"The {name} does not fit the images or classes of {eval_set.name}.")
     run.update(**{f"{name}_accuracy": training.accuracy(net, eval_set)})
+
+
+def evaluate_named_teacher(run: Run) -> None:
+    """Records the accuracy of the teacher that --teacher names."""
+    if run.config.transfers:
+        evaluate(run, "source_teacher", inputs.load_source_teacher(run))
+    else:
+        evaluate(run, "teacher", inputs.load_teacher(run))
 
 
 def export(run: Run, student: keras.Model | None = None) -> None:
@@ -83,13 +92,13 @@ def print_summary(run: Run) -> None:
                 f"{row['training_seconds']:>8,.0f} s"
             )
     print(f"\nEverything is in {run.folder}:")
-    for name in (*FILES.values(), "student/1", "tensorboard", "result.json", "flags.cfg"):
+    for name in (*dict.fromkeys(FILES.values()), "student/1", "tensorboard", "result.json", "flags.cfg"):
         if run.path(name).exists():
             print(f"  {run.path(name)}")
 
 
 def _title(run: Run, name: str) -> str:
-    depth = run.config.teacher_depth if name == "teacher" else run.config.student_depth
+    depth = run.config.teacher_depth if NETS[name]["role"] == "teacher" else run.config.student_depth
     return f"{NETS[name]['title']}, ResNet-{depth}"
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from fsp_tf import training
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
 from fsp_tf.data import ImageSet, training_stream
+from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.run import FILES, Run, write_aside
@@ -22,37 +23,56 @@ def fit_classifier(
     train_set: ImageSet,
     eval_set: ImageSet,
     made_from: str = "",
+    soft_teacher: keras.Model | None = None,
 ) -> None:
-    """Fits a net by softmax cross entropy, saves it and records its accuracy on every test image.
+    """Fits a net to the labels, saves it and records its accuracy on every test image.
 
     Args:
         run: The run.
-        phase: `teacher`, `baseline` or `stage2`.
+        phase: Any but `stage1`.
         net: The net, built under the strategy.
         strategy: The devices.
         train_set: The images to train on.
         eval_set: The images to evaluate on.
-        made_from: The digest of the net it starts from, if any.
+        made_from: The digest of the nets it is made from, if any.
+        soft_teacher: The teacher whose soft targets are learned beside the labels; None for softmax cross entropy
+            alone.
     """
-    role = "teacher" if phase == "teacher" else "student"
+    role = "student" if phase in ("baseline", "stage2") else "teacher"
 
     def plain() -> keras.Model:
         return nets.plain_copy(run.config, role, net)
 
     with strategy.scope():
-        net.compile(
-            make_optimizer(run, phase),
-            loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
-            metrics={"logits": ["accuracy"]},
-            jit_compile=False,
-        )
+        model = _soft_target_distiller(run, phase, net, soft_teacher) if soft_teacher else net
+        if soft_teacher:
+            model.compile(make_optimizer(run, phase), jit_compile=False)
+        else:
+            model.compile(
+                make_optimizer(run, phase),
+                loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+                metrics={"logits": ["accuracy"]},
+                jit_compile=False,
+            )
     print(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}", flush=True)
-    record = fit(run, phase, net, net, train_set, made_from, lambda: training.accuracy(plain(), eval_set))
+    record = fit(run, phase, model, net, train_set, made_from, lambda: training.accuracy(plain(), eval_set))
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
+    record |= {"parameters": net.count_params()}
     nets.save(plain(), run.path(FILES[phase]))
     run.finish_phase(phase, record)
     print(
         f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}", flush=True
+    )
+
+
+def _soft_target_distiller(run: Run, phase: str, net: keras.Model, teacher: keras.Model) -> keras.Model:
+    config = run.config
+    return SoftTargetDistiller(
+        nets.training_copy(config, "teacher", teacher),
+        net,
+        config.schedule(phase)[1][-1],
+        temperature=config.kd_temperature,
+        weights=(config.kd_weights[0], config.kd_weights[1]),
     )
 
 
@@ -65,7 +85,7 @@ def make_optimizer(run: Run, phase: str) -> keras.optimizers.Optimizer:
         ends,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        clipnorm=config.stage1_clipnorm or 0.0 if phase == "stage1" else 0.0,
+        clipnorm=config.stage1_clipnorm or 0.0 if phase == "stage1" and config.method == "fsp" else 0.0,
         scales_loss=config.precision == "mixed_float16",
     )
 
@@ -121,7 +141,7 @@ def fit(
         train_set,
         batch_size=config.batch_size,
         seed=config.seed,
-        stage="stage2" if phase == "baseline" else phase,
+        stage="stage2" if phase in ("baseline", "fine_tuning") else phase,
         first_step=first_step,
         last_step=num_steps,
         crop=config.augmentation == "crop",

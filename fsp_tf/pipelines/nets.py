@@ -45,6 +45,22 @@ def plain_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
     return copy
 
 
+def training_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
+    """The same function in the fast training form."""
+    copy = build(config, role, net.output["logits"].shape[-1], net.input_shape[1:])
+    copy.set_weights(net.get_weights())
+    return copy
+
+
+def with_new_head(config: Config, role: str, net: keras.Model, num_classes: int) -> keras.Model:
+    """The net in the fast training form with initial weights in its classifier, for another set of classes."""
+    copy = build(config, role, num_classes, net.input_shape[1:])
+    for layer in copy.layers:
+        if layer.weights and layer.name != "logits":
+            layer.set_weights(net.get_layer(layer.name).get_weights())
+    return copy
+
+
 def save(net: keras.Model, path: pathlib.Path) -> None:
     """Writes a .keras file whole or not at all."""
     aside = path.with_name(f".writing.{path.name}")

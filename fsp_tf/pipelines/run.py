@@ -5,23 +5,39 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import shutil
-from importlib import metadata
 from typing import Any
-
-import tensorflow as tf
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.errors import UserError
+from fsp_tf.pipelines import environment
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
-FILES = {"teacher": "teacher.keras", "baseline": "baseline.keras", "stage1": "stage1.keras", "stage2": "student.keras"}
-DEPENDENTS = {"teacher": ("stage1", "stage2"), "baseline": (), "stage1": ("stage2",), "stage2": ()}
+FILES = {
+    "source_teacher": "source_teacher.keras",
+    "teacher": "teacher.keras",
+    "fine_tuning": "teacher.keras",
+    "baseline": "baseline.keras",
+    "stage1": "stage1.keras",
+    "stage2": "student.keras",
+}
+DEPENDENTS = {
+    "source_teacher": ("fine_tuning", "stage1", "stage2"),
+    "teacher": ("stage1", "stage2"),
+    "fine_tuning": (),  # stage 1 and stage 2 need not be made from it
+    "baseline": (),
+    "stage1": ("stage2",),
+    "stage2": (),
+}
 NETS: dict[str, dict[str, Any]] = {
-    "teacher": {"title": "teacher", "role": "teacher", "file": FILES["teacher"], "phases": ("teacher",)},
+    "source_teacher": {
+        "title": "source teacher",
+        "role": "teacher",
+        "file": FILES["source_teacher"],
+        "phases": ("source_teacher",),
+    },
+    "teacher": {"title": "teacher", "role": "teacher", "file": FILES["teacher"], "phases": ("teacher", "fine_tuning")},
     "baseline": {"title": "student alone", "role": "student", "file": FILES["baseline"], "phases": ("baseline",)},
     "student": {
         "title": "student distilled",
@@ -69,16 +85,14 @@ class Run:
         del values["resume"]
         lines = [f"--{name}={value}" for name, value in values.items()]
         text = "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
-        versions = {name: metadata.version(name) for name in PACKAGES}
-        versions |= {"fsp_tf": version(), "python": platform.python_version()}
         whole_job = self.config.pipeline in ("distill", "transfer")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if whole_job or not self.path("flags.cfg").exists():
                 write_aside(self.path("flags.cfg"), text)
             self.update(
-                versions=versions,
-                device=device(),
+                versions=environment.versions(),
+                device=environment.device(),
                 num_replicas=self.num_replicas,
                 seed=self.config.seed,
                 config=dataclasses.asdict(self.config),
@@ -90,7 +104,9 @@ class Run:
         path = self.path("flags.cfg")
         if not path.exists():
             return
-        before, now = _read_flagfile(path), config_lib.to_flags(self.config)
+        # A flag younger than the folder had its default.
+        before = config_lib.to_flags(Config()) | _read_flagfile(path)
+        now = config_lib.to_flags(self.config)
         decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
@@ -168,16 +184,6 @@ class Run:
         self.update(phases=self.result.get("phases", {}) | {name: record}, **accuracies)
         shutil.rmtree(self.path("checkpoints") / name, ignore_errors=True)
 
-    @property
-    def transfers(self) -> bool:
-        """Whether the teacher is of another data set."""
-        return self.config.pipeline == "transfer" or self.config.source_dataset is not None
-
-    @property
-    def evaluates_teacher(self) -> bool:
-        """Whether the teacher's own test images are known."""
-        return self.config.source_dataset is not None or not self.transfers
-
     @functools.cached_property
     def train_set(self) -> ImageSet:
         """The images to train on."""
@@ -192,40 +198,23 @@ class Run:
 
     @functools.cached_property
     def source_train_set(self) -> ImageSet:
-        """The teacher's training images: the source set's in transfer, else the run's own."""
-        source = self.config.source_dataset
-        return self._load(source, "train") if source else self.train_set
+        """The training images of a transfer's teacher."""
+        return self._load(str(self.config.source_dataset), self.config.source_train_split)
 
     @functools.cached_property
     def source_eval_set(self) -> ImageSet:
-        """The teacher's test images."""
-        source = self.config.source_dataset
-        if source is None:
-            return self.eval_set
-        return self._load(source, datasets.evaluation_split(source, self.config.data_dir))
+        """The test images of a transfer's teacher."""
+        name = str(self.config.source_dataset)
+        return self._load(name, datasets.evaluation_split(name, self.config.data_dir))
 
     def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
         size, data_dir = self.config.image_size, self.config.data_dir
-        return load_split(name, split, data_dir=data_dir, image_size=size, holdout=holdout, held_out=held_out)
+        return _load_once(name, split, data_dir, size, holdout, held_out)
 
 
-def version() -> str:
-    """The installed version of fsp_tf, or `source` where it runs from a checkout."""
-    try:
-        return metadata.version("fsp_tf")
-    except metadata.PackageNotFoundError:
-        return "source"
-
-
-def device() -> str:
-    """What computes: the GPU's or the processor's name."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+@functools.lru_cache(maxsize=4)  # the runs of one process mostly share their data
+def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
+    return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)
 
 
 def write_aside(path: pathlib.Path, text: str) -> None:

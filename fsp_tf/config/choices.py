@@ -1,0 +1,201 @@
+"""The choices of a run, each with its meaning: one frozen dataclass, from which the flags are made."""
+
+import dataclasses
+
+from fsp_tf.config.validation import problems
+from fsp_tf.errors import UserError
+
+PIPELINES = (
+    *("distill", "transfer", "teacher", "source_teacher", "baseline", "stage1", "stage2"),
+    *("ensemble", "evaluate", "export"),
+)
+METHODS = ("fsp", "fitnet", "kd")
+# Lambda and stage 1's largest gradient norm for each weighting; how they were found: README, "The weight of a pair".
+WEIGHTING_DEFAULTS = {"relative": (1000.0, 50.0), "equal": (1.0, 0.0)}
+
+
+def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
+    """A field with what its flag needs; `changes_numbers` says whether a run's folder may go on under another value."""
+    metadata = {"help": help_text, "choices": choices, "changes_numbers": changes_numbers}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The choices of a run. Flag, field, key in `result.json` and column of a table have the same name."""
+
+    experiment: str = _option("fsp", "Name of the experiment.", changes_numbers=False)
+    pipeline: str = _option(
+        "distill",
+        "What to run: the whole job (distill: teacher, baseline, stage 1, stage 2, export), the same with a teacher "
+        "of another data set (transfer), or one part, which picks up what earlier ones left in --run_dir.",
+        choices=PIPELINES,
+        changes_numbers=False,
+    )
+    run_dir: str | None = _option(
+        None, "Folder of everything the run makes. Default: saved_models/<experiment>.", changes_numbers=False
+    )
+    resume: bool = _option(
+        True,
+        "Go on where the folder's run stopped, skipping finished phases; --noresume runs this pipeline's phases anew.",
+        changes_numbers=False,
+    )
+    baseline: bool = _option(
+        True,
+        "Also train what the student is compared with: the student alone, from the same initial weights on the same "
+        "batches, and in a transfer the fine-tuned teacher.",
+        changes_numbers=False,
+    )
+    teacher: str | None = _option(
+        None,
+        "A teacher's .keras file, instead of training one; --pipeline=teacher fine-tunes it. Default: the one in "
+        "--run_dir.",
+        changes_numbers=False,
+    )
+    student: str | None = _option(
+        None, "The .keras file that stage2 starts from, or that evaluate and export take.", changes_numbers=False
+    )
+    members: tuple[str, ...] = _option((), "The .keras files of an ensemble's nets.", changes_numbers=False)
+
+    dataset: str = _option(
+        "cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits."
+    )
+    source_dataset: str | None = _option(None, "The set on which the teacher of a transfer is trained.")
+    data_dir: str | None = _option(None, "TFDS's data folder. Default: TFDS's own.", changes_numbers=False)
+    train_split: str = _option("train", "Split to train on, also a slice such as train[:1000].")
+    eval_split: str = _option("test", "Split to evaluate on.")
+    source_train_split: str = _option("train", "Split of --source_dataset to train on.")
+    holdout: int = _option(0, "Training images kept out and evaluated on instead of --eval_split, to choose settings.")
+    image_size: int | None = _option(None, "Side in pixels to which images are resized; needed where they differ.")
+    augmentation: str = _option(
+        "crop",
+        "crop pads each side by an eighth and crops at random; none leaves images as they are.",
+        choices=("crop", "none"),
+    )
+    flip: bool = _option(False, "Also mirror training images at random.")
+
+    architecture: str = _option(
+        "cifar",
+        "cifar: three sections, depth 6k+2; imagenet: four sections, depth 18, 20 or 34.",
+        choices=("cifar", "imagenet"),
+    )
+    teacher_depth: int = _option(26, "Layers of the teacher.")
+    student_depth: int = _option(8, "Layers of the student.")
+    width_multiplier: int = _option(1, "Multiplies the channels of every section of both nets.")
+    shortcut: str | None = _option(
+        None,
+        "Shortcut where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
+        choices=("zero_pad", "projection"),
+    )
+
+    method: str = _option(
+        "fsp",
+        "How the student learns from the teacher: fsp matches FSP matrices in stage 1; fitnet matches features there "
+        "and soft targets in stage 2; kd has no stage 1 and matches soft targets in stage 2.",
+        choices=METHODS,
+    )
+    stage2_loss: str | None = _option(
+        None,
+        "Stage 2's loss: cross entropy alone, or with the teacher's soft targets added (kd). Default: cross_entropy "
+        "for fsp, kd for fitnet and kd.",
+        choices=("cross_entropy", "kd"),
+    )
+    transfer_teacher: str = _option(
+        "source",
+        "Whose FSP matrices a transfer matches: those of the teacher as its own data set left it, or fine-tuned on "
+        "--dataset.",
+        choices=("source", "fine_tuned"),
+    )
+    fsp_pairs: str = _option(
+        "section_input",
+        "Each section's matrix: its input with its output, or its first block's output with it.",
+        choices=("section_input", "first_block"),
+    )
+    fsp_weight: float | None = _option(
+        None, "Lambda, the weight of every pair's loss. Default: 1000 if relative, 1 if equal."
+    )
+    fsp_weighting: str = _option(
+        "relative",
+        "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
+        choices=("relative", "equal"),
+    )
+    fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
+    stage1_clipnorm: float | None = _option(
+        None, "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 50 if relative, 0 if equal."
+    )
+    num_hints: int = _option(1, "Layers that FitNet's stage 1 matches: 1, the middle one, or 3, at the quarters.")
+    kd_temperature: float = _option(3.0, "Temperature by which soft targets are softened.")
+    kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weight of the soft targets at stage 2's first and last step.")
+
+    teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher's phases.")
+    teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's phases end.")
+    stage1_learning_rates: tuple[float, ...] = _option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1's phases.")
+    stage1_steps: tuple[int, ...] = _option((11000, 16000, 21000), "Steps at which stage 1's phases end.")
+    fitnet_learning_rates: tuple[float, ...] = _option(
+        (1e-4, 1e-5), "Learning rates of the phases of stage 1 with --method=fitnet."
+    )
+    fitnet_steps: tuple[int, ...] = _option(
+        (25000, 35000), "Steps at which the phases of stage 1 end with --method=fitnet."
+    )
+    stage2_learning_rates: tuple[float, ...] = _option(
+        (0.1, 0.01, 0.001), "Learning rates of the phases of stage 2, of the baseline and of fine-tuning."
+    )
+    stage2_steps: tuple[int, ...] = _option(
+        (32000, 48000, 64000), "Steps at which the phases of stage 2, of the baseline and of fine-tuning end."
+    )
+    schedule_scale: float = _option(1.0, "Shortens every phase alike: 0.0625 runs one sixteenth of every schedule.")
+    momentum: float = _option(0.9, "Momentum of SGD.")
+    weight_decay: float = _option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
+    batch_size: int = _option(128, "Images per step, over all replicas.")
+    seed: int = _option(0, "Decides initial weights, order of images and augmentation.")
+    precision: str = _option(
+        "float32",
+        "Precision of training; evaluation and what is saved are always float32.",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+
+    num_virtual_devices: int = _option(
+        1, "Splits the CPU into this many logical devices and trains on all of them.", changes_numbers=False
+    )
+    checkpoint_steps: int = _option(500, "Steps between checkpoints.", changes_numbers=False)
+    evaluation_steps: int = _option(
+        0,
+        "Steps between evaluations of the test accuracy during training; 0 evaluates at the end.",
+        changes_numbers=False,
+    )
+    log_steps: int = _option(50, "Steps between TensorBoard's points.", changes_numbers=False)
+
+    def __post_init__(self):
+        weight, clipnorm = WEIGHTING_DEFAULTS.get(self.fsp_weighting, (None, None))
+        loss = "cross_entropy" if self.method == "fsp" else "kd"
+        for name, default in (("fsp_weight", weight), ("stage1_clipnorm", clipnorm), ("stage2_loss", loss)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        choices = {name: field.metadata["choices"] for name, field in fields().items()}
+        for problem in problems(self, choices):
+            raise UserError(problem)
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the teacher is of another data set."""
+        return self.pipeline == "transfer" or self.source_dataset is not None
+
+    def schedule(self, phase: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """The learning rates of a phase and the steps at which they end, scaled by `schedule_scale`.
+
+        Args:
+            phase: `teacher` and `source_teacher` have the teacher's; `stage1` has its own or FitNet's; `stage2`,
+                `baseline` and `fine_tuning` have stage 2's.
+        """
+        names = {"source_teacher": "teacher", "baseline": "stage2", "fine_tuning": "stage2"}
+        names |= {"stage1": "fitnet"} if self.method == "fitnet" else {}
+        name = names.get(phase, phase)
+        ends: list[int] = []
+        for step in getattr(self, f"{name}_steps"):
+            ends.append(max(round(step * self.schedule_scale), ends[-1] + 1 if ends else 1))
+        return getattr(self, f"{name}_learning_rates"), tuple(ends)
+
+
+def fields() -> dict[str, dataclasses.Field]:
+    """The fields of `Config` by name."""
+    return {field.name: field for field in dataclasses.fields(Config)}

@@ -1,0 +1,128 @@
+"""Stage 1 of FitNet, which the paper compares with: the student's middle layers learn the teacher's feature maps."""
+
+import re
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.distillation.distiller import RatioOfSums
+from fsp_tf.distillation.fsp import feature_map
+
+BLOCK_NAME = r"section_\d+_block_\d+"
+NUM_HINTS = (1, 3)
+
+
+def hint_layers(net: keras.Model, num_hints: int) -> list[str]:
+    """The blocks whose outputs are a net's hints, or its guided layers.
+
+    hint i of m is the output of block ceil(i n / (m + 1)) of n, i = 1, ..., m          (Yim et al. 2017, Table 1)
+
+    One hint is the middle layer; three cut the net into four modules. ResNet-26 has 12 blocks: 6, or 3, 6 and 9.
+
+    Args:
+        net: A functional model whose blocks end in layers named `section_<s>_block_<b>`.
+        num_hints: 1 or 3.
+    Returns:
+        The names of `num_hints` layers, from the input on.
+    Raises:
+        ValueError: If num_hints is neither or the net has fewer blocks.
+    """
+    if num_hints not in NUM_HINTS:
+        raise ValueError(f"num_hints is one of {', '.join(map(str, NUM_HINTS))}, got {num_hints}.")
+    blocks = [layer.name for layer in net.layers if re.fullmatch(BLOCK_NAME, layer.name)]
+    if len(blocks) < num_hints:
+        raise ValueError(
+            f"{net.name} has {len(blocks)} blocks (layers named section_1_block_1, ...), "
+            f"{num_hints} hints need as many at least."
+        )
+    return [blocks[-(-number * len(blocks) // (num_hints + 1)) - 1] for number in range(1, num_hints + 1)]
+
+
+def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
+    """How far each image's guided map is from the teacher's hint.
+
+    l(x) = 1/2 ||hint(x) - guided(x)||^2          (Romero et al. 2015, Eq. 3, without a regressor)
+
+    Deviates: the reduction is not printed; the sum over height, width and channels is Eq. 3's as it stands.
+
+    Args:
+        hint: Float tensor (batch, h, w, c), the teacher's.
+        guided: Float tensor (batch, h, w, c), the student's.
+    Returns:
+        Float32 tensor (batch,).
+    """
+    return squared_norm(tf.cast(hint, tf.float32) - tf.cast(guided, tf.float32)) / 2.0
+
+
+def squared_norm(features: tf.Tensor) -> tf.Tensor:
+    """The squared norm of each image's feature map: (batch, h, w, c) of any float type to float32 (batch,)."""
+    return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=[1, 2, 3])
+
+
+class HintDistiller(keras.Model):
+    """Trains a student up to its last guided layer on the distance between guided layers and hints.
+
+    L = 1/N sum_x sum_i 1/2 ||hint_T_i(x) - guided_S_i(x)||^2          (Romero et al. 2015, Eq. 3)
+
+    The teacher runs in inference mode and stays as it is; each net runs once a step, no further than its last hint.
+
+    Deviates: no regressor between the two nets, since nets of one family have maps of one shape there.
+
+    Args:
+        teacher: A functional model with blocks as in `hint_layers`.
+        student: The same; trained in place.
+        num_hints: 1 or 3.
+
+    Example:
+        distiller = HintDistiller(teacher, student)
+        distiller.compile(keras.optimizers.SGD(1e-4, momentum=0.9))
+        distiller.fit(images)
+    """
+
+    def __init__(self, teacher: keras.Model, student: keras.Model, num_hints: int = 1):
+        """Raises ValueError if a net has too few blocks or a hint and its guided layer differ in shape."""
+        super().__init__(name="hint_distiller")
+        teacher_names, self.hint_names = hint_layers(teacher, num_hints), hint_layers(student, num_hints)
+        hints = [feature_map(teacher, name) for name in teacher_names]
+        guided = [feature_map(student, name) for name in self.hint_names]
+        for teacher_name, student_name, expected, got in zip(
+            teacher_names, self.hint_names, hints, guided, strict=True
+        ):
+            if expected.shape != got.shape:
+                raise ValueError(
+                    f"The teacher's hint {teacher_name} {tuple(expected.shape[1:])} and the student's guided layer "
+                    f"{student_name} {tuple(got.shape[1:])} differ in shape: take nets of one family and width, cut "
+                    "alike by their sections."
+                )
+        self.teacher_features = keras.Model(teacher.input, hints, name="teacher_features")
+        self.student_features = keras.Model(student.input, guided, name="student_features")
+        self.total = keras.metrics.Mean("loss")
+        self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
+        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.hint_names]
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """The student's guided maps: a list of one (batch, h, w, c) for each hint."""
+        return keras.tree.flatten(self.student_features(inputs, training=training))
+
+    @property
+    def metrics(self):
+        return [self.total, *self.losses_per_hint, *self.relative_errors]
+
+    def train_step(self, data):
+        """One step on `images` or `(images, labels)`; the labels are not looked at."""
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        hints = keras.tree.flatten(self.teacher_features(images, training=False))
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            guided_maps = self(images, training=True)
+            losses = [hint_loss(hint, guided) for hint, guided in zip(hints, guided_maps, strict=True)]
+            total = tf.add_n(losses)
+            scaled = self.optimizer.scale_loss(tf.reduce_mean(total) / num_replicas)  # the replicas' gradients add up
+        variables = self.student_features.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        self.total.update_state(total)
+        for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
+            self.losses_per_hint[i].update_state(loss)
+            self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
+        return {metric.name: metric.result() for metric in self.metrics}

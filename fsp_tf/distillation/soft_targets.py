@@ -1,0 +1,109 @@
+"""Hinton's knowledge distillation as the paper uses it: FitNet's stage 2, labels and the teacher's softened outputs."""
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.distillation.fsp import feature_map
+
+
+def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """The cross entropy of the two nets' softened outputs, for each image.
+
+    l(x) = -sum_c softmax(z_T / tau)_c * log softmax(z_S / tau)_c          (Hinton et al. 2015, Section 2)
+
+    Deviates: Hinton multiplies by tau^2, which keeps the gradient's size as tau changes; the paper states no such
+    factor.
+
+    Args:
+        teacher_logits: Float tensor (batch, classes).
+        student_logits: Float tensor (batch, classes).
+        temperature: tau; 1 leaves the outputs as they are, more softens them.
+    Returns:
+        Float32 tensor (batch,).
+    """
+    targets = tf.nn.softmax(tf.cast(teacher_logits, tf.float32) / temperature)
+    return tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(student_logits, tf.float32) / temperature)
+
+
+class SoftTargetDistiller(keras.Model):
+    """Trains a student on the labels and on the teacher's softened outputs.
+
+    L(t) = 1/N sum_x [-log softmax(z_S)_y + lambda(t) l(x)]          (Romero et al. 2015, Eq. 2)
+
+    l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to weights[1] at the last
+    one, t = num_steps - 1; t is the optimiser's count of updates, so a resumed run goes on where it was.
+    The teacher runs in inference mode and stays as it is; each net runs once a step.
+
+    Args:
+        teacher: A functional Keras model with a head or layer `logits`.
+        student: The same; trained in place.
+        num_steps: The length of the schedule.
+        temperature: tau; the paper's is 3.
+        weights: lambda at the first and at the last step; the paper's are 4 and 1.
+
+    Example:
+        distiller = SoftTargetDistiller(teacher, student, num_steps=21_000)
+        distiller.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        distiller.fit(images, labels)
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        num_steps: int,
+        temperature: float = 3.0,
+        weights: tuple[float, float] = (4.0, 1.0),
+    ):
+        """Raises ValueError if num_steps or temperature is not positive or the nets differ in classes."""
+        super().__init__(name="soft_target_distiller")
+        if num_steps < 1 or temperature <= 0:
+            raise ValueError(f"num_steps and temperature are positive, got {num_steps} and {temperature}.")
+        teacher_logits, student_logits = feature_map(teacher, "logits"), feature_map(student, "logits")
+        if teacher_logits.shape[-1] != student_logits.shape[-1]:
+            raise ValueError(
+                f"The teacher tells {teacher_logits.shape[-1]} classes apart and the student "
+                f"{student_logits.shape[-1]}: soft targets need nets of the same classes."
+            )
+        self.num_steps, self.temperature = num_steps, float(temperature)
+        self.first_weight, self.last_weight = map(float, weights)
+        self.student = student
+        self.teacher_logits = keras.Model(teacher.input, teacher_logits, name="teacher_logits")
+        self.student_logits = keras.Model(student.input, student_logits, name="student_logits")
+        self.total = keras.metrics.Mean("loss")
+        self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
+        self.soft_targets = keras.metrics.Mean("loss/soft_targets")
+        self.accuracy = keras.metrics.SparseCategoricalAccuracy("logits_accuracy")
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """The student's logits, (batch, classes)."""
+        return self.student_logits(inputs, training=training)
+
+    @property
+    def metrics(self):
+        return [self.total, self.cross_entropy, self.soft_targets, self.accuracy]
+
+    def soft_target_weight(self, step) -> tf.Tensor:
+        """lambda(t) as a float32 scalar, t an integer from 0; weights[1] at and beyond the last step."""
+        progress = tf.minimum(tf.cast(step, tf.float32) / max(self.num_steps - 1, 1), 1.0)
+        return self.first_weight + (self.last_weight - self.first_weight) * progress
+
+    def train_step(self, data):
+        """One step on `(images, labels)`."""
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        teacher_logits = self.teacher_logits(images, training=False)
+        weight = self.soft_target_weight(self.optimizer.iterations)
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            logits = self(images, training=True)
+            hard = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            soft = soft_target_loss(teacher_logits, logits, self.temperature)
+            losses = hard + weight * soft
+            scaled = self.optimizer.scale_loss(tf.reduce_mean(losses) / num_replicas)  # the replicas' gradients add up
+        variables = self.student_logits.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        for metric, values in ((self.total, losses), (self.cross_entropy, hard), (self.soft_targets, soft)):
+            metric.update_state(values)
+        self.accuracy.update_state(labels, logits)
+        return {metric.name: metric.result() for metric in self.metrics}

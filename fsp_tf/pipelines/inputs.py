@@ -1,0 +1,131 @@
+"""What phases start from: the teacher, the student to go on with, the data; each checked before anything is written."""
+
+import pathlib
+
+import keras
+
+from fsp_tf.config import Config
+from fsp_tf.distillation import FSPDistiller, HintDistiller
+from fsp_tf.errors import UserError
+from fsp_tf.models import permuted_weights
+from fsp_tf.pipelines import nets
+from fsp_tf.pipelines.run import FILES, Run
+
+TEACHER_PHASES = {"source_teacher", "teacher", "fine_tuning"}
+
+
+def check_inputs(run: Run, names: list[str]) -> None:
+    """Loads whatever the phases start from, so that a mistake is told before anything is written.
+
+    Args:
+        run: The run.
+        names: The phases that will run, in order.
+    Raises:
+        UserError: If data or a net is missing or does not fit.
+    """
+    _check_images(run, names)
+    if "fine_tuning" in names and "source_teacher" not in names:
+        load_source_teacher(run)
+    if "stage1" in names:
+        shape, classes = run.train_set.image_shape, len(run.train_set.class_names)
+        made = TEACHER_PHASES & set(names)
+        teacher = nets.build(run.config, "teacher", classes, shape, plain=True) if made else load_stage1_teacher(run)
+        try:
+            make_distiller(run.config, teacher, nets.build(run.config, "student", classes, shape, plain=True))
+        except ValueError as error:
+            advice = "Choose another --image_size or --fsp_pairs." if run.config.method == "fsp" else ""
+            raise UserError(f"{error} {advice}".rstrip()) from error
+    if "stage2" in names:
+        if run.config.stage2_loss == "kd" and not TEACHER_PHASES & set(names):
+            load_teacher(run)
+        if "stage1" not in names and run.config.method != "kd":
+            load_start(run)
+
+
+def _check_images(run: Run, names: list[str]) -> None:
+    config = run.config
+    sets = [run.source_train_set] if "source_teacher" in names else []
+    sets += [run.train_set] if set(names) - {"source_teacher"} else []
+    for train_set in sets:
+        if train_set.num_images < config.batch_size:
+            raise UserError(
+                f"--batch_size={config.batch_size} is larger than the {train_set.num_images} training images of "
+                f"{train_set.name}: choose a smaller one."
+            )
+    if len({train_set.image_shape for train_set in sets}) > 1:
+        source, target = sets
+        raise UserError(
+            f"{source.name} has images of {source.image_shape}, {target.name} of {target.image_shape}: bring them to "
+            "one size with --image_size=PIXELS; channels must be the same."
+        )
+
+
+def origin(run: Run, phase: str) -> str:
+    """The digests of the nets that a phase is made from; empty where it starts from initial weights alone."""
+    if phase == "fine_tuning":
+        return nets.digest(load_source_teacher(run))
+    if phase == "stage1":
+        return nets.digest(load_stage1_teacher(run))
+    if phase != "stage2":
+        return ""
+    digests = [] if run.config.method == "kd" else [nets.digest(load_start(run))]
+    digests += [nets.digest(load_teacher(run))] if run.config.stage2_loss == "kd" else []
+    return "+".join(digests)
+
+
+def load_teacher(run: Run) -> keras.Model:
+    """The teacher of the run's own classes: the folder's in a transfer, else the one --teacher names or the folder's.
+
+    Raises:
+        UserError: If it is not there or does not fit.
+    """
+    named = None if run.config.transfers else run.config.teacher
+    path = pathlib.Path(named).expanduser() if named else run.path(FILES["teacher"])
+    return nets.load(run.config, "teacher", path, run.train_set.image_shape, len(run.train_set.class_names))
+
+
+def load_source_teacher(run: Run) -> keras.Model:
+    """The teacher of a transfer as its own data set left it: the one --teacher names or the folder's.
+
+    Raises:
+        UserError: If it is not there or does not fit.
+    """
+    named = run.config.teacher
+    path = pathlib.Path(named).expanduser() if named else run.path(FILES["source_teacher"])
+    return nets.load(run.config, "teacher", path, run.train_set.image_shape)
+
+
+def load_stage1_teacher(run: Run) -> keras.Model:
+    """The teacher of stage 1. FitNet's soft targets need a teacher of the target's classes, so do its hints.
+
+    Raises:
+        UserError: If it is not there or does not fit.
+    """
+    config = run.config
+    as_it_is = config.transfers and config.transfer_teacher == "source" and config.method == "fsp"
+    return load_source_teacher(run) if as_it_is else load_teacher(run)
+
+
+def load_start(run: Run) -> keras.Model:
+    """The student that stage 2 starts from: the one --student names or stage 1's.
+
+    Raises:
+        UserError: If it is not there or does not fit.
+    """
+    named = run.config.student
+    path = pathlib.Path(named).expanduser() if named else run.path(FILES["stage1"])
+    return nets.load(run.config, "student", path, run.train_set.image_shape, len(run.train_set.class_names))
+
+
+def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
+    """What stage 1 fits. With --fsp_shuffle the teacher's channels are permuted, in place, as the seed says.
+
+    Raises:
+        ValueError: If the nets do not fit each other.
+    """
+    if config.method == "fitnet":
+        return HintDistiller(teacher, student, config.num_hints)
+    if config.fsp_shuffle:
+        teacher.set_weights(permuted_weights(teacher, config.seed))
+    assert config.fsp_weight is not None  # the configuration has filled it in
+    return FSPDistiller(teacher, student, config.fsp_pairs, weight=config.fsp_weight, weighting=config.fsp_weighting)

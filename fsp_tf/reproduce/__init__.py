@@ -1,0 +1,1 @@
+"""`python -m fsp_tf.reproduce`: the paper's tables and its figure, over seeds."""

@@ -1,0 +1,118 @@
+"""The paper's claims and what is measured of each: differences paired by seed, above 0 in the claim's favour."""
+
+import math
+
+from fsp_tf.reproduce import paper
+from fsp_tf.reproduce.plans import Plan
+
+
+def judge_table(number: int, rows: list[dict], plan: Plan, records: dict[str, dict]) -> list[dict]:
+    """The differences behind each claim on a table, paired by seed; above 0 they favour the claim.
+
+    Args:
+        number: Of the table.
+        rows: As the report shows them.
+        plan: The table's units.
+        records: The `result.json` of each finished unit.
+    Returns:
+        For each claim its key, text, unit (`points`, as a fraction, or `times`), the paper's own difference in percent
+        or times, and the difference of each seed.
+    """
+    by_key, table = {row["key"]: row for row in rows}, paper.TABLES[number]
+    claims = []
+    for claim in paper.CLAIMS[number]:
+        (better, measure), (worse, other_measure) = claim.better, claim.worse
+        pairs = {
+            seed: (measures.get(measure), by_key[worse]["seeds"][seed].get(other_measure))
+            for seed, measures in by_key[better]["seeds"].items()
+        }
+        claims.append(
+            {
+                "key": f"table{number}_{claim.key}",
+                "text": claim.text,
+                "paper": table.row(better).measures[measure]
+                - table.row(worse).measures[other_measure]
+                - 100 * claim.margin,
+                "unit": "points",
+                "differences": {
+                    seed: first - second - claim.margin
+                    for seed, (first, second) in pairs.items()
+                    if first is not None and second is not None
+                },
+            }
+        )
+    return claims + (_cost_claims(plan, records) if number == 1 else [])
+
+
+def _cost_claims(plan: Plan, records: dict[str, dict]) -> list[dict]:
+    """What stage 1 and the students cost in time, against plain training on the same device (Section 4.1)."""
+    costs: dict[str, float] = {}
+    faster: dict[str, float] = {}
+    for seed, cell in plan.rows["student"].items():
+        teachers, students = plan.rows["teacher"][seed].counted, cell.counted
+        if all(name in records for name in (*teachers, *students)):
+            plain = sum(_seconds(records[name]) for name in teachers)
+            steps = sum(_steps(records[name]) for name in teachers)
+            stage1 = _seconds(records[students[0]]) / _steps(records[students[0]])
+            costs[str(seed)] = paper.STAGE1_COST - stage1 / (plain / steps)
+            faster[str(seed)] = plain / sum(_seconds(records[name]) for name in students) - paper.STUDENTS_SPEED_UP
+    costs, faster = ({seed: value for seed, value in each.items() if math.isfinite(value)} for each in (costs, faster))
+    return [
+        {
+            "key": "table1_stage1_cost",
+            "text": f"A step of stage 1 takes less than {paper.STAGE1_COST:g} times the time of a plain one",
+            "paper": 0.0,
+            "unit": "times",
+            "differences": costs,
+        },
+        {
+            "key": "table1_students_time",
+            "text": f"Three Students * train more than {paper.STUDENTS_SPEED_UP:g} times as fast as three Teachers",
+            "paper": 0.0,
+            "unit": "times",
+            "differences": faster,
+        },
+    ]
+
+
+def _steps(record: dict) -> int:
+    return sum(phase["steps"] for phase in record["phases"].values())
+
+
+def _seconds(record: dict) -> float:
+    """The seconds of a unit's steps, without evaluations, over the batch size, which cancels; NaN if not measured."""
+    return sum(phase["steps"] / (phase["images_per_second"] or math.nan) for phase in record["phases"].values())
+
+
+def judge_figure(curves: list[dict]) -> list[dict]:
+    """How many times sooner the student reaches what the paper compares at, in steps.
+
+    Args:
+        curves: Figure 3's.
+    Returns:
+        One claim, as `judge_table` gives them.
+    """
+    by_key = {curve["key"]: curve["seeds"] for curve in curves}
+    differences = {}
+    for seed, teacher in by_key["teacher"].items():
+        if seed in by_key["student"]:
+            reached = paper.FIGURE_REACHED * teacher["test_accuracy"][-1][1]
+            teachers = first_reached(teacher["test_accuracy"], reached)
+            students = first_reached(by_key["student"][seed]["test_accuracy"], reached)
+            if teachers and students:
+                differences[seed] = teachers / students - paper.SPEED_UP
+    return [
+        {
+            "key": "figure3_speed_up",
+            "text": f"About three times faster: to {paper.FIGURE_REACHED:.1%} of the teacher's last accuracy in less "
+            f"than 1/{paper.SPEED_UP:g} of its steps",
+            "paper": 3.0 - paper.SPEED_UP,
+            "unit": "times",
+            "differences": differences,
+        }
+    ]
+
+
+def first_reached(curve: list[tuple[int, float]], value: float) -> int | None:
+    """The step at which a curve first reaches a value; None if it never does."""
+    return next((step for step, reached in curve if reached >= value), None)

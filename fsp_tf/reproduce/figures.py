@@ -1,0 +1,164 @@
+"""A report's figures as PNG and SVG: accuracies with the paper's beside them, and learning curves (Figure 3)."""
+
+import itertools
+import os
+import pathlib
+import textwrap
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from fsp_tf.reproduce.statistics import mean_and_interval, seed_values
+
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, GREY = "#222222", "#767676"
+WIDTH = 8.4  # inches; at 100 pixels an inch, the width of a README
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "legend.frameon": False,
+    "text.parse_math": False,
+    "savefig.dpi": 200,
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "fsp_tf",
+}
+PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
+MEASURES = {  # in words, its seeds' colour, its bar's colour
+    "average": ("one net", COLOURS[0], "#99c7e0"),
+    "ensemble": ("ensemble", COLOURS[1], "#f2c299"),
+}
+
+
+def bar_chart(results: dict[str, Any], path_stem: pathlib.Path) -> None:
+    """Draws a bar for each row's mean accuracy with its 95 % t interval, a dot for each seed and the paper's value.
+
+    Single nets' average and the ensemble lie side by side where there are ensembles. Bars begin at 0.
+
+    Args:
+        results: As the runner collects them.
+        path_stem: Where `.png` and `.svg` are written, without the ending.
+    """
+    measures = list(MEASURES) if any(row["num_nets"] > 1 for row in results["rows"]) else ["average"]
+    with matplotlib.style.context(["default", STYLE]):
+        figure = _figure(1.5 + len(results["rows"]) * (0.2 + 0.26 * len(measures)))
+        axes = figure.add_subplot()
+        step = 0.8 / len(measures)
+        for position, row in enumerate(results["rows"]):
+            for index, measure in enumerate(measures):
+                _bar(axes, row, measure, position + (index - (len(measures) - 1) / 2) * step, 0.86 * step)
+        axes.set_yticks(range(len(results["rows"])), [row["title"] for row in results["rows"]])
+        axes.set_ylim(len(results["rows"]) - 0.4, -0.6)
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(_accuracy_label(results))
+        _bar_legend(figure, results, measures)
+        _save(figure, path_stem)
+
+
+def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
+    """One bar with its seeds, its interval, its number and the paper's value."""
+    _, colour, bar_colour = MEASURES[measure]
+    values = [100 * value for value in seed_values(row, measure)]
+    if values:
+        mean, half_width = mean_and_interval(values)
+        axes.barh(height, mean, thickness, color=bar_colour)
+        axes.text(1.2, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK)
+        if half_width is not None:
+            axes.errorbar(mean, height, xerr=half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
+        axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=3)
+    paper = (row["paper"] or {}).get(measure)
+    if paper is not None:
+        axes.plot(paper, height, zorder=5, **PAPER_MARK)
+
+
+def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
+    """What the marks mean, under the axes; only of marks that are there."""
+    handles: list[Any] = []
+    for measure in measures:
+        title, _, bar_colour = MEASURES[measure]
+        handles.append(Patch(color=bar_colour, label=f"{title}, mean over seeds"))
+    most_seeds = max((len(seed_values(row, measure)) for row in results["rows"] for measure in measures), default=0)
+    if most_seeds > 0:
+        handles.append(Line2D([], [], marker="o", markersize=4, linestyle="", color=GREY, label="a seed"))
+    if most_seeds > 1:
+        handles.append(Line2D([], [], marker="|", markersize=9, linewidth=1.4, color=INK, label="95 % t interval"))
+    if any(row["paper"] for row in results["rows"]):
+        handles.append(Line2D([], [], linestyle="", label="the paper", **PAPER_MARK))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(handles) > 4 else len(handles))
+
+
+def learning_curves(results: dict[str, Any], path_stem: pathlib.Path) -> None:
+    """Draws test accuracy and training loss against iterations (Figure 3).
+
+    A thin line for each seed; a thick one for their mean and a shade from the least to the greatest, as far as every
+    seed that has begun goes.
+
+    Args:
+        results: As the runner collects them, with `curves`.
+        path_stem: Where `.png` and `.svg` are written, without the ending.
+    """
+    with matplotlib.style.context(["default", STYLE]):
+        figure = _figure(3.7)
+        left, right = figure.subplots(1, 2)
+        for curve, colour in zip(results["curves"], itertools.cycle(COLOURS), strict=False):
+            seeds = curve["seeds"].values()
+            _line(left, [seed.get("test_accuracy", []) for seed in seeds], curve["title"], colour, factor=100)
+            _line(right, [seed.get("loss", []) for seed in seeds], curve["title"], colour)
+        left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
+        right.set_title("training loss", loc="left", fontsize=11)
+        for axes in (left, right):
+            axes.set_xlabel("iterations (of the student: in stage 2)")
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        handles = left.get_legend_handles_labels()[0]
+        if handles:
+            figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        _save(figure, path_stem)
+
+
+def _line(axes: Axes, seeds: list[list], title: str, colour: str, factor: float = 1) -> None:
+    """One net's seeds, each a list of (iteration, value), and their mean."""
+    curves = [{step: factor * value for step, value in points} for points in seeds if points]
+    if not curves:
+        return
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    if len(curves) > 1:
+        for curve in curves:
+            axes.plot(list(curve.keys()), list(curve.values()), color=colour, linewidth=0.7, alpha=0.55)
+        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    axes.plot(steps, values.mean(axis=0), color=colour, linewidth=2, label=title)
+
+
+def _accuracy_label(results: dict[str, Any]) -> str:
+    return f"accuracy on {results['evaluated_on'] or 'the test images'}, %"
+
+
+def _figure(height: float) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path_stem: pathlib.Path) -> None:
+    """Writes both kinds, each whole or not at all."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))):
+        path = path_stem.with_name(f"{path_stem.name}.{kind}")
+        aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
+        figure.savefig(aside, format=kind, metadata=metadata)
+        aside.replace(path)

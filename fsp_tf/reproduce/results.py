@@ -1,0 +1,123 @@
+"""What a report is made of: every row's measures per seed, the claims' differences, the curves."""
+
+import pathlib
+
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fsp_tf.pipelines import environment
+from fsp_tf.reproduce import paper
+from fsp_tf.reproduce.claims import judge_figure, judge_table
+from fsp_tf.reproduce.costs import tera_multiply_adds, unit_steps
+from fsp_tf.reproduce.plans import Cell, Plan
+from fsp_tf.reproduce.runner import is_finished, seconds_of, unit_result
+from fsp_tf.reproduce.units import Unit
+
+CURVES = {"teacher": "From scratch", "student": "After stage 1"}
+
+
+def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> dict:
+    """Everything that is known so far, read from the units' folders.
+
+    Args:
+        target: `table1` to `table5` or `figure3`.
+        plan: Its units and rows.
+        seeds: The replicates.
+        command: What made it.
+    Returns:
+        What `write_report` takes.
+    """
+    finished = {name: unit for name, unit in plan.units.items() if is_finished(unit)}
+    records = {name: unit_result(unit) for name, unit in finished.items()}
+    config = next(iter(plan.units.values())).config
+    rows = [_row(target, key, cells, plan.units, records) for key, cells in plan.rows.items()]
+    curves = _curves(plan, finished) if target == "figure3" else []
+    phases = [phase for record in records.values() for phase in record.get("phases", {}).values()]
+    evaluated = {phase["evaluated_on"] for phase in phases if "evaluated_on" in phase}
+    return {
+        "name": target,
+        "title": paper.FIGURE_TITLE if target == "figure3" else paper.TABLES[int(target[-1])].title,
+        "command": command,
+        "versions": environment.versions(),
+        "devices": sorted({record["device"] for record in records.values()}),
+        "dataset": config.dataset,
+        "source_dataset": config.source_dataset,
+        "evaluated_on": ", ".join(sorted(evaluated)) or None,
+        "schedule_scale": config.schedule_scale,
+        "seeds": list(seeds),
+        "num_units": len(plan.units),
+        "num_finished": len(finished),
+        "rows": rows,
+        "claims": judge_figure(curves) if target == "figure3" else judge_table(int(target[-1]), rows, plan, records),
+        "curves": curves,
+    }
+
+
+def _row(target: str, key: str, cells: dict[int, Cell], units: dict[str, Unit], records: dict[str, dict]) -> dict:
+    """One row as the report shows it."""
+    cell = next(iter(cells.values()))
+    in_paper = paper.TABLES[1 if target == "figure3" else int(target[-1])].row(key)
+    counted = [units[name].config for name in cell.counted]
+    phases = [phase for name in cell.nets for phase in records.get(name, {}).get("phases", {}).values()]
+    parameters = [phase["parameters"] for phase in phases if "parameters" in phase]
+    return {
+        "key": key,
+        "title": CURVES[key] if target == "figure3" else in_paper.title,
+        "num_nets": len(cell.nets),
+        "iterations": sum(unit_steps(config) for config in counted),
+        "paper_iterations": None if target == "figure3" else in_paper.iterations,
+        "parameters": parameters[0] if parameters else None,
+        "tera_operations": sum(tera_multiply_adds(config) for config in counted),
+        "seeds": {str(seed): _measures(cell, units, records) for seed, cell in cells.items()},
+        "paper": None if target == "figure3" else in_paper.measures,
+    }
+
+
+def _measures(cell: Cell, units: dict[str, Unit], records: dict[str, dict]) -> dict[str, float]:
+    """What is known of one row of one seed; accuracies as fractions."""
+    measures = {
+        f"net_{number}": records[name][str(units[name].accuracy)]
+        for number, name in enumerate(cell.nets, start=1)
+        if name in records
+    }
+    if len(measures) == len(cell.nets):
+        measures["average"] = sum(measures.values()) / len(cell.nets)
+    if cell.ensemble in records:
+        record = records[cell.ensemble]
+        measures["ensemble"] = record["ensemble_accuracy"]
+        measures["disagreement"] = record["pairwise_disagreement"]
+        measures["ensemble_gain"] = record["ensemble_gain"]
+    if all(name in records for name in cell.counted):
+        measures["seconds"] = sum(seconds_of(units[name]) for name in cell.counted)
+    return measures
+
+
+def _curves(plan: Plan, finished: dict[str, Unit]) -> list[dict]:
+    """Figure 3's curves of every seed, from what the units logged for TensorBoard."""
+    phases = {"teacher": "teacher", "student": "stage2"}
+    return [
+        {
+            "key": key,
+            "title": CURVES[key],
+            "seeds": {
+                str(seed): _scalars(finished[cell.nets[0]], phases[key])
+                for seed, cell in cells.items()
+                if cell.nets[0] in finished
+            },
+        }
+        for key, cells in plan.rows.items()
+    ]
+
+
+def _scalars(unit: Unit, phase: str) -> dict[str, list[tuple[int, float]]]:
+    """What was logged of a phase: {name: [(step, value), ...]}; of a step logged twice, the later value."""
+    events = EventAccumulator(
+        str(pathlib.Path(str(unit.config.run_dir)) / "tensorboard" / phase), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    names = [name for name in ("test_accuracy", "loss") if name in events.Tags()["tensors"]]
+    curves = {}
+    for name in names:
+        points = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
+        curves[name] = sorted(points.items())
+    return curves

@@ -1,0 +1,274 @@
+"""The paper's tables as units: what they are, what they share, and that they survive being killed and shared out."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+import keras
+import pytest
+from absl import flags
+
+from fsp_tf import config as config_lib
+from fsp_tf.config import Config
+from fsp_tf.models import cifar_resnet, imagenet_resnet
+from fsp_tf.reproduce import __main__ as command
+from fsp_tf.reproduce import claims, costs, paper, plans, runner
+from fsp_tf.reproduce.units import NET_SEEDS
+
+TARGETS = ("table1", "table2", "table3", "table4", "table5", "figure3")
+TINY = (
+    *("--train_split=train[:48]", "--eval_split=test[:50]", "--batch_size=16", "--width_multiplier=1"),
+    *("--teacher_depth=8", "--student_depth=8", "--checkpoint_steps=2", "--log_steps=2"),
+    *("--teacher_steps=4,5,6", "--stage1_steps=3,4,5", "--stage2_steps=3,4,5", "--fitnet_steps=3,5"),
+)
+
+
+def recipe(target: str) -> Config:
+    """A target's `Config`."""
+    table = target[-1] if target.startswith("table") else "1"
+    lines = pathlib.Path(f"flags/table{table}.cfg").read_text().splitlines()
+    flags.FLAGS.unparse_flags()
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(["main", *[line for line in lines if line.startswith("--")]])
+    return config_lib.from_flags()
+
+
+def plan(target: str, seeds=(0,), **choices) -> plans.Plan:
+    return plans.plan_target(target, dataclasses.replace(recipe(target), **choices), seeds, pathlib.Path("units"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_rows_are_the_papers_and_units_come_after_what_they_need(target):
+    made = plan(target, seeds=(0, 1))
+    if target != "figure3":
+        assert set(made.rows) == {row.key for row in paper.TABLES[int(target[-1])].rows}
+    seen = set()
+    for name, unit in made.units.items():
+        assert name == unit.id and re.fullmatch(r"[\w-]+", name)
+        assert set(unit.needs) <= seen
+        assert unit.config.run_dir == f"units/{name}"
+        seen.add(name)
+    for cells in made.rows.values():
+        assert set(cells) == {0, 1}
+        for cell in cells.values():
+            assert {*cell.nets, *cell.counted, *filter(None, [cell.ensemble])} <= seen
+    assert {unit.id for unit in runner.needed(made.units, list(made.units))} == seen
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_iterations_are_counted_as_the_paper_counts_them(number):
+    made = plan(f"table{number}")
+    for row in paper.TABLES[number].rows:
+        counted = made.rows[row.key][0].counted
+        assert sum(costs.unit_steps(made.units[name].config) for name in counted) == row.iterations, row.key
+
+
+def test_each_net_has_a_seed_of_its_own_and_a_shared_start_where_the_paper_shares_one():
+    made = plan("table1", seeds=(4,))
+
+    def seeds(row):
+        return [made.units[name].config.seed for name in made.rows[row][4].nets]
+
+    assert all(seeds(row) == [4, 4 + NET_SEEDS, 4 + 2 * NET_SEEDS] for row in made.rows)
+    starts = {row: len({made.units[name].config.student for name in cells[4].nets}) for row, cells in made.rows.items()}
+    assert starts["student"] == starts["fitnet_1"] == starts["fitnet_3"] == starts["teacher_continued"] == 1
+    assert starts["student_shuffled"] == 3
+    shuffled = [unit.config for unit in made.units.values() if unit.config.fsp_shuffle]
+    assert [config.seed for config in shuffled] == seeds("student_shuffled")
+
+
+def test_tables_share_what_is_the_same():
+    teacher = "cifar10-s0-teacher26-64k-1"
+    first, third, figure = (plan(target).units for target in ("table1", "table3", "figure3"))
+    assert first[teacher].config == third[teacher].config == figure[teacher].config
+    assert first["cifar10-s0-resnet26-fsp"] == figure["cifar10-s0-resnet26-fsp"]
+    second, fourth = plan("table2").units, plan("table4").units
+    assert set(second) & set(fourth) == {"cifar100-s0-teacher32-64k-1"}
+
+
+def test_the_transfers_rows_have_the_teachers_of_the_paper():
+    made = plan("table5")
+    config = {row: made.units[cells[0].counted[0]].config for row, cells in made.rows.items()}
+    assert config["student"].teacher.endswith("source/source_teacher.keras") and config["student"].transfers
+    assert config["fitnet_1"].teacher.endswith("fine_tuned-30k/teacher.keras")
+    assert config["teacher_scratch"].schedule("teacher") == config["teacher"].schedule("fine_tuning")
+    given = plan("table5", teacher="some.keras")
+    assert not any("source" in name and "teacher" in name for name in given.units)
+
+
+@pytest.mark.parametrize(
+    ("make", "architecture", "depth", "width", "size"),
+    [
+        (cifar_resnet, "cifar", 8, 1, 32),
+        (cifar_resnet, "cifar", 14, 4, 32),
+        (imagenet_resnet, "imagenet", 20, 1, 64),
+        (imagenet_resnet, "imagenet", 34, 1, 224),
+    ],
+)
+def test_multiply_adds_are_those_of_the_nets_convolutions(make, architecture, depth, width, size):
+    net = make(depth, 10, (size, size, 3), width_multiplier=width)
+    convolutions = [layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)]
+    expected = sum(layer.kernel.shape.num_elements() * layer.output.shape[1] ** 2 for layer in convolutions)
+    assert costs.forward_multiply_adds(architecture, depth, width, size) == expected
+
+
+def test_differences_are_paired_by_seed_and_missing_ones_left_out():
+    rows = [
+        {"key": "student", "seeds": {"0": {"average": 0.8}, "1": {"average": 0.7}}},
+        {"key": "fitnet_1", "seeds": {"0": {"average": 0.75}, "1": {}}},
+        {"key": "alone", "seeds": {"0": {"average": 0.5}, "1": {"average": 0.4}}},
+    ]
+    first, second = claims.judge_table(3, rows, plan("table3"), {})
+    assert first["differences"] == {"0": pytest.approx(0.05)} and first["paper"] == pytest.approx(0.13)
+    assert second["differences"] == {"0": pytest.approx(0.25)}
+
+
+def test_the_cost_of_stage_1_is_that_of_a_step():
+    made = plan("table1")
+    cells = {row: cells[0].counted for row, cells in made.rows.items()}
+    speeds = dict.fromkeys(cells["teacher"], 200.0) | dict.fromkeys(cells["student"], 200.0)
+    speeds[cells["student"][0]] = 100.0
+    records = {
+        name: {"phases": {"p": {"steps": costs.unit_steps(made.units[name].config), "images_per_second": speed}}}
+        for name, speed in speeds.items()
+    }
+    rows = [{"key": row, "seeds": {"0": {}}} for row in made.rows]
+    stage1, students = claims.judge_table(1, rows, made, records)[-2:]
+    assert stage1["differences"]["0"] == pytest.approx(2.19 - 2.0)
+    assert students["differences"]["0"] == pytest.approx(192 / (63 + 2 * 21) - 1.78)
+
+
+def test_the_figures_speed_up_is_counted_in_steps():
+    curves = [
+        {"key": "teacher", "seeds": {"0": {"test_accuracy": [(10, 0.5), (20, 0.9), (30, 0.9)]}, "1": {}}},
+        {"key": "student", "seeds": {"0": {"test_accuracy": [(5, 0.88), (30, 0.9)]}}},
+    ]
+    (claim,) = claims.judge_figure(curves)
+    assert claim["differences"] == {"0": pytest.approx(20 / 5 - 2.0)}
+
+
+def test_a_recipe_comes_before_what_was_given():
+    given = ["reproduce", "--table", "4", "--width_multiplier=1"]
+    assert command.with_recipe(given)[1].endswith("flags/table4.cfg") and command.with_recipe(given)[2:] == given[1:]
+    assert command.with_recipe(["reproduce", "--figure=3"])[1].endswith("flags/table1.cfg")
+    assert command.with_recipe(["reproduce", "--help"]) == ["reproduce", "--help"]
+
+
+# --- The command itself.
+
+
+def reproduce(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Runs the command to its end."""
+    whole = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=580, **options)
+
+
+def test_list_needs_neither_data_nor_tensorflow(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('not for --list')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{pathlib.Path.cwd()}"}
+    table = reproduce("--table=1", "--seeds=0", "--list", "--data_dir=/nowhere", env=environment)
+    assert table.returncode == 0, table.stderr
+    assert re.search(r"cifar10-s0-resnet26-fsp +21,000 +\d+", table.stdout) and "34 units" in table.stdout
+    ids = reproduce("--table=1", "--seeds=0", "--list", "--format=ids", env=environment)
+    assert ids.stdout.split() == list(plan("table1").units)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "give either --table=1 to 5 or --figure=3"),
+        (("--table=1", "--figure=3"), "give either --table"),
+        (("--table=1", "--seeds=some"), "--seeds is a list of whole numbers, got some"),
+        (("--table=1", "--seeds="), "--seeds is a list of whole numbers, got "),
+        (("--table=3", "--unit=nothing"), "--unit=nothing is none of table3's: --list shows them"),
+        (("--table=3", "--list", "word"), "flags start with --, got 'word'"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(arguments, sentence):
+    done = reproduce(*arguments)
+    assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+def accuracies(folder: pathlib.Path) -> dict:
+    """What a report says of each row, without times."""
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    for row in rows:
+        for measures in row["seeds"].values():
+            assert measures.pop("seconds") > 0
+    return {row["key"]: row["seeds"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def table_3(tmp_path_factory) -> pathlib.Path:
+    """Table 3 on digits, its units run by two processes at a time."""
+    folder = tmp_path_factory.mktemp("table3")
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *TINY]
+    ids = reproduce(*arguments, "--list", "--format=ids").stdout
+    each = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
+    shared = ["xargs", "-P2", "-I{}", *each, "--unit={}"]
+    done = subprocess.run(shared, input=ids, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"=== {name}:") == 1 for name in ids.split()), "nothing runs twice"
+    return folder
+
+
+def test_two_processes_share_a_table_and_a_second_call_only_reports(table_3):
+    before = {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={table_3}", *TINY]
+    again = reproduce(*arguments)
+    assert again.returncode == 0 and "===" not in again.stdout, again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
+    report = json.loads((table_3 / "report.json").read_text())
+    assert report["num_finished"] == report["num_units"] == 6
+    assert set(accuracies(table_3)) == {"teacher", "alone", "fitnet_1", "student"}
+    assert all((table_3 / f"report.{ending}").exists() for ending in ("md", "html"))
+    assert list(table_3.glob("*.png")) and list(table_3.glob("*.svg"))
+    refused = reproduce(*arguments, "--momentum=0.5")
+    assert refused.returncode == 1 and "--momentum was 0.9 and is 0.5" in refused.stderr
+
+
+def test_killed_at_any_moment_and_called_again_it_gives_the_same_numbers(table_3, tmp_path):
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *TINY]
+    moments = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fsp_tf.reproduce", *arguments], stdout=subprocess.PIPE, text=True
+        )
+        for line in process.stdout:  # at work on a unit, and then some
+            if line.startswith("==="):
+                break
+        time.sleep(moments.uniform(0.5, 6.0))
+        process.kill()
+        process.communicate()
+    done = reproduce(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert accuracies(tmp_path) == accuracies(table_3)
+
+
+def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path):
+    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *TINY]
+    for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
+        folder = f"--run_dir={tmp_path / str(number)}"
+        done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n=== ") == ran
+        report = json.loads((tmp_path / str(number) / "report.json").read_text())
+        assert report["num_finished"] == report["num_units"] == units
+        assert set(accuracies(tmp_path / str(number))) == {row.key for row in paper.TABLES[number].rows}
+        assert report["evaluated_on"] == "cifar100/test[:50]"
+
+
+def test_table_5_runs_to_its_end_with_the_sets_at_hand(data_dir, tmp_path):
+    imagenet = ["--teacher_depth=20", "--student_depth=20", "--image_size=32", "--source_train_split=train[:48]"]
+    sets = ["--source_dataset=cifar100", "--dataset=caltech_birds2011", f"--data_dir={data_dir}"]
+    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *TINY, *imagenet, *sets)
+    assert done.returncode == 0, done.stderr
+    assert set(accuracies(tmp_path)) == {row.key for row in paper.TABLES[5].rows}
+    assert json.loads((tmp_path / "report.json").read_text())["source_dataset"] == "cifar100"
