@@ -19,7 +19,7 @@ SOURCES = MODULES | TESTS
 LAYERS = (
     {"main", "reproduce"},
     {"pipelines"},
-    {"training", "export", "callbacks"},
+    {"training", "export", "callbacks", "profiling"},
     {"distillation"},
     {"models", "data"},
     {"config", "command_line"},

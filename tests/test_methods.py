@@ -34,6 +34,11 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
     return dataclasses.replace(TINY, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
 
 
+def train(config: Config) -> None:
+    """Runs a pipeline without what it hands over, which other tests look at."""
+    pipelines.run_pipeline(config, hand_over=False)
+
+
 def result(run_dir: pathlib.Path) -> dict:
     return json.loads((run_dir / "result.json").read_text())
 
@@ -49,12 +54,12 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("teacher")
-    pipelines.run_pipeline(tiny(folder, pipeline="teacher"))
+    train(tiny(folder, pipeline="teacher"))
     return str(folder / "teacher.keras")
 
 
 def test_fitnet_matches_hints_and_then_soft_targets(teacher, tmp_path):
-    pipelines.run_pipeline(tiny(tmp_path, method="fitnet", num_hints=3, teacher=teacher))
+    train(tiny(tmp_path, method="fitnet", num_hints=3, teacher=teacher))
     phases = result(tmp_path)["phases"]
     assert {f"relative_error/section_{section}_block_1" for section in (1, 2, 3)} < set(phases["stage1"]["scalars"])
     assert {"loss/cross_entropy", "loss/soft_targets", "training_accuracy"} < set(phases["stage2"]["scalars"])
@@ -62,11 +67,11 @@ def test_fitnet_matches_hints_and_then_soft_targets(teacher, tmp_path):
 
 
 def test_kd_alone_starts_where_the_baseline_does(teacher, tmp_path):
-    pipelines.run_pipeline(tiny(tmp_path, method="kd", teacher=teacher))
+    train(tiny(tmp_path, method="kd", teacher=teacher))
     record = result(tmp_path)
     assert set(record["phases"]) == {"stage2"} and not (tmp_path / "stage1.keras").exists()
-    pipelines.run_pipeline(tiny(tmp_path / "no_weight", method="kd", teacher=teacher, kd_weights=(0.0, 0.0)))
-    pipelines.run_pipeline(tiny(tmp_path / "baseline", pipeline="baseline"))
+    train(tiny(tmp_path / "no_weight", method="kd", teacher=teacher, kd_weights=(0.0, 0.0)))
+    train(tiny(tmp_path / "baseline", pipeline="baseline"))
     baseline = weights(tmp_path / "baseline" / "baseline.keras")
     for expected, got in zip(baseline, weights(tmp_path / "no_weight" / "student.keras"), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
@@ -74,8 +79,8 @@ def test_kd_alone_starts_where_the_baseline_does(teacher, tmp_path):
 
 
 def test_fsp_then_kd_begins_as_fsp(teacher, tmp_path):
-    pipelines.run_pipeline(tiny(tmp_path / "fsp", teacher=teacher))
-    pipelines.run_pipeline(tiny(tmp_path / "both", teacher=teacher, stage2_loss="kd"))
+    train(tiny(tmp_path / "fsp", teacher=teacher))
+    train(tiny(tmp_path / "both", teacher=teacher, stage2_loss="kd"))
     assert same(weights(tmp_path / "fsp" / "stage1.keras"), weights(tmp_path / "both" / "stage1.keras"))
     assert not same(weights(tmp_path / "fsp" / "student.keras"), weights(tmp_path / "both" / "student.keras"))
     assert "+" in result(tmp_path / "both")["phases"]["stage2"]["made_from"]
@@ -83,16 +88,16 @@ def test_fsp_then_kd_begins_as_fsp(teacher, tmp_path):
 
 def test_a_shuffled_stage_1_has_another_target_for_each_seed(teacher, tmp_path):
     for name, choices in {"plain": {}, "shuffled": {"fsp_shuffle": True}, "again": {"fsp_shuffle": True}}.items():
-        pipelines.run_pipeline(tiny(tmp_path / name, pipeline="stage1", teacher=teacher, **choices))
+        train(tiny(tmp_path / name, pipeline="stage1", teacher=teacher, **choices))
     plain, shuffled, again = (weights(tmp_path / name / "stage1.keras") for name in ("plain", "shuffled", "again"))
     assert same(shuffled, again) and not same(plain, shuffled)
     assert len({result(tmp_path / name)["phases"]["stage1"]["made_from"] for name in ("plain", "shuffled")}) == 1
 
 
 def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
-    pipelines.run_pipeline(tiny(tmp_path / "b", pipeline="baseline", seed=1))
+    train(tiny(tmp_path / "b", pipeline="baseline", seed=1))
     other = str(tmp_path / "b" / "baseline.keras")
-    pipelines.run_pipeline(tiny(tmp_path, pipeline="ensemble", members=(teacher, other, teacher)))
+    train(tiny(tmp_path, pipeline="ensemble", members=(teacher, other, teacher)))
     images = load_split("digits", "test[:50]")
     logits = [
         keras.saving.load_model(path, compile=False)(images.images.astype(np.float32), training=False)["logits"]
@@ -108,7 +113,7 @@ def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     assert record["member_accuracies"] == pytest.approx(accuracies)
     assert record["ensemble_gain"] == pytest.approx(record["ensemble_accuracy"] - np.mean(accuracies))
     with pytest.raises(UserError, match=r"file .*nothing\.keras does not exist"):
-        pipelines.run_pipeline(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
+        train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
 
 
 def test_agreement_of_nets_by_hand():
@@ -145,7 +150,7 @@ def transfer(tmp_path_factory) -> Config:
         image_size=32,
         baseline=True,
     )
-    pipelines.run_pipeline(config)
+    train(config)
     return config
 
 
@@ -166,7 +171,7 @@ def test_transfer_takes_a_teacher_of_other_classes_and_fine_tunes_it_beside(tran
 def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
     path = pathlib.Path(transfer.run_dir) / "source_teacher.keras"
     again = dataclasses.replace(transfer, run_dir=str(tmp_path), teacher=str(path), source_dataset=None, baseline=False)
-    pipelines.run_pipeline(again)
+    train(again)
     record = result(tmp_path)
     assert set(record["phases"]) == {"stage1", "stage2"}
     assert record["student_accuracy"] == result(pathlib.Path(transfer.run_dir))["student_accuracy"]
@@ -185,7 +190,7 @@ def test_transfer_against_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_p
             stage2_loss=None,
             **choices,
         )
-        pipelines.run_pipeline(config)
+        train(config)
         phases = result(tmp_path / method)["phases"]
         assert set(phases) == {"fine_tuning", "stage1", "stage2"}
         assert phases["stage1"]["made_from"] != phases["fine_tuning"]["made_from"]
@@ -196,12 +201,12 @@ def test_the_teacher_pipeline_fine_tunes_a_teacher_that_is_named(transfer, tmp_p
     alone = dataclasses.replace(
         transfer, pipeline="teacher", run_dir=str(tmp_path), teacher=path, source_dataset=None, baseline=False
     )
-    pipelines.run_pipeline(alone)
+    train(alone)
     assert same(weights(tmp_path / "teacher.keras"), weights(pathlib.Path(transfer.run_dir) / "teacher.keras"))
 
 
 def test_phases_may_be_run_one_by_one(transfer, tmp_path):
     for pipeline in ("source_teacher", "teacher", "stage1", "stage2"):
-        pipelines.run_pipeline(dataclasses.replace(transfer, pipeline=pipeline, run_dir=str(tmp_path)))
+        train(dataclasses.replace(transfer, pipeline=pipeline, run_dir=str(tmp_path)))
     for name in ("teacher.keras", "student.keras"):
         assert same(weights(tmp_path / name), weights(pathlib.Path(transfer.run_dir) / name))

@@ -120,6 +120,16 @@ class Config:
         choices=("relative", "equal"),
     )
     fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
+    fsp_store_views: int = _option(
+        0,
+        "Augmented views of every image whose teacher matrices are computed once and read in stage 1; 0 runs the "
+        "teacher at every step.",
+    )
+    fsp_store_dir: str | None = _option(
+        None,
+        "Folder of stored teacher matrices, which runs may share. Default: fsp_store in --run_dir.",
+        changes_numbers=False,
+    )
     stage1_clipnorm: float | None = _option(
         None, "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 50 if relative, 0 if equal."
     )
@@ -150,8 +160,9 @@ class Config:
     seed: int = _option(0, "Decides initial weights, order of images and augmentation.")
     precision: str = _option(
         "float32",
-        "Precision of training; evaluation and what is saved are always float32.",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        "Precision of training; evaluation and what is saved are always float32. auto takes the lowest that the device "
+        "computes in hardware: bfloat16 with AMX or on a GPU from Ampere on, float16 on older tensor cores.",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
 
     num_virtual_devices: int = _option(
@@ -164,6 +175,9 @@ class Config:
         changes_numbers=False,
     )
     log_steps: int = _option(50, "Steps between TensorBoard's points.", changes_numbers=False)
+    profile: bool = _option(
+        False, "Write a profile of ten steps of every phase, for TensorBoard's profile page.", changes_numbers=False
+    )
 
     def __post_init__(self):
         weight, clipnorm = WEIGHTING_DEFAULTS.get(self.fsp_weighting, (None, None))

@@ -4,7 +4,15 @@ import math
 from collections.abc import Iterator
 
 AT_LEAST_ONE = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
-NOT_NEGATIVE = ("holdout", "fsp_weight", "stage1_clipnorm", "weight_decay", "evaluation_steps", "seed")
+NOT_NEGATIVE = (
+    "holdout",
+    "fsp_weight",
+    "stage1_clipnorm",
+    "weight_decay",
+    "evaluation_steps",
+    "seed",
+    "fsp_store_views",
+)
 
 
 def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
@@ -77,6 +85,8 @@ def _method_problems(config) -> Iterator[str]:
         yield "--method=kd has soft targets in stage 2, got --stage2_loss=cross_entropy: leave the one or the other."
     if config.method == "kd" and config.pipeline == "stage1":
         yield "--method=kd has no stage 1: take --pipeline=stage2, or --method=fsp or fitnet."
+    if config.fsp_store_views and config.method != "fsp":
+        yield f"--fsp_store_views is for --method=fsp, got --method={config.method}."
     if config.fsp_shuffle and config.method != "fsp":
         yield f"--fsp_shuffle is for --method=fsp, got --method={config.method}."
 

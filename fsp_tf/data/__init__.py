@@ -1,7 +1,16 @@
 """Image sets, their augmentation and the training stream."""
 
-from fsp_tf.data.augmentation import augment
+from fsp_tf.data.augmentation import Views, augment, take_views
 from fsp_tf.data.datasets import ImageSet, load_split
-from fsp_tf.data.stream import training_stream
+from fsp_tf.data.stream import stored_stream, stored_views, training_stream
 
-__all__ = ["ImageSet", "augment", "load_split", "training_stream"]
+__all__ = [
+    "ImageSet",
+    "Views",
+    "augment",
+    "load_split",
+    "stored_stream",
+    "stored_views",
+    "take_views",
+    "training_stream",
+]

@@ -3,7 +3,14 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.fsp import FSPLoss, feature_map, fsp_matrix, resolve_pairs, squared_norm
+from fsp_tf.distillation.fsp import (
+    FSPLoss,
+    feature_map,
+    fsp_matrix,
+    resolve_pairs,
+    squared_norm,
+    unflatten_matrices,
+)
 
 WEIGHTINGS = ("relative", "equal")
 
@@ -26,6 +33,8 @@ class FSPDistiller(keras.Model):
         weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 1000 for
             `relative` and clip the gradient's norm to 50.
         weighting: `relative` or `equal`.
+        stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
+            (batch, sum of m n), instead of running the teacher.
 
     Example:
         distiller = FSPDistiller(teacher, student, "section_input")
@@ -34,19 +43,28 @@ class FSPDistiller(keras.Model):
     """
 
     def __init__(
-        self, teacher: keras.Model, student: keras.Model, pairs="section_input", *, weight=1.0, weighting="relative"
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        pairs="section_input",
+        *,
+        weight: float = 1.0,
+        weighting: str = "relative",
+        stored: bool = False,
     ):
         """Raises ValueError if a pair names an unknown layer or its maps do not fit each other."""
         super().__init__(name="fsp_distiller")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
-        self.weight, self.weighting = float(weight), weighting
+        self.weight, self.weighting, self.stored = float(weight), weighting, stored
         names = resolve_pairs(teacher, student, pairs)
+        self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
         teacher_maps = [[feature_map(teacher, name) for name in pair] for pair, _ in names]
         student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
             _check_maps(pair, expected, got)
+        self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
         self.teacher_features = keras.Model(teacher.input, keras.tree.flatten(teacher_maps), name="teacher_features")
         self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
         self.fsp_loss = FSPLoss()
@@ -65,9 +83,12 @@ class FSPDistiller(keras.Model):
         return [self.total, *self.losses_per_pair, *self.relative_errors, *self.dead_channels]
 
     def train_step(self, data):
-        """One step on `images` or `(images, labels)`; the labels are not looked at."""
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        teacher_matrices = [fsp_matrix(*maps) for maps in _by_pair(self.teacher_features(images, training=False))]
+        """One step on `images` or `(images, labels)`, whose labels are not looked at, or `(images, entries)`."""
+        images, entries, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if self.stored:
+            teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)
+        else:
+            teacher_matrices = [fsp_matrix(*maps) for maps in _by_pair(self.teacher_features(images, training=False))]
         with tf.GradientTape() as tape:
             student_maps = self(images, training=True)
             student_matrices = [fsp_matrix(*maps) for maps in student_maps]

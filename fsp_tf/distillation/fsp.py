@@ -67,6 +67,22 @@ def squared_norm(matrices: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(matrices), axis=[1, 2])
 
 
+def flatten_matrices(matrices: list[tf.Tensor]) -> tf.Tensor:
+    """Matrices (batch, m, n) of each pair as one tensor (batch, sum of m n)."""
+    return tf.concat([tf.reshape(matrix, [tf.shape(matrix)[0], -1]) for matrix in matrices], axis=1)
+
+
+def unflatten_matrices(entries: tf.Tensor, shapes: list[tuple[int, int]]) -> list[tf.Tensor]:
+    """The inverse of `flatten_matrices`, in float32.
+
+    Args:
+        entries: Float tensor (batch, sum of m n).
+        shapes: (m, n) of each pair.
+    """
+    parts = tf.split(tf.cast(entries, tf.float32), [rows * columns for rows, columns in shapes], axis=1)
+    return [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, shapes, strict=True)]
+
+
 class FSPDistillationLoss(keras.distillation.DistillationLoss):
     """Eq. 2 for one pair as a loss of stock `keras.distillation.Distiller`.
 

@@ -24,12 +24,27 @@ def version() -> str:
         return "source"
 
 
+def precision(wanted: str) -> str:
+    """The precision itself, or for `auto` the lowest that the device computes in hardware."""
+    if wanted != "auto":
+        return wanted
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
+    return "mixed_bfloat16" if "amx_bf16" in _processor("flags").split() else "float32"
+
+
 def device() -> str:
     """What computes: the GPU's or the processor's name."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return f"{_processor('model name') or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _processor(entry: str) -> str:
+    """What the system says of its first processor; empty where it says nothing."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(entry)), "")

@@ -8,11 +8,13 @@ import tensorflow as tf
 
 from fsp_tf import training
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
-from fsp_tf.data import ImageSet, training_stream
+from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.run import FILES, Run, write_aside
+from fsp_tf.pipelines.streams import Stream, live_stream
+from fsp_tf.profiling import Profile
 
 
 def fit_classifier(
@@ -55,7 +57,8 @@ def fit_classifier(
                 jit_compile=False,
             )
     print(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}", flush=True)
-    record = fit(run, phase, model, net, train_set, made_from, lambda: training.accuracy(plain(), eval_set))
+    stream = live_stream(run, phase, train_set)
+    record = fit(run, phase, model, net, stream, made_from, lambda: training.accuracy(plain(), eval_set))
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
     record |= {"parameters": net.count_params()}
     nets.save(plain(), run.path(FILES[phase]))
@@ -95,7 +98,7 @@ def fit(
     phase: str,
     model: keras.Model,
     trained: keras.Model,
-    train_set: ImageSet,
+    stream: Stream,
     made_from: str = "",
     evaluate: Callable[[], float] | None = None,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
@@ -107,7 +110,7 @@ def fit(
         phase: Names the schedule, the stream, the checkpoints and the TensorBoard run.
         model: What is fitted.
         trained: The net in it whose weights are trained.
-        train_set: The images to train on.
+        stream: Gives the batches of steps.
         made_from: The digest of the net that the phase starts from, if any.
         evaluate: Gives the accuracy on the test images; None where there is none to measure.
         callbacks: Further ones.
@@ -136,22 +139,13 @@ def fit(
         evaluation_steps=config.evaluation_steps,
         evaluate=evaluate,
     )
+    profile = [Profile(run.path("tensorboard") / phase)] if config.profile else []
     progress = Progress(phase, first_step, num_steps, config.batch_size)
-    stream = training_stream(
-        train_set,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        stage="stage2" if phase in ("baseline", "fine_tuning") else phase,
-        first_step=first_step,
-        last_step=num_steps,
-        crop=config.augmentation == "crop",
-        flip=config.flip,
-    )
     training.fit_stage(
         model,
-        stream,
+        stream(first_step, num_steps),
         num_steps=num_steps - first_step,
-        callbacks=[guard, progress, *callbacks, log, checkpoints],
+        callbacks=[*profile, guard, progress, *callbacks, log, checkpoints],
     )
     guard.check_weights(num_steps)
     return {

@@ -118,14 +118,23 @@ def load_start(run: Run) -> keras.Model:
 
 
 def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
-    """What stage 1 fits. With --fsp_shuffle the teacher's channels are permuted, in place, as the seed says.
+    """What stage 1 fits. With --fsp_shuffle the teacher's channels are permuted, in place, as the seed says; its stored
+    matrices are permuted as they are read.
 
     Raises:
         ValueError: If the nets do not fit each other.
     """
     if config.method == "fitnet":
         return HintDistiller(teacher, student, config.num_hints)
-    if config.fsp_shuffle:
+    stored = config.fsp_store_views > 0
+    if config.fsp_shuffle and not stored:
         teacher.set_weights(permuted_weights(teacher, config.seed))
     assert config.fsp_weight is not None  # the configuration has filled it in
-    return FSPDistiller(teacher, student, config.fsp_pairs, weight=config.fsp_weight, weighting=config.fsp_weighting)
+    return FSPDistiller(
+        teacher,
+        student,
+        config.fsp_pairs,
+        weight=config.fsp_weight,
+        weighting=config.fsp_weighting,
+        stored=stored,
+    )

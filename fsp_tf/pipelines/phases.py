@@ -6,6 +6,7 @@ from fsp_tf.callbacks import CollapseWarning
 from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines.fitting import fit, fit_classifier, make_optimizer
 from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.streams import live_stream, stored_matrices_stream
 
 
 def train_source_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
@@ -53,9 +54,12 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     print(f"stage1: {teacher.name} -> {student.name}, {what}", flush=True)
     warning = CollapseWarning(distiller.pair_names if is_fsp else [])
     made_from = nets.digest(plain_teacher)
-    record = fit(
-        run, "stage1", distiller, distiller.student_features, run.train_set, made_from, callbacks=(warning,)
-    ) | {"collapsed_pairs": sorted(warning.collapsed)}
+    if config.fsp_store_views:
+        stream = stored_matrices_stream(run, distiller, plain_teacher)
+    else:
+        stream = live_stream(run, "stage1", run.train_set)
+    record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=(warning,))
+    record |= {"collapsed_pairs": sorted(warning.collapsed)}
     nets.save(nets.plain_copy(config, "student", student), run.path(FILES["stage1"]))
     run.finish_phase("stage1", record)
 

@@ -66,7 +66,8 @@ class Run:
             raise UserError(
                 f"--batch_size={config.batch_size} does not divide among {num_replicas} replicas: choose a multiple."
             )
-        self.config, self.num_replicas = config, num_replicas
+        self.config = dataclasses.replace(config, precision=environment.precision(config.precision))
+        self.num_replicas = num_replicas
         self.folder = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

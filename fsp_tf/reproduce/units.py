@@ -17,7 +17,10 @@ _SHARED = (
 _SOURCE = ("source_dataset", "source_train_split")
 _TEACHER = ("teacher_depth", "teacher_learning_rates", "teacher_steps")
 _STAGE2 = ("stage2_learning_rates", "stage2_steps")
-_FSP = ("fsp_pairs", "fsp_weight", "fsp_weighting", "stage1_clipnorm", "stage1_learning_rates", "stage1_steps")
+_FSP = (
+    *("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_store_views", "stage1_clipnorm"),
+    *("stage1_learning_rates", "stage1_steps"),
+)
 _FITNET = ("fitnet_learning_rates", "fitnet_steps")
 _KD = ("kd_temperature", "kd_weights", "teacher_depth")
 
@@ -58,6 +61,10 @@ class Units:
 
     def _file(self, unit: str, name: str) -> str:
         return str(self.folder / unit / f"{name}.keras")
+
+    def _store(self) -> dict:
+        """Where students share the teacher's stored matrices."""
+        return {"fsp_store_dir": str(self.folder / "fsp_store")} if self.base.fsp_store_views else {}
 
     def _curve(self, net: int, steps: tuple[int, ...]) -> dict[str, int]:
         """Net 1 is evaluated along the way, for Figure 3."""
@@ -108,7 +115,7 @@ class Units:
     def fsp(self, teacher: str, net: int = 1, *, shuffled: bool = False) -> str:
         """Stage 1 against a teacher of the same classes."""
         name = f"{self.prefix}-{self.student_name}-fsp" + (f"_shuffled_{net}" if shuffled else "")
-        changes: dict = {"teacher": self._file(teacher, "teacher"), "fsp_shuffle": shuffled}
+        changes = {"teacher": self._file(teacher, "teacher"), "fsp_shuffle": shuffled, **self._store()}
         used = ("teacher_depth", "student_depth", *_FSP)
         return self._add(name, used, None, [teacher], net, pipeline="stage1", **changes)
 
@@ -117,7 +124,7 @@ class Units:
         path, needs = self.source_file()
         used = ("teacher_depth", "student_depth", *_SOURCE, *_FSP)
         name = f"{self.prefix}-{self.student_name}-fsp_of_source"
-        return self._add(name, used, None, needs, pipeline="stage1", teacher=path)
+        return self._add(name, used, None, needs, pipeline="stage1", teacher=path, **self._store())
 
     def hints(self, teacher: str, num_hints: int) -> str:
         name = f"{self.prefix}-{self.student_name}-fitnet_{num_hints}"
