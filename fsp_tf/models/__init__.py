@@ -1,6 +1,7 @@
 """The networks of the paper, as functional Keras models."""
 
 from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
+from fsp_tf.models.folding import fold_batch_normalization
 from fsp_tf.models.normalization import FusedBatchNormalization
 from fsp_tf.models.resnet import IMAGENET_BLOCKS, SHORTCUTS, cifar_resnet, imagenet_resnet
 
@@ -10,6 +11,7 @@ __all__ = [
     "FusedBatchNormalization",
     "channel_permutations",
     "cifar_resnet",
+    "fold_batch_normalization",
     "imagenet_resnet",
     "permuted_weights",
 ]
