@@ -2,19 +2,43 @@
 
 import contextlib
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 
 from absl import logging
 
 from fsp_tf.errors import UserError
 
+NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog"
+
 
 def prepare_tensorflow() -> None:
-    """Quiet, and with oneDNN's kernels, which TensorFlow takes by itself on some processors only."""
+    """Imports TensorFlow, quiet and with oneDNN's kernels, which it takes by itself on some processors only."""
     logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    with _without_notes_on_stderr():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _without_notes_on_stderr() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries note while they load, which no level turns off; errors are let through."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.writelines(line for line in lines if not re.match(NOTE, line))
 
 
 @contextlib.contextmanager

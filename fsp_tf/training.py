@@ -1,8 +1,10 @@
 """What a stage is fitted with: the optimiser and its schedule, the devices, the fit itself, the accuracy."""
 
 import functools
+from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fsp_tf.errors import UserError
@@ -104,14 +106,26 @@ def make_strategy(num_virtual_devices: int) -> tf.distribute.Strategy:
 
 def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
     """The fraction of a set's images, each looked at once, whose largest logit is the label's."""
+    return float(np.trace(confusion_counter(model)(image_set, batch_size))) / image_set.num_images
+
+
+def confusion_counter(model: keras.Model) -> Callable[..., np.ndarray]:
+    """A function of (image_set, batch_size=500) that looks at every image once.
+
+    It counts how many images of each class (rows) have their largest logit at each class: int32 (classes, classes). The
+    model is traced once, its weights may change between calls.
+    """
+    num_classes = model.output["logits"].shape[-1]
 
     @tf.function(reduce_retracing=True)
-    def count_right(images, labels):
+    def count(images, labels):
         predicted = tf.argmax(model(images, training=False)["logits"], axis=-1)
-        return tf.reduce_sum(tf.cast(predicted == labels, tf.int64))
+        return tf.math.confusion_matrix(labels, predicted, num_classes)
 
-    right = sum(int(count_right(images, labels)) for images, labels in image_set.batches(batch_size))
-    return right / image_set.num_images
+    def count_all(image_set, batch_size: int = 500) -> np.ndarray:
+        return sum(count(images, labels).numpy() for images, labels in image_set.batches(batch_size))
+
+    return count_all
 
 
 def fit_stage(

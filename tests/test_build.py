@@ -12,14 +12,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("fsp_tf/**/*.py"))}
+BENCHMARKS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("benchmarks/*.py"))}
 TESTS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("tests/*.py"))}
-SOURCES = MODULES | TESTS
+SOURCES = MODULES | BENCHMARKS | TESTS
+OPTIONAL = {"torch"}  # a benchmark runs it where it is installed; Bazel's lock has none
 
 # From the top down. What a part imports of ours lies in a lower layer or in the part itself.
 LAYERS = (
     {"main", "reproduce"},
     {"pipelines"},
-    {"training", "export", "callbacks", "profiling"},
+    {"training", "export", "callbacks"},
     {"distillation"},
     {"models", "data"},
     {"config", "command_line"},
@@ -87,7 +89,7 @@ def strings(path: pathlib.Path) -> list[str]:
 
 def run_by_name(path: pathlib.Path) -> set[str]:
     """The targets of ours that a test names in a string, as in `python -m fsp_tf.main`."""
-    names = {name for string in strings(path) for name in re.findall(r"\bfsp_tf(?:\.\w+)+", string)}
+    names = {name for string in strings(path) for name in re.findall(r"\b(?:fsp_tf|benchmarks)(?:\.\w+)+", string)}
     return {target for name in names if (target := target_of(name)) is not None}
 
 
@@ -101,9 +103,9 @@ def read_by_name(path: pathlib.Path) -> set[str]:
 def third_party(path: pathlib.Path) -> set[str]:
     """The packages, as requirements name them, that a file needs directly."""
     names = imported(path)
-    roots = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fsp_tf", "tests"}
+    roots = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fsp_tf", "tests", "benchmarks"}
     unseen = {package for name, package in UNDECLARED.items() if name in names | used(path)}
-    return {PACKAGES.get(root, root) for root in roots} | unseen
+    return {PACKAGES.get(root, root) for root in roots - OPTIONAL} | unseen
 
 
 def ours(path: pathlib.Path) -> set[str]:

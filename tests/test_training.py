@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fsp_tf import callbacks
-from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
+from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog, progress
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.errors import UserError
@@ -173,7 +172,7 @@ def test_a_diverging_fit_stops_before_it_is_saved(tmp_path):
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     net = compiled(small_net(), CoupledSGD(0.01))
     fit_stage(net, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
     output = capsys.readouterr().out
@@ -211,7 +210,8 @@ def test_tensorboard_gets_means_over_windows(tmp_path):
     def scalars(name):
         return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
 
-    assert set(events.Tags()["tensors"]) == {"loss", "learning_rate", "images_per_second", "test_accuracy"}
+    names = {"loss", "learning_rate", "images_per_second", "test_accuracy"}
+    assert set(events.Tags()["tensors"]) == names | {"against_images/loss", "against_images/test_accuracy"}
     assert scalars("loss") == pytest.approx({2: means.means[1], 4: means.means[3], 5: means.means[4]})
     assert scalars("learning_rate") == pytest.approx({2: 0.1, 4: 0.01, 5: 0.01})
     assert scalars("test_accuracy") == {3: 0.75, 5: 0.75}

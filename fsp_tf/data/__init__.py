@@ -2,6 +2,7 @@
 
 from fsp_tf.data.augmentation import Views, augment, take_views
 from fsp_tf.data.datasets import ImageSet, load_split
+from fsp_tf.data.resizing import resize_and_crop
 from fsp_tf.data.stream import stored_stream, stored_views, training_stream
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Views",
     "augment",
     "load_split",
+    "resize_and_crop",
     "stored_stream",
     "stored_views",
     "take_views",

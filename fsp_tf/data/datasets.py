@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from fsp_tf.data.resizing import resize_and_crop
 from fsp_tf.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
@@ -174,7 +175,7 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     def example(features):
         pixels = features["image"]
         fits = shape == image.shape or not image_size
-        return (tf.ensure_shape(pixels, shape) if fits else _square(pixels, shape)), features["label"]
+        return (tf.ensure_shape(pixels, shape) if fits else resize_and_crop(pixels, shape)), features["label"]
 
     dataset = _examples(builder, split).map(example, tf.data.AUTOTUNE, deterministic=True)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
@@ -216,17 +217,6 @@ def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tupl
                 f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
             )
     return found.pop()
-
-
-def _square(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Brings the short side to the size wanted and cuts the central square out: uint8 (size, size, channels)."""
-    size = shape[0]
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    scale = size / tf.minimum(height, width)
-    target = tf.maximum(tf.cast(tf.round([height * scale, width * scale]), tf.int32), size)
-    resized = tf.image.resize(image, target, antialias=True)
-    squared = tf.image.resize_with_crop_or_pad(resized, size, size)
-    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(squared), 0, 255), tf.uint8), shape)
 
 
 def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:

@@ -98,6 +98,13 @@ class FSPDistiller(keras.Model):
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
         return self._update_metrics(total, teacher_matrices, student_matrices, student_maps)
 
+    def mean_matrices(self, images) -> tuple[list, list]:
+        """The teacher's and the student's FSP matrices, the mean over images: float32 (m, n) of each pair."""
+        nets = (self.teacher_features, self.student_features)
+        maps = [_by_pair(keras.tree.flatten(net(images, training=False))) for net in nets]
+        teacher, student = ([tf.reduce_mean(fsp_matrix(*pair), axis=0).numpy() for pair in each] for each in maps)
+        return teacher, student
+
     def _total_loss(self, teacher_matrices, student_matrices) -> tf.Tensor:
         """Eq. 2, divided by the number of replicas as `keras.losses.Loss` divides, so that gradients add up."""
         losses = []

@@ -4,17 +4,18 @@ import shutil
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from fsp_tf import config as config_lib
 from fsp_tf import training
-from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog
+from fsp_tf.callbacks import Checkpoints, NaNGuard, Profile, Progress, TensorBoardLog, log_outcome
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.run import FILES, Run, write_aside
 from fsp_tf.pipelines.streams import Stream, live_stream
-from fsp_tf.profiling import Profile
 
 
 def fit_classifier(
@@ -41,9 +42,15 @@ def fit_classifier(
             alone.
     """
     role = "student" if phase in ("baseline", "stage2") else "teacher"
+    plain = nets.plain_copy(run.config, role, net)
+    count = training.confusion_counter(plain)
+    confusion = np.zeros(())
 
-    def plain() -> keras.Model:
-        return nets.plain_copy(run.config, role, net)
+    def evaluate() -> float:
+        nonlocal confusion
+        plain.set_weights(net.get_weights())
+        confusion = count(eval_set)
+        return float(np.trace(confusion)) / eval_set.num_images
 
     with strategy.scope():
         model = _soft_target_distiller(run, phase, net, soft_teacher) if soft_teacher else net
@@ -58,14 +65,27 @@ def fit_classifier(
             )
     print(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}", flush=True)
     stream = live_stream(run, phase, train_set)
-    record = fit(run, phase, model, net, stream, made_from, lambda: training.accuracy(plain(), eval_set))
+    record = fit(run, phase, model, net, stream, made_from, evaluate)
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
     record |= {"parameters": net.count_params()}
-    nets.save(plain(), run.path(FILES[phase]))
+    directory = run.path("tensorboard") / phase
+    log_outcome(directory, plain, record["steps"], confusion, eval_set.class_names, _choices(run, phase))
+    nets.save(plain, run.path(FILES[phase]))
     run.finish_phase(phase, record)
     print(
         f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}", flush=True
     )
+
+
+def _choices(run: Run, phase: str) -> dict[str, str | float | int | bool]:
+    """What decides the numbers of a phase, as TensorBoard's hyper-parameters."""
+    decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
+    choices: dict = {"phase": phase, "experiment": run.config.experiment}
+    for name in decisive:
+        value = getattr(run.config, name)
+        if value is not None:
+            choices[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return choices
 
 
 def _soft_target_distiller(run: Run, phase: str, net: keras.Model, teacher: keras.Model) -> keras.Model:
@@ -128,6 +148,8 @@ def fit(
     guard = NaNGuard(phase, trained)
     checkpoints = Checkpoints(directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard)
     first_step = guard.first_step = checkpoints.restore()
+    for callback in callbacks:
+        callback.first_step = first_step
     if first_step:
         print(f"{phase}: goes on after step {first_step}", flush=True)
     log = TensorBoardLog(

@@ -1,12 +1,16 @@
 """The phases of the method, each resumable: the teachers, the student alone, stage 1, stage 2 (the task)."""
 
+import keras
 import tensorflow as tf
 
-from fsp_tf.callbacks import CollapseWarning
+from fsp_tf.callbacks import CollapseWarning, FSPHeatMaps
+from fsp_tf.distillation import FSPDistiller
 from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines.fitting import fit, fit_classifier, make_optimizer
 from fsp_tf.pipelines.run import FILES, Run
 from fsp_tf.pipelines.streams import live_stream, stored_matrices_stream
+
+PICTURED_IMAGES = 64  # of the FSP heat maps
 
 
 def train_source_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
@@ -52,16 +56,24 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     is_fsp = config.method == "fsp"
     what = f"pairs {', '.join(distiller.pair_names)}" if is_fsp else f"hints at {', '.join(distiller.hint_names)}"
     print(f"stage1: {teacher.name} -> {student.name}, {what}", flush=True)
-    warning = CollapseWarning(distiller.pair_names if is_fsp else [])
+    callbacks: list[keras.callbacks.Callback] = []
+    if is_fsp:
+        callbacks = [CollapseWarning(distiller.pair_names), _heat_maps(run, distiller)]
     made_from = nets.digest(plain_teacher)
     if config.fsp_store_views:
         stream = stored_matrices_stream(run, distiller, plain_teacher)
     else:
         stream = live_stream(run, "stage1", run.train_set)
-    record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=(warning,))
-    record |= {"collapsed_pairs": sorted(warning.collapsed)}
+    record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=tuple(callbacks))
+    record |= {"collapsed_pairs": sorted(callbacks[0].collapsed) if is_fsp else []}
     nets.save(nets.plain_copy(config, "student", student), run.path(FILES["stage1"]))
     run.finish_phase("stage1", record)
+
+
+def _heat_maps(run: Run, distiller: FSPDistiller) -> FSPHeatMaps:
+    images, _ = next(iter(run.train_set.batches(PICTURED_IMAGES)))
+    directory = run.path("tensorboard") / "stage1"
+    return FSPHeatMaps(directory, distiller, images.numpy(), run.config.schedule("stage1")[1][-1])
 
 
 def train_stage2(run: Run, strategy: tf.distribute.Strategy) -> None:

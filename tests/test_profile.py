@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.profiling import Profile
+from fsp_tf.callbacks import Profile
 
 
 @pytest.mark.parametrize("num_steps", [15, 30])

@@ -1,0 +1,57 @@
+"""The pictures that TensorBoard shows: FSP matrices side by side as heat maps, and the confusion matrix."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib.figure
+import numpy as np
+import tensorflow as tf
+
+DOTS_PER_INCH = 100
+LABELLED_CLASSES = 30  # more names than these cannot be read
+
+
+def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Tensor:
+    """The teacher's and the student's FSP matrix of one pair in one colour scale.
+
+    Args:
+        title: Stands above.
+        teacher: Float (m, n), the mean over some images.
+        student: The same of the student.
+    Returns:
+        uint8 (1, height, width, 4).
+    """
+    figure = matplotlib.figure.Figure(figsize=(8, 3.6))
+    figure.suptitle(title)
+    highest = max(float(teacher.max()), 1e-6)
+    for left, (name, matrix) in zip((0.07, 0.5), {"teacher": teacher, "student": student}.items(), strict=True):
+        axes = figure.add_axes((left, 0.14, 0.38, 0.68), title=name, xlabel="last layer's channel")
+        drawn = axes.imshow(matrix, vmin=0.0, vmax=highest, cmap="viridis", aspect="auto", interpolation="nearest")
+    figure.axes[0].set_ylabel("first layer's channel")
+    figure.colorbar(drawn, cax=figure.add_axes((0.91, 0.14, 0.02, 0.68)))
+    return _drawn(figure)
+
+
+def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tensor:
+    """Which class was taken for which, as shares of the true class.
+
+    Args:
+        matrix: Integers (classes, classes), the true class first.
+        class_names: One per class; written where there are few.
+    Returns:
+        uint8 (1, height, width, 4).
+    """
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = matplotlib.figure.Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="taken for", ylabel="true class")
+    figure.colorbar(axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", interpolation="nearest"))
+    if len(class_names) <= LABELLED_CLASSES:
+        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
+        axes.set_yticks(range(len(class_names)), class_names)
+    return _drawn(figure)
+
+
+def _drawn(figure: matplotlib.figure.Figure) -> tf.Tensor:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return tf.image.decode_png(buffer.getvalue(), channels=4)[tf.newaxis]
