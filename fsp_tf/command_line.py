@@ -11,7 +11,7 @@ from absl import logging
 
 from fsp_tf.errors import UserError
 
-NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog"
+NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|fully_quantize: "
 
 
 def prepare_tensorflow() -> None:
@@ -19,13 +19,13 @@ def prepare_tensorflow() -> None:
     logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _without_notes_on_stderr():
+    with without_notes_on_stderr():
         import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_notes_on_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries note while they load, which no level turns off; errors are let through."""
+def without_notes_on_stderr() -> Iterator[None]:
+    """Holds back what TensorFlow's libraries note, which no level turns off; errors are let through."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -42,14 +42,14 @@ def _without_notes_on_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def mistakes_told() -> Iterator[None]:
+def mistakes_told(when_interrupted: str = "the same command goes on from the last checkpoint") -> Iterator[None]:
     """Ends the process with one sentence and exit code 1 for a user's mistake, 130 for Control-C."""
     try:
         yield
     except UserError as error:
         sys.exit(f"fsp_tf: {error}")
     except KeyboardInterrupt:
-        print("\nfsp_tf: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print(f"\nfsp_tf: interrupted; {when_interrupted}.", file=sys.stderr)
         sys.exit(130)
 
 

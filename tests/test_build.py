@@ -19,7 +19,7 @@ OPTIONAL = {"torch"}  # a benchmark runs it where it is installed; Bazel's lock 
 
 # From the top down. What a part imports of ours lies in a lower layer or in the part itself.
 LAYERS = (
-    {"main", "reproduce"},
+    {"main", "predict", "reproduce"},
     {"pipelines"},
     {"training", "export", "callbacks"},
     {"distillation"},
@@ -28,9 +28,15 @@ LAYERS = (
     {"errors"},
 )
 # Where import and package differ by more than - and _.
-PACKAGES = {"absl": "absl-py", "PIL": "pillow", "sklearn": "scikit-learn"}
+PACKAGES = {
+    "absl": "absl-py",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
 UNDECLARED = {  # what is used: the package that it needs without depending on it
     "tensorflow_datasets": "importlib_resources",  # tensorflow-datasets 4.9.10 imports it
+    "ai_edge_litert.interpreter.Interpreter": "backports-strenum",  # uv's lock takes one that Python 3.11 refuses
     "tensorflow.summary": "tensorboard",  # tensorflow 2.21 takes tf.summary.scalar from it
 }
 MAKE_LOCK = "uv pip compile --python-version 3.11 --universal --no-strip-extras --no-annotate requirements-dev.txt"
@@ -103,7 +109,9 @@ def read_by_name(path: pathlib.Path) -> set[str]:
 def third_party(path: pathlib.Path) -> set[str]:
     """The packages, as requirements name them, that a file needs directly."""
     names = imported(path)
-    roots = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fsp_tf", "tests", "benchmarks"}
+    roots = (
+        {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"fsp_tf", "tests", "benchmarks"}
+    )
     unseen = {package for name, package in UNDECLARED.items() if name in names | used(path)}
     return {PACKAGES.get(root, root) for root in roots - OPTIONAL} | unseen
 
@@ -320,17 +328,19 @@ def project() -> dict:
 
 def test_requirements_are_what_the_package_imports():
     needed = {label(package) for path in MODULES.values() for package in third_party(path)}
-    listed = set(pins("requirements.txt"))
-    assert listed == needed, f"requirements.txt lacks {needed - listed} and lists {listed - needed} in vain."
+    core, formats = set(pins("requirements.txt")), set(pins("requirements-export.txt"))
+    listed = core | formats
+    assert listed == needed, f"requirements.txt and -export.txt lack {needed - listed}, list {listed - needed} in vain."
+    assert not core & formats, f"requirements-export.txt repeats {core & formats}."
     declared = {label(re.match(r"[\w.-]+", line)[0]) for line in project()["project"]["dependencies"]}
-    assert declared == listed, f"pyproject.toml and requirements.txt differ in {declared ^ listed}."
+    assert declared == core, f"pyproject.toml and requirements.txt differ in {declared ^ core}."
 
 
 def test_development_requirements_are_what_tests_import_and_tools_there_are():
     imports = {label(package) for path in TESTS.values() for package in third_party(path)}
     tools = {label(tool) for tool in (*project()["tool"], "pytest-xdist")}  # the Makefile's --numprocesses
     listed = set(pins("requirements-dev.txt"))
-    lacking = imports - listed - set(pins("requirements.txt"))
+    lacking = imports - listed - set(pins("requirements.txt") | pins("requirements-export.txt"))
     assert not lacking, f"requirements-dev.txt lacks {lacking}, which a test imports."
     assert listed <= imports | tools, f"requirements-dev.txt lists {listed - imports - tools} in vain."
 
@@ -341,6 +351,6 @@ def test_bazel_takes_this_version_and_these_pins():
     lock_name = named["pip.parse"]["requirements_lock"].removeprefix("//:")
     assert (ROOT / lock_name).is_file(), f"There is no {lock_name}; make it with: {MAKE_LOCK} -o {lock_name}"
     lock = pins(lock_name)
-    wanted = pins("requirements.txt") | pins("requirements-dev.txt")
+    wanted = pins("requirements.txt") | pins("requirements-export.txt") | pins("requirements-dev.txt")
     stale = {package: version for package, version in wanted.items() if lock.get(package) != version}
     assert not stale, f"the lock differs from {stale}: make it anew with: {MAKE_LOCK} -o {lock_name}"

@@ -55,6 +55,7 @@ def test_a_config_written_as_flags_parses_to_itself(tmp_path):
         stage1_clipnorm=0.0,
         flip=True,
         baseline=False,
+        export_formats=("saved_model", "onnx"),
         image_size=64,
         stage1_steps=(1, 2, 3),
         seed=7,
@@ -85,6 +86,10 @@ def test_the_baseline_has_the_schedule_of_stage_2():
     ("choices", "sentence"),
     [
         ({"fsp_pairs": "typo"}, "--fsp_pairs is one of section_input, first_block, got 'typo'"),
+        (
+            {"export_formats": ("onnx", "tflite")},
+            "--export_formats is some of saved_model, litert, litert_int8, onnx, got 'onnx,tflite'",
+        ),
         ({"teacher_depth": 9}, "--teacher_depth of a CIFAR ResNet is 6k\\+2 .* got 9"),
         ({"student_depth": 2}, "--student_depth .* got 2"),
         ({"architecture": "imagenet"}, "--teacher_depth of an ImageNet-size ResNet is one of 18, 20, 34, got 26"),

@@ -249,3 +249,30 @@ def test_low_precision_gradients_are_near_those_of_float32(precision):
         updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])
     expected, got = updates["float32"], updates[precision]
     assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_connectors_bring_a_narrow_student_to_the_teachers_channels():
+    teacher = cifar_resnet(8, 10, (8, 8, 3), width_multiplier=2)
+    student = cifar_resnet(8, 10, (8, 8, 3))
+    with pytest.raises(ValueError, match="take nets of the same widths, or connectors"):
+        FSPDistiller(teacher, student)
+    distiller = FSPDistiller(teacher, student, connectors=True)
+    names = [layer.name for layer in distiller.student_features.layers if layer.name.startswith("connector")]
+    assert names == ["connector_stem_32", "connector_section_1_32", "connector_section_2_64", "connector_section_3_128"]
+    assert not any(layer.name.startswith("connector") for layer in student.layers)
+    before = {name: distiller.student_features.get_layer(name).get_weights()[0] for name in names}
+    stem = student.get_layer("stem_conv").get_weights()[0]
+    distiller.compile(keras.optimizers.SGD(1e-5), jit_compile=False)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+    distiller.train_on_batch(images)
+    for name in names:
+        assert (distiller.student_features.get_layer(name).get_weights()[0] != before[name]).any()
+    assert (student.get_layer("stem_conv").get_weights()[0] != stem).any()
+    again = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
+    for name in names:
+        np.testing.assert_array_equal(again.student_features.get_layer(name).get_weights()[0], before[name])
+
+
+def test_connectors_leave_equal_channels_alone():
+    distiller = FSPDistiller(cifar_resnet(14, 10, (8, 8, 3)), cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
+    assert not any(layer.name.startswith("connector") for layer in distiller.student_features.layers)

@@ -1,29 +1,20 @@
-"""The SavedModel: its signature, its numbers where neither fsp_tf nor Keras can be imported, and its folder."""
+"""The SavedModel: its signatures, its numbers where neither fsp_tf nor Keras can be imported, and its folder."""
 
 import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.data import ImageSet
 from fsp_tf.errors import UserError
-from fsp_tf.export import check_saved_model, export_saved_model, folder_bytes
-from fsp_tf.models import cifar_resnet
+from fsp_tf.export import check_saved_model, checks, export_saved_model, folder_bytes
+from fsp_tf.models import cifar_resnet, fold_batch_normalization
 
 IMAGE_SHAPE = (16, 16, 3)
-SERVE = """
-import sys
-sys.modules["fsp_tf"] = sys.modules["keras"] = None  # importing them raises ImportError
-import numpy as np
-import tensorflow as tf
-
-loaded = tf.saved_model.load(sys.argv[1])
-probabilities = loaded.signatures["serving_default"](images=tf.constant(np.load(sys.argv[2])))["probabilities"]
-np.save(sys.argv[3], probabilities.numpy())
-"""
+CLASS_NAMES = tuple(f"class {number}, naïve" for number in range(10))
+OUTPUTS = {"probabilities": (tf.float32, [None, 10]), "class_id": (tf.int64, [None]), "class_name": (tf.string, [None])}
 
 
 def some_images(count: int) -> np.ndarray:
@@ -40,7 +31,12 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def saved(model, tmp_path_factory) -> pathlib.Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("run") / "student" / "1")
+    return export_saved_model(model, tmp_path_factory.mktemp("run") / "student" / "1", CLASS_NAMES)
+
+
+@pytest.fixture(scope="module")
+def signatures(saved) -> dict:
+    return tf.saved_model.load(str(saved)).signatures
 
 
 def expected_probabilities(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -49,46 +45,59 @@ def expected_probabilities(model: keras.Model, images: np.ndarray) -> np.ndarray
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def test_signature(saved):
-    signature = tf.saved_model.load(str(saved)).signatures["serving_default"]
-    assert signature.structured_input_signature == (
-        (),
-        {"images": tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")},
-    )
-    assert list(signature.structured_outputs) == ["probabilities"]
-    output = signature.structured_outputs["probabilities"]
-    assert output.dtype == tf.float32 and output.shape.as_list() == [None, 10]
+@pytest.mark.parametrize(
+    ("name", "key", "spec"),
+    [
+        ("serving_default", "images", tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")),
+        ("serve_bytes", "image_bytes", tf.TensorSpec((None,), tf.string, name="image_bytes")),
+    ],
+)
+def test_signatures(signatures, name, key, spec):
+    assert signatures[name].structured_input_signature == ((), {key: spec})
+    outputs = signatures[name].structured_outputs
+    assert {key: (output.dtype, output.shape.as_list()) for key, output in outputs.items()} == OUTPUTS
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-def test_any_batch_size(saved, model, batch):
+def test_any_batch_size(signatures, model, batch):
     images = some_images(batch)
-    probabilities = tf.saved_model.load(str(saved)).signatures["serving_default"](images=tf.constant(images))
-    np.testing.assert_allclose(probabilities["probabilities"], expected_probabilities(model, images), atol=1e-5)
-    np.testing.assert_allclose(probabilities["probabilities"].numpy().sum(axis=1), 1.0, atol=1e-5)
+    outputs = signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(outputs["probabilities"], expected_probabilities(model, images), atol=1e-5)
+    expected = expected_probabilities(model, images).argmax(axis=-1)
+    np.testing.assert_array_equal(outputs["class_id"], expected)
+    assert [name.decode() for name in outputs["class_name"].numpy()] == [CLASS_NAMES[row] for row in expected]
 
 
-def test_it_is_served_without_our_code(saved, model, tmp_path):
+def test_files_are_classified_as_their_pixels(signatures):
     images = some_images(3)
-    np.save(tmp_path / "images.npy", images)
-    arguments = [saved, tmp_path / "images.npy", tmp_path / "probabilities.npy"]
-    subprocess.run([sys.executable, "-I", "-c", SERVE, *arguments], cwd=tmp_path, check=True, capture_output=True)
-    got = np.load(tmp_path / "probabilities.npy")
-    np.testing.assert_allclose(got, expected_probabilities(model, images), atol=1e-5)
+    files = tf.stack([tf.io.encode_png(image) for image in images])
+    of_pixels = signatures["serving_default"](images=tf.constant(images))
+    of_files = signatures["serve_bytes"](image_bytes=files)
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(of_files[name], of_pixels[name])
 
 
-def test_check_gives_the_largest_difference(saved, model):
-    assert 0 <= check_saved_model(saved, model, some_images(4)) < 1e-5
+def test_a_broken_file_is_an_error_in_a_session_as_servers_run_it_too(saved):
+    files = [tf.io.encode_png(image).numpy() for image in some_images(2)]
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(saved)).signature_def["serve_bytes"]
+        names = {key: tensor.name for key, tensor in signature.outputs.items()}
+        feed = signature.inputs["image_bytes"].name
+        assert session.run(names, {feed: files})["probabilities"].shape == (2, 10)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[image_bytes\[1\] is neither JPEG nor PNG\]"):
+            session.run(names, {feed: [files[0], b"GIF89a"]})
 
 
-@pytest.mark.parametrize("change", [0.1, float("nan")])
-def test_check_raises_where_they_differ(saved, model, change):
-    other = keras.models.clone_model(model)
-    other.set_weights(model.get_weights())
-    bias = other.get_layer("logits").bias
-    bias.assign(bias + np.eye(1, 10, dtype=np.float32)[0] * change)
-    with pytest.raises(UserError, match=r"1 differs from the student by .* do not serve it"):
-        check_saved_model(saved, other, some_images(4))
+def test_normalisation_is_folded_and_weights_are_stored_once(saved, model):
+    shapes = [shape for name, shape in tf.train.list_variables(str(saved / "variables" / "variables")) if shape]
+    expected = [weight.shape for weight in fold_batch_normalization(model).get_weights()]
+    assert sorted(map(tuple, shapes)) == sorted(expected)
+
+
+def test_class_names_are_in_it_and_numbers_unless_given(saved, model, tmp_path):
+    assert [name.decode() for name in tf.saved_model.load(str(saved)).class_names().numpy()] == list(CLASS_NAMES)
+    other = tf.saved_model.load(str(export_saved_model(model, tmp_path / "1")))
+    assert other.class_names().numpy().tolist() == [str(number).encode() for number in range(10)]
 
 
 def test_export_again_replaces_the_folder(model, tmp_path):
@@ -100,7 +109,7 @@ def test_export_again_replaces_the_folder(model, tmp_path):
     assert [path.name for path in directory.parent.iterdir()] == ["1"]
     assert not (directory / "old").exists() and (directory / "saved_model.pb").exists()
     assert folder_bytes(directory) == sum(path.stat().st_size for path in directory.glob("**/*") if path.is_file())
-    assert folder_bytes(directory) > 4 * model.count_params()
+    assert folder_bytes(directory) > 4 * fold_batch_normalization(model).count_params()
 
 
 def test_a_failed_export_leaves_the_old_folder(model, tmp_path, monkeypatch):
@@ -108,7 +117,7 @@ def test_a_failed_export_leaves_the_old_folder(model, tmp_path, monkeypatch):
     directory.mkdir()
     (directory / "saved_model.pb").write_text("of an earlier export")
 
-    def half_written(archive, path, **kwargs):
+    def half_written(module, path, **kwargs):
         pathlib.Path(path).mkdir()
         raise OSError("no space left on device")
 
@@ -116,3 +125,82 @@ def test_a_failed_export_leaves_the_old_folder(model, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         export_saved_model(model, directory)
     assert [path.name for path in directory.iterdir()] == ["saved_model.pb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+# --- The check.
+
+
+@pytest.fixture(scope="module")
+def outputs(saved, tmp_path_factory) -> dict[str, np.ndarray]:
+    """What the SavedModel gives in a fresh process."""
+    path = tmp_path_factory.mktemp("images") / "images.npy"
+    np.save(path, some_images(20))
+    return checks.replay_apart("saved_model", saved, path)
+
+
+def expected_of(model: keras.Model) -> checks.Expected:
+    probabilities = expected_probabilities(model, some_images(20))
+    labels = probabilities.argmax(axis=-1)
+    labels[:5] += 1
+    return checks.Expected(pathlib.Path(), probabilities, labels % 10, CLASS_NAMES)
+
+
+def test_a_fresh_process_without_our_code_gives_the_student_s_numbers(outputs, model):
+    facts = checks.compare("saved_model", outputs, expected_of(model))
+    assert facts["accuracy"] == 0.75 and facts["accuracy_lost"] == 0.0
+    assert 0 <= facts["largest_difference"] < 1e-5 and facts["latency_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "told"),
+    [
+        (
+            "probabilities",
+            lambda old: old + 2e-4,
+            r"differs from the student by 0.0002 in a probability, more than 0.0",
+        ),
+        ("probabilities", lambda old: old * np.nan, "differs from the student by nan"),
+        ("class_id", lambda old: old + 1, "another class_id"),
+        ("class_name", lambda old: np.roll(old, 1), "another class_name"),
+        ("probabilities_of_files", lambda old: old[::-1], "classifies image files otherwise"),
+    ],
+)
+def test_a_saved_model_that_differs_is_refused(outputs, model, key, change, told):
+    with pytest.raises(UserError, match=f"The exported saved_model .*{told}.*: it is not put in place"):
+        checks.compare("saved_model", outputs | {key: change(outputs[key])}, expected_of(model))
+
+
+@pytest.mark.parametrize(("num_wrong", "is_refused"), [(0, False), (2, False), (3, True)])
+def test_int8_may_lose_two_points(num_wrong, is_refused):
+    probabilities = np.eye(2, dtype=np.float32)[np.zeros(100, int)]
+    expected = checks.Expected(pathlib.Path(), probabilities, np.zeros(100, np.int64), ("a", "b"))
+    got = probabilities.copy()
+    got[:num_wrong] = got[:num_wrong, ::-1]
+    if is_refused:
+        with pytest.raises(UserError, match=r"litert_int8 loses 3.00 points of accuracy, more than 2"):
+            checks.compare("litert_int8", {"probabilities": got, "latency_ms": np.array(1.0)}, expected)
+    else:
+        facts = checks.compare("litert_int8", {"probabilities": got, "latency_ms": np.array(1.0)}, expected)
+        assert facts["accuracy_lost"] == pytest.approx(num_wrong / 100)
+
+
+def test_a_set_on_disk_is_expected_in_order(model):
+    images, labels = some_images(300), np.arange(300) % 10
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+    image_set = ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, 300, dataset=dataset)
+    with checks.expected_of(model, image_set) as expected:
+        np.testing.assert_array_equal(np.load(expected.images_file), images)
+        np.testing.assert_array_equal(expected.labels, labels)
+        np.testing.assert_allclose(expected.probabilities, expected_probabilities(model, images), atol=1e-5)
+
+
+def test_what_does_not_load_is_told(tmp_path):
+    np.save(tmp_path / "images.npy", some_images(1))
+    (tmp_path / "broken.tflite").write_text("broken")
+    with pytest.raises(UserError, match=r"The exported litert does not run in its own runtime \(.+\): it is not put"):
+        checks.replay_apart("litert", tmp_path / "broken.tflite", tmp_path / "images.npy")
+
+
+def test_a_saved_model_can_be_checked_by_itself(saved, model):
+    assert check_saved_model(saved, model, some_images(2), CLASS_NAMES) < 1e-5

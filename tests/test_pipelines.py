@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import shlex
+import shutil
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fsp_tf import callbacks, pipelines
+from fsp_tf import callbacks, export, pipelines
 from fsp_tf.config import Config
 from fsp_tf.data import datasets, load_split
 from fsp_tf.errors import UserError
@@ -128,6 +130,29 @@ def test_each_pipeline_alone_picks_up_what_earlier_ones_left(finished, tmp_path)
     for expected, got in zip(weights(finished, "student.keras"), weights(tmp_path, "student.keras"), strict=True):
         np.testing.assert_array_equal(expected, got)
     assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
+
+
+def test_the_same_student_is_exported_once_and_other_formats_make_a_version(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    pipelines.run_pipeline(tiny(run_dir, pipeline="export"))
+    assert [path.name for path in (run_dir / "student").iterdir()] == ["1"]
+    pipelines.run_pipeline(tiny(run_dir, pipeline="export", export_formats=("onnx",)))
+    assert sorted(path.name for path in (run_dir / "student").iterdir()) == ["1", "2"]
+    record, card = result(run_dir)["export"], json.loads((run_dir / "student" / "2" / "model_card.json").read_text())
+    assert record["version"] == 2 and list(record["formats"]) == ["saved_model", "onnx"]
+    assert card["accuracy"] == record["formats"]["onnx"]["accuracy"] == result(run_dir)["student_accuracy"]
+    assert card["teacher"] == {"model": "ResNet-8", "accuracy": result(run_dir)["teacher_accuracy"]}
+    assert card["trained_on"] == "digits, split train[:48]" and card["versions"]["tf2onnx"]
+    words = shlex.split(card["command"])
+    assert words[:3] == ["python", "-m", "fsp_tf.main"] and "--train_split=train[:48]" in words
+    assert not [word for word in words if str(tmp_path) in word], "folders of one machine are left out"
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(export.formats.PACKAGES, "onnx", ("no-such-package",))
+    with pytest.raises(UserError, match=r"--export_formats=onnx needs no-such-package: .*requirements-export\.txt"):
+        pipelines.run_pipeline(tiny(tmp_path / "run", export_formats=("onnx",)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_named_by_flags_are_picked_up(finished, tmp_path):

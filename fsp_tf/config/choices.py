@@ -10,6 +10,7 @@ PIPELINES = (
     *("ensemble", "evaluate", "export"),
 )
 METHODS = ("fsp", "fitnet", "kd")
+EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 # Lambda and stage 1's largest gradient norm for each weighting; how they were found: README, "The weight of a pair".
 WEIGHTING_DEFAULTS = {"relative": (1000.0, 50.0), "equal": (1.0, 0.0)}
 
@@ -53,9 +54,18 @@ class Config:
         changes_numbers=False,
     )
     student: str | None = _option(
-        None, "The .keras file that stage2 starts from, or that evaluate and export take.", changes_numbers=False
+        None,
+        "The .keras file that stage2 starts from, or that evaluate and export take; with --fsp_taps, the student.",
+        changes_numbers=False,
     )
     members: tuple[str, ...] = _option((), "The .keras files of an ensemble's nets.", changes_numbers=False)
+    export_formats: tuple[str, ...] = _option(
+        ("saved_model",),
+        "What the student is exported as: saved_model, which is always written, and litert, litert_int8 and onnx, "
+        "which need requirements-export.txt.",
+        choices=EXPORT_FORMATS,
+        changes_numbers=False,
+    )
 
     dataset: str = _option(
         "cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits."
@@ -110,6 +120,14 @@ class Config:
         "section_input",
         "Each section's matrix: its input with its output, or its first block's output with it.",
         choices=("section_input", "first_block"),
+    )
+    fsp_taps: tuple[str, ...] = _option(
+        (),
+        "Pairs of layers of nets of one's own, instead of --fsp_pairs: first:last, or first:last=first:last of teacher "
+        "and student; --teacher and --student are then taken as they are.",
+    )
+    fsp_connector: bool = _option(
+        False, "Learn a 1x1 convolution wherever the student's map has other channels than the teacher's; stage 1 only."
     )
     fsp_weight: float | None = _option(
         None, "Lambda, the weight of every pair's loss. Default: 1000 if relative, 1 if equal."

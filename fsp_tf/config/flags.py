@@ -14,10 +14,10 @@ def define_flags() -> None:
     for name, field in fields().items():
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], _kind(name)
         default: typing.Any = field.default
-        if choices:
-            flags.DEFINE_enum(name, default, choices, help_text)
-        elif typing.get_origin(kind) is tuple:
+        if typing.get_origin(kind) is tuple:
             flags.DEFINE_list(name, [str(entry) for entry in default], help_text)
+        elif choices:
+            flags.DEFINE_enum(name, default, choices, help_text)
         elif kind is bool:
             flags.DEFINE_bool(name, default, help_text)
         elif kind is int:

@@ -20,12 +20,15 @@ def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
 
     Args:
         config: A `Config`.
-        choices: The values that a field may have, by name; empty where any may be.
+        choices: The values that a field, or each entry of a list, may have, by name; empty where any may be.
     """
     for name, allowed in choices.items():
         value = getattr(config, name)
-        if allowed and value is not None and value not in allowed:
-            yield f"--{name} is one of {', '.join(allowed)}, got {value!r}."
+        entries = value if isinstance(value, tuple) else [value]
+        if allowed and value is not None and not set(entries) <= set(allowed):
+            which = "some" if isinstance(value, tuple) else "one"
+            got = ",".join(value) if isinstance(value, tuple) else value
+            yield f"--{name} is {which} of {', '.join(allowed)}, got {got!r}."
     yield from _number_problems(config)
     for stage in ("teacher", "stage1", "fitnet", "stage2"):
         yield from _schedule_problems(
@@ -87,12 +90,16 @@ def _method_problems(config) -> Iterator[str]:
         yield "--method=kd has no stage 1: take --pipeline=stage2, or --method=fsp or fitnet."
     if config.fsp_store_views and config.method != "fsp":
         yield f"--fsp_store_views is for --method=fsp, got --method={config.method}."
+    if config.fsp_taps and config.method == "fitnet":
+        yield "--fsp_taps is for --method=fsp or kd, got --method=fitnet."
+    if config.fsp_shuffle and config.fsp_taps:
+        yield "--fsp_shuffle is for the nets of this project, got --fsp_taps too."
     if config.fsp_shuffle and config.method != "fsp":
         yield f"--fsp_shuffle is for --method=fsp, got --method={config.method}."
 
 
 def _pipeline_problems(config) -> Iterator[str]:
-    if config.student and config.pipeline not in ("stage2", "evaluate", "export"):
+    if config.student and not config.fsp_taps and config.pipeline not in ("stage2", "evaluate", "export"):
         yield f"--student is for --pipeline=stage2, evaluate or export, got --pipeline={config.pipeline}."
     if config.source_dataset and config.pipeline == "distill":
         yield "--source_dataset is for --pipeline=transfer, got --pipeline=distill."

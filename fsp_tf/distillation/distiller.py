@@ -1,5 +1,7 @@
 """Stage 1: a Keras model that makes the student's FSP matrices match the teacher's (Algorithm 1)."""
 
+import zlib
+
 import keras
 import tensorflow as tf
 
@@ -33,6 +35,8 @@ class FSPDistiller(keras.Model):
         weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 1000 for
             `relative` and clip the gradient's norm to 50.
         weighting: `relative` or `equal`.
+        connectors: Whether a student's map of other channels than the teacher's goes through a learned 1x1 convolution
+            to as many; they are trained with the student and are no part of it.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -50,6 +54,7 @@ class FSPDistiller(keras.Model):
         *,
         weight: float = 1.0,
         weighting: str = "relative",
+        connectors: bool = False,
         stored: bool = False,
     ):
         """Raises ValueError if a pair names an unknown layer or its maps do not fit each other."""
@@ -62,6 +67,8 @@ class FSPDistiller(keras.Model):
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
         teacher_maps = [[feature_map(teacher, name) for name in pair] for pair, _ in names]
         student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
+        if connectors:
+            student_maps = _connected(names, teacher_maps, student_maps)
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
             _check_maps(pair, expected, got)
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
@@ -150,6 +157,28 @@ def _by_pair(maps: list) -> list:
     return list(zip(maps[::2], maps[1::2], strict=True))
 
 
+def _connected(names, teacher_maps: list, student_maps: list) -> list:
+    """The student's maps, those of other channels than the teacher's through a 1x1 convolution of its own."""
+    found: dict[tuple[str, int], keras.KerasTensor] = {}
+    for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True):
+        for name, teacher_map, student_map in zip(pair, expected, got, strict=True):
+            channels = teacher_map.shape[-1]
+            if channels != student_map.shape[-1] and (name, channels) not in found:
+                connector = f"connector_{name}_{channels}"
+                initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
+                layer = keras.layers.Conv2D(
+                    channels, 1, kernel_initializer=initializer, dtype="float32", name=connector
+                )
+                found[name, channels] = layer(student_map)
+    return [
+        [
+            found.get((name, teacher_map.shape[-1]), student_map)
+            for name, teacher_map, student_map in zip(pair, expected, got, strict=True)
+        ]
+        for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True)
+    ]
+
+
 def _check_maps(pair, teacher_maps, student_maps) -> None:
     """Raises ValueError if the teacher's and the student's matrices differ in shape or a pair cannot be pooled."""
     for maps in (teacher_maps, student_maps):
@@ -163,5 +192,6 @@ def _check_maps(pair, teacher_maps, student_maps) -> None:
         raise ValueError(
             f"Pair {pair[0]}-{pair[1]}: the teacher's maps {[tuple(m.shape[1:]) for m in teacher_maps]} and the "
             f"student's {[tuple(m.shape[1:]) for m in student_maps]} differ in channels, so the FSP matrices "
-            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: take nets of the same widths."
+            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: take nets of the same "
+            "widths, or connectors."
         )

@@ -28,8 +28,21 @@ def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         raise ValueError(f"Feature maps are (batch, height, width, channels), got {first.shape} and {last.shape}.")
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     first, last = _max_pooled(first, height, width), _max_pooled(last, height, width)
-    products = tf.einsum("bhwm,bhwn->bmn", tf.cast(first, tf.float32), tf.cast(last, tf.float32))
-    return products / (height * width)
+    return _products(tf.cast(first, tf.float32), tf.cast(last, tf.float32)) / (height * width)
+
+
+@tf.custom_gradient
+def _products(first: tf.Tensor, last: tf.Tensor):
+    """sum_{s,t} first[b,s,t,i] * last[b,s,t,j], with the gradient's operands in the order that needs no transposition.
+
+    TensorFlow's own gradient of the same einsum takes three times as long: it transposes a feature map each way.
+    """
+
+    def gradient(upstream):
+        by_first = tf.einsum("bhwn,bmn->bhwm", last, upstream)
+        return by_first, tf.einsum("bhwm,bmn->bhwn", first, upstream)
+
+    return tf.einsum("bhwm,bhwn->bmn", first, last), gradient
 
 
 def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -29,6 +29,8 @@ def fold_batch_normalization(net: keras.Model) -> keras.Model:
             return type(layer).from_config(config)
         if layer.name in folded:
             return keras.layers.Identity(name=layer.name)
+        if layer.axis not in (-1, len(layer.output.shape) - 1):
+            return type(layer).from_config(config)
         scale, offset = _affine(layer)
         return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
 
@@ -54,7 +56,12 @@ def _folded_convolutions(net: keras.Model) -> dict[str, str]:
         users = [node.operation for node in layer._outbound_nodes if node.operation in net.operations]
         if type(layer) is keras.layers.Conv2D and layer.activation is keras.activations.linear:
             alone = len(users) == 1 and isinstance(users[0], keras.layers.BatchNormalization)
-            if alone and users[0].axis in (-1, 3) and id(layer.output) not in outputs:
+            if (
+                alone
+                and users[0].axis in (-1, 3)
+                and layer.data_format == "channels_last"
+                and id(layer.output) not in outputs
+            ):
                 found[layer.name] = users[0].name
     return found
 

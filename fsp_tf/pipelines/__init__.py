@@ -1,6 +1,6 @@
 """Which phases run in which order, for each `--pipeline`."""
 
-from fsp_tf import training
+from fsp_tf import export, training
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import deliverables, inputs, phases
@@ -26,6 +26,7 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
     Raises:
         UserError: If something the user can mend is wrong.
     """
+    export.package_versions(config.export_formats)  # a missing one is told now, not after hours of training
     strategy = training.make_strategy(config.num_virtual_devices)
     run = Run(config, strategy.num_replicas_in_sync)
     if config.pipeline == "ensemble":

@@ -3,6 +3,7 @@
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,9 +12,9 @@ from fsp_tf import export as export_lib
 from fsp_tf import training
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import inputs, nets
+from fsp_tf.pipelines import origin as origin_lib
 from fsp_tf.pipelines.run import FILES, NETS, Run
 
-CHECKED_IMAGES = 256
 SPEED_BATCH, SPEED_SECONDS = 128, 1.0
 
 
@@ -68,14 +69,30 @@ def evaluate_named_teacher(run: Run) -> None:
 
 
 def export(run: Run, student: keras.Model | None = None) -> None:
-    """Writes `student/1`, loads it again and compares it with the student; not again where it is of this student."""
+    """Writes the next version of `student/`, checked, and records it; not again for the same student and formats.
+
+    Raises:
+        UserError: If a format does not run or differs from the student.
+    """
     student = student or _load(run, "student", run.path(NETS["student"]["file"]))
-    directory, digest = run.path("student") / "1", nets.digest(student)
-    if directory.exists() and run.result.get("saved_model_of") == digest:
+    formats = dict.fromkeys(("saved_model", *run.config.export_formats))
+    what = {"student": nets.digest(student), "class_names": list(run.eval_set.class_names)}
+    known = run.result.get("export", {})
+    is_there = known.get("version") in export_lib.versions_in(run.path("student"))
+    if is_there and known == known | what and list(known["formats"]) == list(formats):
         return
-    images, _ = next(iter(run.eval_set.batches(CHECKED_IMAGES)))
-    export_lib.export_saved_model(student, directory, check_images=images.numpy())
-    run.update(saved_model_bytes=export_lib.folder_bytes(directory), saved_model_of=digest)
+    print(f"\nexport: {', '.join(formats)}, each checked on every test image", flush=True)
+    origin = origin_lib.origin(run)
+    origin["versions"] |= export_lib.package_versions(formats)
+    record = export_lib.export_student(
+        student,
+        run.path("student"),
+        run.eval_set,
+        wanted=[name for name in formats if name != "saved_model"],
+        calibration=export_lib.calibration_images(run.train_set) if "litert_int8" in formats else None,
+        origin=origin,
+    )
+    run.update(export=what | record)
 
 
 def print_summary(run: Run) -> None:
@@ -91,10 +108,25 @@ def print_summary(run: Run) -> None:
                 f"{row['saved_model_bytes'] / 1e6:>9.2f} MB{row['images_per_second']:>10,.0f}"
                 f"{row['training_seconds']:>8,.0f} s"
             )
+    exported = run.result.get("export")
+    if exported:
+        _print_formats(exported)
+    student = f"student/{exported['version']}" if exported else "student"
     print(f"\nEverything is in {run.folder}:")
-    for name in (*dict.fromkeys(FILES.values()), "student/1", "tensorboard", "result.json", "flags.cfg"):
+    for name in (*dict.fromkeys(FILES.values()), student, "tensorboard", "result.json", "flags.cfg"):
         if run.path(name).exists():
             print(f"  {run.path(name)}")
+
+
+def _print_formats(exported: dict[str, Any]) -> None:
+    head = f"{'exported as':<13}{'file':<49}{'size':>12}{'accuracy':>10}{'points lost':>13}{'one image':>11}"
+    print(f"\n{head}\n{'-' * len(head)}")
+    for name, row in exported["formats"].items():
+        path = str(pathlib.PurePath("student", str(exported["version"]), export_lib.FILES[name]))
+        print(
+            f"{name:<13}{path:<49}{row['bytes'] / 1e6:>9.2f} MB{row['accuracy']:>10.2%}"
+            f"{100 * row['accuracy_lost']:>13.2f}{row['latency_ms']:>8.2f} ms"
+        )
 
 
 def _title(run: Run, name: str) -> str:
@@ -122,9 +154,9 @@ def _measure(run: Run, name: str) -> dict:
 
 def _saved_model_bytes(run: Run, name: str, net: keras.Model) -> int:
     """The size of the net as a SavedModel: of the student's, which the baseline's equals, or of one made to measure."""
-    exported = run.path("student") / "1"
-    if NETS[name]["role"] == "student" and exported.exists():
-        return export_lib.folder_bytes(exported)
+    exported = run.result.get("export")
+    if NETS[name]["role"] == "student" and exported:
+        return exported["formats"]["saved_model"]["bytes"]
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "1"
         export_lib.export_saved_model(net, directory)

@@ -91,7 +91,7 @@ def _choices(run: Run, phase: str) -> dict[str, str | float | int | bool]:
 def _soft_target_distiller(run: Run, phase: str, net: keras.Model, teacher: keras.Model) -> keras.Model:
     config = run.config
     return SoftTargetDistiller(
-        nets.training_copy(config, "teacher", teacher),
+        nets.frozen_copy(config, teacher),
         net,
         config.schedule(phase)[1][-1],
         temperature=config.kd_temperature,

@@ -7,8 +7,7 @@ import keras
 from fsp_tf.config import Config
 from fsp_tf.distillation import FSPDistiller, HintDistiller
 from fsp_tf.errors import UserError
-from fsp_tf.models import permuted_weights
-from fsp_tf.pipelines import nets
+from fsp_tf.pipelines import nets, own_nets
 from fsp_tf.pipelines.run import FILES, Run
 
 TEACHER_PHASES = {"source_teacher", "teacher", "fine_tuning"}
@@ -31,9 +30,9 @@ def check_inputs(run: Run, names: list[str]) -> None:
         made = TEACHER_PHASES & set(names)
         teacher = nets.build(run.config, "teacher", classes, shape, plain=True) if made else load_stage1_teacher(run)
         try:
-            make_distiller(run.config, teacher, nets.build(run.config, "student", classes, shape, plain=True))
+            make_distiller(run.config, teacher, nets.initial_student(run.config, classes, shape, plain=True))
         except ValueError as error:
-            advice = "Choose another --image_size or --fsp_pairs." if run.config.method == "fsp" else ""
+            advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
             raise UserError(f"{error} {advice}".rstrip()) from error
     if "stage2" in names:
         if run.config.stage2_loss == "kd" and not TEACHER_PHASES & set(names):
@@ -112,29 +111,26 @@ def load_start(run: Run) -> keras.Model:
     Raises:
         UserError: If it is not there or does not fit.
     """
-    named = run.config.student
+    named = run.config.student if run.config.pipeline == "stage2" else None
     path = pathlib.Path(named).expanduser() if named else run.path(FILES["stage1"])
     return nets.load(run.config, "student", path, run.train_set.image_shape, len(run.train_set.class_names))
 
 
 def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
-    """What stage 1 fits. With --fsp_shuffle the teacher's channels are permuted, in place, as the seed says; its stored
-    matrices are permuted as they are read.
+    """What stage 1 fits.
 
     Raises:
         ValueError: If the nets do not fit each other.
     """
     if config.method == "fitnet":
         return HintDistiller(teacher, student, config.num_hints)
-    stored = config.fsp_store_views > 0
-    if config.fsp_shuffle and not stored:
-        teacher.set_weights(permuted_weights(teacher, config.seed))
     assert config.fsp_weight is not None  # the configuration has filled it in
     return FSPDistiller(
         teacher,
         student,
-        config.fsp_pairs,
+        own_nets.parse_taps(config.fsp_taps) or config.fsp_pairs,
         weight=config.fsp_weight,
         weighting=config.fsp_weighting,
-        stored=stored,
+        connectors=config.fsp_connector,
+        stored=config.fsp_store_views > 0,
     )

@@ -9,7 +9,14 @@ import keras
 
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
-from fsp_tf.models import cifar_resnet, imagenet_resnet
+from fsp_tf.models import (
+    FusedBatchNormalization,
+    cifar_resnet,
+    fold_batch_normalization,
+    imagenet_resnet,
+    permuted_weights,
+)
+from fsp_tf.pipelines import own_nets
 
 
 def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
@@ -39,21 +46,51 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
 
 
 def plain_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
-    """The same function in float32 and stock Keras layers."""
+    """The same function in float32 and stock Keras layers; of a net of one's own, a copy."""
+    if config.fsp_taps and not any(isinstance(layer, FusedBatchNormalization) for layer in net.layers):
+        copy = keras.models.clone_model(net)
+        copy.set_weights(net.get_weights())
+        return copy
     copy = build(config, role, net.output["logits"].shape[-1], net.input_shape[1:], plain=True)
     copy.set_weights(net.get_weights())
     return copy
 
 
+def initial_student(config: Config, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
+    """The student before anything is learned: built, or with --fsp_taps the one that --student names."""
+    if config.fsp_taps and config.student:
+        path = pathlib.Path(config.student).expanduser()
+        return load(config, "student", path, image_shape, num_classes)
+    return build(config, "student", num_classes, image_shape, plain=plain)
+
+
 def training_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
-    """The same function in the fast training form."""
+    """The same function in the fast training form; of a net of one's own, itself."""
+    if config.fsp_taps:
+        return net
     copy = build(config, role, net.output["logits"].shape[-1], net.input_shape[1:])
     copy.set_weights(net.get_weights())
     return copy
 
 
+def frozen_copy(config: Config, teacher: keras.Model, shuffle_seed: int | None = None) -> keras.Model:
+    """A teacher as it runs beside a student: batch normalisation folded, channels permuted if a seed is given."""
+    if config.fsp_taps:
+        return teacher
+    copy = training_copy(config, "teacher", teacher)
+    if shuffle_seed is not None:
+        copy.set_weights(permuted_weights(teacher, shuffle_seed))
+    return fold_batch_normalization(copy)
+
+
 def with_new_head(config: Config, role: str, net: keras.Model, num_classes: int) -> keras.Model:
-    """The net in the fast training form with initial weights in its classifier, for another set of classes."""
+    """The net in the fast training form with initial weights in its classifier, for another set of classes.
+
+    Raises:
+        UserError: If it is a net of one's own, whose classifier is not known.
+    """
+    if config.fsp_taps:
+        raise UserError("A teacher of your own (--fsp_taps) is not fine-tuned: take --nobaseline and cross entropy.")
     copy = build(config, role, num_classes, net.input_shape[1:])
     for layer in copy.layers:
         if layer.weights and layer.name != "logits":
@@ -80,7 +117,7 @@ def load(
         image_shape: (height, width, channels) it must take; None for any.
         num_classes: Number of logits it must have; None for any.
     Returns:
-        The net in float32 and stock Keras layers, built anew with the file's weights.
+        The net in float32 and stock Keras layers, built anew with the file's weights; with --fsp_taps as it is.
     Raises:
         UserError: If the file is missing or unreadable, or holds another net.
     """
@@ -92,6 +129,8 @@ def load(
         net = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"The {role}'s file {path} is no whole .keras file of a Keras model: make it anew.") from error
+    if config.fsp_taps:
+        return own_nets.as_classifier(net, path, image_shape, num_classes)
     return _checked(config, role, path, net, image_shape, num_classes)
 
 
@@ -115,7 +154,7 @@ def _checked(config: Config, role: str, path: pathlib.Path, net, image_shape, nu
         raise UserError(
             f"The {role} in {path} has {len(shapes)} weights and sections of {widths} channels; --{role}_depth, "
             f"--width_multiplier and --shortcut describe a net of {len(wanted)} weights and {wanted_widths} channels: "
-            "set them to the file's."
+            "set them to the file's, or name the layers of a net of your own with --fsp_taps."
         )
     expected.set_weights(net.get_weights())
     return expected

@@ -40,7 +40,7 @@ def train_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
 def train_baseline(run: Run, strategy: tf.distribute.Strategy) -> None:
     """Trains the student alone, from stage 1's initial weights on stage 2's batches: `baseline_accuracy`."""
     with strategy.scope():
-        net = nets.build(run.config, "student", len(run.train_set.class_names), run.train_set.image_shape)
+        net = nets.initial_student(run.config, len(run.train_set.class_names), run.train_set.image_shape)
     fit_classifier(run, "baseline", net, strategy, run.train_set, run.eval_set)
 
 
@@ -49,8 +49,11 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     config = run.config
     plain_teacher = inputs.load_stage1_teacher(run)
     with strategy.scope():
-        teacher = nets.training_copy(config, "teacher", plain_teacher)
-        student = nets.build(config, "student", len(run.train_set.class_names), run.train_set.image_shape)
+        shuffles_now = (
+            config.fsp_shuffle and not config.fsp_store_views
+        )  # stored matrices are shuffled as they are read
+        teacher = nets.frozen_copy(config, plain_teacher, config.seed if shuffles_now else None)
+        student = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
         distiller = inputs.make_distiller(config, teacher, student)
         distiller.compile(make_optimizer(run, "stage1"), jit_compile=False)
     is_fsp = config.method == "fsp"
@@ -80,9 +83,10 @@ def train_stage2(run: Run, strategy: tf.distribute.Strategy) -> None:
     """Trains stage 1's student on the task, with --stage2_loss=kd on soft targets too: `student.keras`."""
     config = run.config
     with strategy.scope():
-        net = nets.build(config, "student", len(run.train_set.class_names), run.train_set.image_shape)
-        if config.method != "kd":
-            net.set_weights(inputs.load_start(run).get_weights())
+        if config.method == "kd":
+            net = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
+        else:
+            net = nets.training_copy(config, "student", inputs.load_start(run))
     teacher = inputs.load_teacher(run) if config.stage2_loss == "kd" else None
     made_from = inputs.origin(run, "stage2")
     fit_classifier(run, "stage2", net, strategy, run.train_set, run.eval_set, made_from, teacher)

@@ -106,7 +106,7 @@ class Run:
         if not path.exists():
             return
         # A flag younger than the folder had its default.
-        before = config_lib.to_flags(Config()) | _read_flagfile(path)
+        before = config_lib.to_flags(Config()) | read_flagfile(path)
         now = config_lib.to_flags(self.config)
         decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
         changed = [
@@ -225,6 +225,7 @@ def write_aside(path: pathlib.Path, text: str) -> None:
     aside.replace(path)
 
 
-def _read_flagfile(path: pathlib.Path) -> dict[str, str]:
+def read_flagfile(path: pathlib.Path) -> dict[str, str]:
+    """The values that a run's flags.cfg gives, by flag."""
     lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("--")]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}

@@ -1,0 +1,84 @@
+"""Runs an exported student in its own runtime and nothing else; a process of its own, which fsp_tf cannot enter.
+
+python -I replay.py FORMAT MODEL IMAGES.npy OUTPUTS.npz SYS_PATH_AS_JSON
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+BATCH_SIZES = {"saved_model": 250, "onnx": 250, "litert": 1, "litert_int8": 1}
+LATENCY_CALLS, LATENCY_SECONDS = 200, 2.0
+FILES_TRIED = 8
+
+Outputs = dict[str, np.ndarray]
+
+
+def open_saved_model(path: str) -> Callable[[np.ndarray], Outputs]:
+    """The signature `serving_default`."""
+    import tensorflow as tf
+
+    classify = tf.saved_model.load(path).signatures["serving_default"]
+    return lambda images: {name: value.numpy() for name, value in classify(images=tf.constant(images)).items()}
+
+
+def open_onnx(path: str) -> Callable[[np.ndarray], Outputs]:
+    """An ONNX file in ONNX Runtime."""
+    import onnxruntime
+
+    inference = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: {"probabilities": inference.run(["probabilities"], {"images": images})[0]}
+
+
+def open_litert(path: str) -> Callable[[np.ndarray], Outputs]:
+    """A LiteRT file in LiteRT."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    classify = Interpreter(model_path=path).get_signature_runner("serving_default")
+    return lambda images: classify(images=images)
+
+
+OPENERS = {"saved_model": open_saved_model, "onnx": open_onnx, "litert": open_litert, "litert_int8": open_litert}
+
+
+def classify_files(path: str, images: np.ndarray) -> np.ndarray:
+    """The probabilities that `serve_bytes` gives for images encoded as PNG."""
+    import tensorflow as tf
+
+    files = tf.stack([tf.io.encode_png(image) for image in images])
+    return tf.saved_model.load(path).signatures["serve_bytes"](image_bytes=files)["probabilities"].numpy()
+
+
+def latency(classify: Callable[[np.ndarray], Outputs], image: np.ndarray) -> float:
+    """The median time of a call with a batch of one, in milliseconds."""
+    times: list[float] = []
+    ends = time.perf_counter() + LATENCY_SECONDS
+    while len(times) < LATENCY_CALLS and (not times or time.perf_counter() < ends):
+        began = time.perf_counter()
+        classify(image)
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times)
+
+
+def main(name: str, path: str, images_file: str, outputs_file: str) -> None:
+    """Writes every output on all images, the latency, and for a SavedModel what image files are classified as."""
+    images, size = np.load(images_file, mmap_mode="r"), BATCH_SIZES[name]
+    classify = OPENERS[name](path)
+    batches = [classify(np.array(images[row : row + size])) for row in range(0, len(images), size)]
+    outputs = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+    if name == "saved_model":
+        outputs["class_name"] = np.char.decode(outputs["class_name"].astype(bytes), "utf-8")
+        outputs["probabilities_of_files"] = classify_files(path, images[:FILES_TRIED])
+    outputs["latency_ms"] = np.array(latency(classify, np.array(images[:1])))
+    np.savez(outputs_file, allow_pickle=False, **outputs)
+
+
+if __name__ == "__main__":
+    sys.path[:] = json.loads(sys.argv[5])
+    for blocked in ("fsp_tf", "keras", *(() if sys.argv[1] == "saved_model" else ("tensorflow",))):
+        sys.modules[blocked] = None  # type: ignore[assignment]  # importing it raises ImportError
+    main(*sys.argv[1:5])

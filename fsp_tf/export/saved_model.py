@@ -1,0 +1,81 @@
+"""The student as a SavedModel without batch normalisation: images or image files in, named classes out."""
+
+import contextlib
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.export.decoding import decode_images
+from fsp_tf.models import fold_batch_normalization
+
+
+def export_saved_model(
+    model: keras.Model, directory: pathlib.Path, class_names: Sequence[str] | None = None
+) -> pathlib.Path:
+    """Writes a classifier as a SavedModel, aside first, so that the folder is complete or not there.
+
+    `serving_default` takes `images`, uint8 (batch, height, width, channels); `serve_bytes` takes `image_bytes`, string
+    (batch,), JPEG or PNG files. Both give `probabilities`, float32 (batch, classes), `class_id`, int64 (batch,), and
+    `class_name`, string (batch,). From Python, `tf.saved_model.load(directory).class_names()` gives all names.
+
+    Args:
+        model: A float32 classifier whose heads include `logits`.
+        directory: The version folder, such as student/1; replaced if it is there.
+        class_names: One name per class; their numbers if not given.
+    Returns:
+        The directory.
+    """
+    with written_aside(directory) as aside:
+        write_saved_model(fold_batch_normalization(model), aside, class_names)
+    return directory
+
+
+def write_saved_model(net: keras.Model, directory: pathlib.Path, class_names: Sequence[str] | None) -> None:
+    """Writes a net as `export_saved_model` does, without folding, into a folder that is not there yet."""
+    image_shape, num_classes = net.input_shape[1:], net.output["logits"].shape[-1]
+    names = tf.constant([str(number) for number in range(num_classes)] if class_names is None else list(class_names))
+
+    def classify(images):
+        probabilities = tf.nn.softmax(net(tf.cast(images, tf.float32), training=False)["logits"])
+        class_id = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "class_id": class_id, "class_name": tf.gather(names, class_id)}
+
+    images = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    signatures = {
+        "serving_default": tf.function(classify, input_signature=[images]),
+        "serve_bytes": tf.function(
+            lambda image_bytes: classify(decode_images(image_bytes, image_shape)), input_signature=[files]
+        ),
+    }
+    module = weights_of(net)
+    module.class_names = tf.function(lambda: names, input_signature=[])
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+def weights_of(net: keras.Model) -> tf.Module:
+    """What TensorFlow looks for weights in when it saves a function; Keras's `ExportArchive` would store each twice."""
+    module = tf.Module()
+    module.weights = [variable.value for variable in net.variables]
+    return module
+
+
+@contextlib.contextmanager
+def written_aside(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into that takes the directory's place at the end, or is gone if anything fails before."""
+    aside = directory.with_name(f".{directory.name}.writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        yield aside
+        shutil.rmtree(directory, ignore_errors=True)
+        aside.rename(directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def folder_bytes(directory: pathlib.Path) -> int:
+    """The size of a folder's files in bytes."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
