@@ -115,7 +115,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkey
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
             pipelines.run_pipeline(tiny(tmp_path))
-    pipelines.run_pipeline(tiny(tmp_path))
+    pipelines.run_pipeline(tiny(tmp_path), hand_over=False)
     assert survived == {"teacher", "baseline", "stage1", "stage2"}
     for name in ("teacher.keras", "baseline.keras", "stage1.keras", "student.keras"):
         for expected, got in zip(weights(finished, name), weights(tmp_path, name), strict=True):
@@ -157,9 +157,9 @@ def test_a_format_whose_package_is_missing_is_refused_before_training(tmp_path, 
 
 def test_files_named_by_flags_are_picked_up(finished, tmp_path):
     teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
-    pipelines.run_pipeline(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"))
+    pipelines.run_pipeline(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"), hand_over=False)
     assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
-    pipelines.run_pipeline(tiny(tmp_path / "b", teacher=teacher, baseline=False))
+    pipelines.run_pipeline(tiny(tmp_path / "b", teacher=teacher, baseline=False), hand_over=False)
     assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
     assert "baseline" not in result(tmp_path / "b")["phases"]
 
@@ -196,13 +196,14 @@ def test_the_baseline_differs_from_the_student_in_stage_1_alone(finished, tmp_pa
     images = load_split("digits", "train[:48]")
     start = pipelines.nets.build(config, "student", 10, images.image_shape, plain=True)
     start.save(tmp_path / "start.keras")
-    pipelines.run_pipeline(dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras")))
+    config = dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras"))
+    pipelines.run_pipeline(config, hand_over=False)
     for expected, got in zip(weights(finished, "baseline.keras"), weights(tmp_path, "student.keras"), strict=True):
         np.testing.assert_array_equal(expected, got)
 
 
 def test_two_devices_run_the_whole_job(tmp_path):
-    pipelines.run_pipeline(tiny(tmp_path, num_virtual_devices=2))
+    pipelines.run_pipeline(tiny(tmp_path, num_virtual_devices=2), hand_over=False)
     assert result(tmp_path)["num_replicas"] == 2
     student = keras.saving.load_model(tmp_path / "student.keras")
     images = load_split("digits", "test[:50]")
@@ -249,7 +250,7 @@ def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
-    pipelines.run_pipeline(tiny(tmp_path, precision=precision, baseline=False))
+    pipelines.run_pipeline(tiny(tmp_path, precision=precision, baseline=False), hand_over=False)
     student = keras.saving.load_model(tmp_path / "student.keras")
     assert {layer.compute_dtype for layer in student.layers} == {"float32"}
     images = load_split("digits", "test[:50]")

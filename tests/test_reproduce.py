@@ -251,25 +251,3 @@ def test_killed_at_any_moment_and_called_again_it_gives_the_same_numbers(table_3
     done = reproduce(*arguments)
     assert done.returncode == 0, done.stderr
     assert accuracies(tmp_path) == accuracies(table_3)
-
-
-def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path):
-    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *TINY]
-    for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
-        folder = f"--run_dir={tmp_path / str(number)}"
-        done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n=== ") == ran
-        report = json.loads((tmp_path / str(number) / "report.json").read_text())
-        assert report["num_finished"] == report["num_units"] == units
-        assert set(accuracies(tmp_path / str(number))) == {row.key for row in paper.TABLES[number].rows}
-        assert report["evaluated_on"] == "cifar100/test[:50]"
-
-
-def test_table_5_runs_to_its_end_with_the_sets_at_hand(data_dir, tmp_path):
-    imagenet = ["--teacher_depth=20", "--student_depth=20", "--image_size=32", "--source_train_split=train[:48]"]
-    sets = ["--source_dataset=cifar100", "--dataset=caltech_birds2011", f"--data_dir={data_dir}"]
-    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *TINY, *imagenet, *sets)
-    assert done.returncode == 0, done.stderr
-    assert set(accuracies(tmp_path)) == {row.key for row in paper.TABLES[5].rows}
-    assert json.loads((tmp_path / "report.json").read_text())["source_dataset"] == "cifar100"
