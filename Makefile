@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-long lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -18,9 +18,8 @@ FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
 
 @pytest.fixture(scope="module", autouse=True)
 def defined_flags():
-    """The flags, once a process."""
-    if "pipeline" not in flags.FLAGS:
-        config_lib.define_flags()
+    """The flags."""
+    config_lib.define_flags()
 
 
 def parse(*arguments: str) -> Config:

@@ -6,9 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 from fsp_tf import config as config_lib
+from fsp_tf import main
 from fsp_tf.models import cifar_resnet
 
 
@@ -19,12 +21,15 @@ def run_main(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def assert_refused(finished: subprocess.CompletedProcess, *words: str) -> None:
-    """A non-zero exit and a sentence with these words, without a traceback."""
-    assert finished.returncode != 0
-    assert "Traceback" not in finished.stderr + finished.stdout
-    for word in words:
-        assert word in finished.stderr, finished.stderr
+def last_words(*arguments: str) -> str:
+    """What `fsp_tf.main`, called in this process, exits with."""
+    flags.FLAGS.unparse_flags()
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    rest = flags.FLAGS(["fsp_tf.main", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main(rest)
+    return str(ended.value.code)
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +72,21 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
         (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
         (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
         (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10", "3 replicas"]),
-        (["distill"], ["flags start with --", "'distill'"]),
         (["--flagfile=flags/missing.cfg"], ["flags/missing.cfg"]),
     ],
 )
 def test_a_mistyped_flag_is_refused(arguments, words):
-    assert_refused(run_main(*arguments), *words)
+    finished = run_main(*arguments)
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr + finished.stdout
+    for word in words:
+        assert word in finished.stderr, finished.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["distill"], ["flags start with --", "'distill'"]),
         (["--teacher={files}/missing.keras"], ["missing.keras does not exist", "--teacher"]),
         (["--teacher={files}/truncated.keras"], ["truncated.keras is no whole .keras file"]),
         (["--teacher={files}/classes.keras"], ["7 classes", "10", "--pipeline=transfer"]),
@@ -97,5 +106,8 @@ def test_a_mistyped_flag_is_refused(arguments, words):
 def test_a_wrong_file_or_folder_is_refused_and_nothing_is_written(files, tmp_path, arguments, words):
     run_dir = tmp_path / "run"
     defaults = ["--dataset=digits", "--teacher_depth=8", f"--run_dir={run_dir}"]
-    assert_refused(run_main(*defaults, *[argument.format(files=files) for argument in arguments]), *words)
+    refusal = last_words(*defaults, *[argument.format(files=files) for argument in arguments])
+    assert refusal.startswith("fsp_tf: ") and "\n" not in refusal
+    for word in words:
+        assert word in refusal
     assert not run_dir.exists()

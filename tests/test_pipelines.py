@@ -211,6 +211,7 @@ def test_two_devices_run_the_whole_job(tmp_path):
     assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
 
 
+@pytest.mark.long
 def test_every_other_choice_runs(tmp_path):
     """ImageNet-size nets, projections, the other pairs and weights, flips: teacher to SavedModel."""
     config = tiny(

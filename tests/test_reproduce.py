@@ -235,6 +235,7 @@ def test_two_processes_share_a_table_and_a_second_call_only_reports(table_3):
     assert refused.returncode == 1 and "--momentum was 0.9 and is 0.5" in refused.stderr
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_and_called_again_it_gives_the_same_numbers(table_3, tmp_path):
     arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *TINY]
     moments = random.Random(0)

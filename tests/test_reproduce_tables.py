@@ -5,7 +5,11 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from fsp_tf.reproduce import paper
+
+pytestmark = pytest.mark.long
 
 TINY = (
     *("--train_split=train[:48]", "--eval_split=test[:50]", "--batch_size=16", "--width_multiplier=1"),

@@ -1,11 +1,11 @@
 """The pictures that TensorBoard shows: FSP matrices side by side as heat maps, and the confusion matrix."""
 
-import io
 from collections.abc import Sequence
 
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 DOTS_PER_INCH = 100
 LABELLED_CLASSES = 30  # more names than these cannot be read
@@ -21,11 +21,12 @@ def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Te
     Returns:
         uint8 (1, height, width, 4).
     """
-    figure = matplotlib.figure.Figure(figsize=(8, 3.6))
+    figure = matplotlib.figure.Figure(figsize=(8, 3.6), dpi=DOTS_PER_INCH)
     figure.suptitle(title)
     highest = max(float(teacher.max()), 1e-6)
     for left, (name, matrix) in zip((0.07, 0.5), {"teacher": teacher, "student": student}.items(), strict=True):
         axes = figure.add_axes((left, 0.14, 0.38, 0.68), title=name, xlabel="last layer's channel")
+        axes.set(xticks=[], yticks=[])  # laying out ticks takes four fifths of the time
         drawn = axes.imshow(matrix, vmin=0.0, vmax=highest, cmap="viridis", aspect="auto", interpolation="nearest")
     figure.axes[0].set_ylabel("first layer's channel")
     figure.colorbar(drawn, cax=figure.add_axes((0.91, 0.14, 0.02, 0.68)))
@@ -42,7 +43,7 @@ def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tens
         uint8 (1, height, width, 4).
     """
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = matplotlib.figure.Figure(figsize=(7, 6), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(7, 6), dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.add_subplot(xlabel="taken for", ylabel="true class")
     figure.colorbar(axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", interpolation="nearest"))
     if len(class_names) <= LABELLED_CLASSES:
@@ -52,6 +53,6 @@ def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tens
 
 
 def _drawn(figure: matplotlib.figure.Figure) -> tf.Tensor:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    return tf.image.decode_png(buffer.getvalue(), channels=4)[tf.newaxis]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return tf.constant(np.asarray(canvas.buffer_rgba())[np.newaxis])

@@ -1,5 +1,6 @@
 """The absl flags made from the fields of `Config`, and back."""
 
+import functools
 import types
 import typing
 
@@ -9,8 +10,9 @@ from fsp_tf.config.choices import Config, fields
 from fsp_tf.errors import UserError
 
 
+@functools.cache
 def define_flags() -> None:
-    """Defines one absl flag per field."""
+    """Defines one absl flag per field, once in a process."""
     for name, field in fields().items():
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], _kind(name)
         default: typing.Any = field.default
