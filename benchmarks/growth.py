@@ -16,7 +16,7 @@ import time
 from absl import app, flags
 
 from fsp_tf import command_line
-from fsp_tf.reproduce.costs import TRAINING, forward_multiply_adds
+from fsp_tf.costs import TRAINING, forward_multiply_adds
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
 

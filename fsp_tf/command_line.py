@@ -8,16 +8,23 @@ import tempfile
 from collections.abc import Iterator
 
 from absl import logging
+from absl.logging import converter
 
+from fsp_tf import terminal
 from fsp_tf.errors import UserError
 
 NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|fully_quantize: "
 
 
 def prepare_tensorflow() -> None:
-    """Imports TensorFlow, quiet and with oneDNN's kernels, which it takes by itself on some processors only."""
-    logging.set_verbosity(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Imports TensorFlow with oneDNN's kernels, which it takes by itself on some processors only.
+
+    It is quiet unless --verbosity is 1; -1 leaves out what `terminal` says of progress, -2 its warnings too.
+    """
+    terminal.logger.setLevel(converter.absl_to_standard(logging.get_verbosity()))
+    if not logging.level_debug():
+        logging.set_verbosity(logging.ERROR)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with without_notes_on_stderr():
         import tensorflow  # noqa: F401
@@ -25,7 +32,10 @@ def prepare_tensorflow() -> None:
 
 @contextlib.contextmanager
 def without_notes_on_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries note, which no level turns off; errors are let through."""
+    """Holds back what TensorFlow's libraries note, which no level turns off, unless --verbosity is 1; not errors."""
+    if logging.level_debug():
+        yield
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:

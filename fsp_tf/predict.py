@@ -16,18 +16,20 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from fsp_tf import command_line
+from fsp_tf import command_line, config
 from fsp_tf.errors import UserError
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 LARGEST_FILE_BYTES = 2**28
 
 
-def define_flags() -> None:
+def define_flags(into: flags.FlagValues = flags.FLAGS) -> None:
     """Not where the module is imported: other commands have flags of these names too."""
-    flags.DEFINE_string("model", None, "Folder of a student's versions, of which the highest is taken, or of one.")
-    flags.DEFINE_enum("format", "text", ["text", "json"], "How classes are printed; json is one line per image.")
-    flags.DEFINE_integer("top", 1, "Classes per image, the most probable first.", lower_bound=1)
+    versions = "Folder of a student's versions, of which the highest is taken, or of one."
+    flags.DEFINE_string("model", None, versions, flag_values=into)
+    formats = "How classes are printed; json is one line per image."
+    flags.DEFINE_enum("format", "text", ["text", "json"], formats, flag_values=into)
+    flags.DEFINE_integer("top", 1, "Classes per image, the most probable first.", lower_bound=1, flag_values=into)
 
 
 def main(arguments: list[str]) -> None:
@@ -161,4 +163,4 @@ def read(name: str) -> bytes:
 if __name__ == "__main__":
     define_flags()
     flags.FLAGS.set_gnu_getopt()  # flags may come after images
-    app.run(main)
+    app.run(main, flags_parser=config.parse)

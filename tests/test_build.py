@@ -24,12 +24,14 @@ LAYERS = (
     {"training", "export", "callbacks"},
     {"distillation"},
     {"models", "data"},
+    {"costs"},
     {"config", "command_line"},
-    {"errors"},
+    {"terminal", "errors"},
 )
 # Where import and package differ by more than - and _.
 PACKAGES = {
     "absl": "absl-py",
+    "grpc": "grpcio",
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "tensorflow_serving": "tensorflow-serving-api",

@@ -148,7 +148,7 @@ def test_choices_are_those_of_the_parts():
 
 
 def test_a_list_flag_of_words_is_refused():
-    with pytest.raises(UserError, match="--stage1_steps is a list of ints, got soon"):
+    with pytest.raises(UserError, match="--stage1_steps is a list of whole numbers, got soon"):
         parse("--stage1_steps=soon")
 
 

@@ -54,6 +54,13 @@ def files(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def test_verbosity_1_adds_tensorflows_notes_and_the_default_has_none(files, tmp_path):
+    mistake = ["--dataset=digits", f"--teacher={files}/missing.keras", f"--run_dir={tmp_path / 'run'}"]
+    assert len(run_main(*mistake).stderr.splitlines()) == 1
+    notes = run_main(*mistake, "--verbosity=1").stderr
+    assert "oneDNN custom operations are on" in notes and "missing.keras does not exist" in notes
+
+
 def test_help_lists_every_flag_and_needs_no_tensorflow():
     finished = run_main("--help")
     for name in config_lib.fields():
@@ -68,11 +75,14 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--learning_rat=1"], ["Unknown command line flag 'learning_rat'"]),
+        (["--learning_rat=1"], ["fsp_tf: Unknown command line flag 'learning_rat'; see --help."]),
+        (["--batch_size=many"], ["fsp_tf: --batch_size is a whole number, got 'many'; see --help."]),
+        (["--schedule_scale=half"], ["--schedule_scale is a number, got 'half'"]),
+        (["--flip=maybe"], ["--flip is true or false, got 'maybe'"]),
         (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
         (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
         (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10", "3 replicas"]),
-        (["--flagfile=flags/missing.cfg"], ["flags/missing.cfg"]),
+        (["--flagfile=flags/missing.cfg"], ["--flagfile=flags/missing.cfg: No such file or directory; see --help."]),
     ],
 )
 def test_a_mistyped_flag_is_refused(arguments, words):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 import shlex
 import shutil
@@ -12,10 +13,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fsp_tf import callbacks, export, pipelines
+from fsp_tf import callbacks, export, pipelines, terminal
 from fsp_tf.config import Config
+from fsp_tf.costs import forward_multiply_adds
 from fsp_tf.data import datasets, load_split
 from fsp_tf.errors import UserError
+from fsp_tf.pipelines import plan
 
 TINY = Config(
     dataset="digits",
@@ -81,6 +84,30 @@ def test_a_finished_run_is_not_run_again(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
     pipelines.run_pipeline(tiny(finished))
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
+
+
+def test_where_little_is_to_be_said_the_table_still_is(finished, capsys):
+    pipelines.run_pipeline(tiny(finished))
+    told = capsys.readouterr().out
+    assert "[3 of 4] stage1" in told and "stage1: finished before" in told
+    terminal.logger.setLevel(logging.WARNING)
+    pipelines.run_pipeline(tiny(finished))
+    terminal.logger.setLevel(logging.INFO)
+    quiet = capsys.readouterr().out
+    assert quiet.startswith("\nnet ") and quiet == told[told.index("\nnet ") :]
+
+
+def test_the_work_ahead_is_counted_in_steps_of_the_phase(tmp_path):
+    """Of ResNet-26 and ResNet-8, about 4.5 to 1, at three forward passes a step and one of the teacher in stage 1."""
+    config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
+    run = pipelines.run.Run(config)
+    assert plan.title(run, "stage1") == "[3 of 4] stage1"
+    large, small = (forward_multiply_adds("cifar", depth, 1, 32) for depth in (26, 8))
+    expected = (2 * 10 * 3 * small + 5 * (3 * small + large)) / (3 * large)
+    assert plan.steps_ahead(run, "teacher") == pytest.approx(expected)
+    assert plan.steps_ahead(run, "stage2") == 0
+    own = dataclasses.replace(config, fsp_taps=("a:b",))
+    assert plan.steps_ahead(pipelines.run.Run(own), "teacher") is None
 
 
 def test_the_folder_of_another_configuration_is_refused(finished):

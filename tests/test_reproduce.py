@@ -16,6 +16,7 @@ from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
+from fsp_tf.costs import forward_multiply_adds
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, costs, paper, plans, runner
@@ -116,7 +117,7 @@ def test_multiply_adds_are_those_of_the_nets_convolutions(make, architecture, de
     net = make(depth, 10, (size, size, 3), width_multiplier=width)
     convolutions = [layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)]
     expected = sum(layer.kernel.shape.num_elements() * layer.output.shape[1] ** 2 for layer in convolutions)
-    assert costs.forward_multiply_adds(architecture, depth, width, size) == expected
+    assert forward_multiply_adds(architecture, depth, width, size) == expected
 
 
 def test_differences_are_paired_by_seed_and_missing_ones_left_out():

@@ -1,11 +1,15 @@
 """The optimiser against NumPy, the callbacks, and exact resume."""
 
+import re
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fsp_tf import terminal
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog, progress
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import FSPDistiller
@@ -179,7 +183,29 @@ def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys, monkeypa
     assert "\r" not in output and "\x1b" not in output
     lines = output.splitlines()
     assert [line.split(" · ")[0] for line in lines] == ["stage2   step     6/7", "stage2   step     7/7"]
-    assert all("loss " in line and line.endswith(" left") and "images/s" in line for line in lines)
+    assert all("loss " in line and " left · " in line and "images/s" in line for line in lines)
+    assert not any("job" in line for line in lines), "how much comes after it is not known"
+
+
+def test_progress_says_how_long_the_job_takes_where_it_knows_what_comes_after(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    net = compiled(small_net(), CoupledSGD(0.01))
+    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
+    assert left == "0:00:00"
+    hours, minutes, seconds = map(int, job.split(":"))
+    assert 3600 * hours + 60 * minutes + seconds == pytest.approx(1e7 * 8 / float(speed.replace(",", "")), rel=0.01)
+
+
+def test_a_line_on_a_terminal_is_written_over_and_holds_what_fits(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal.tell_over(["stage1 step 1/2", "0:00", "left out"])
+    terminal.tell("WARNING")
+    terminal.tell_over(["of 20 letters, no more"])
+    terminal.end_line()
+    assert capsys.readouterr().out.split("\r\x1b[K") == ["", "stage1 step 1/2", "WARNING\n", "of 20 letters, no more\n"]
 
 
 def test_progress_is_silent_between_its_lines(capsys):

@@ -1,10 +1,12 @@
 """What stops a stage that has gone wrong, or says so: losses that are no numbers, features that have died."""
 
+import logging
 import math
 
 import keras
 import numpy as np
 
+from fsp_tf import terminal
 from fsp_tf.errors import UserError
 
 COLLAPSE_FIRST_STEP = 100  # before it, large errors are those of a start
@@ -64,9 +66,9 @@ class CollapseWarning(keras.callbacks.Callback):
             error, dead = logs[f"relative_error/{name}"], logs[f"dead_channels/{name}"]
             if name not in self.collapsed and (error > COLLAPSED_RELATIVE_ERROR or dead > COLLAPSED_DEAD_CHANNELS):
                 self.collapsed.add(name)
-                print(
+                terminal.tell(
                     f"WARNING: stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
                     f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: lower "
                     "--fsp_weight, --stage1_clipnorm or stage 1's first learning rate.",
-                    flush=True,
+                    logging.WARNING,
                 )

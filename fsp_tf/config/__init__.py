@@ -1,6 +1,16 @@
 """Every choice of a run: the frozen dataclass, its validation, and the flags made from it."""
 
 from fsp_tf.config.choices import EXPORT_FORMATS, METHODS, PIPELINES, Config, fields
-from fsp_tf.config.flags import define_flags, from_flags, to_flags
+from fsp_tf.config.flags import define_flags, from_flags, parse, to_flags
 
-__all__ = ["EXPORT_FORMATS", "METHODS", "PIPELINES", "Config", "define_flags", "fields", "from_flags", "to_flags"]
+__all__ = [
+    "EXPORT_FORMATS",
+    "METHODS",
+    "PIPELINES",
+    "Config",
+    "define_flags",
+    "fields",
+    "from_flags",
+    "parse",
+    "to_flags",
+]

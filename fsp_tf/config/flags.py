@@ -1,6 +1,8 @@
 """The absl flags made from the fields of `Config`, and back."""
 
 import functools
+import re
+import sys
 import types
 import typing
 
@@ -9,12 +11,15 @@ from absl import flags
 from fsp_tf.config.choices import Config, fields
 from fsp_tf.errors import UserError
 
+# What Python says of a value of the wrong kind, and the kind.
+PYTHON_SAYS = {"invalid literal": "a whole number", "could not convert": "a number", "Non-boolean": "true or false"}
+
 
 @functools.cache
 def define_flags() -> None:
     """Defines one absl flag per field, once in a process."""
     for name, field in fields().items():
-        help_text, choices, kind = field.metadata["help"], field.metadata["choices"], _kind(name)
+        help_text, choices, kind = field.metadata["help"], field.metadata["choices"], kind_of(name)
         default: typing.Any = field.default
         if typing.get_origin(kind) is tuple:
             flags.DEFINE_list(name, [str(entry) for entry in default], help_text)
@@ -30,6 +35,24 @@ def define_flags() -> None:
             flags.DEFINE_string(name, default, help_text)
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """Parses a command line for `absl.app.run`; a mistake ends the process with one sentence and exit code 1."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        sys.exit(f"fsp_tf: {_sentence(error).rstrip('.')}; see --help.")
+
+
+def _sentence(error: flags.Error) -> str:
+    text = str(error)
+    if missing := re.search(r"Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
+        return f"--flagfile={missing[2]}: {missing[1]}"
+    if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
+        kind = next((kind for words, kind in PYTHON_SAYS.items() if words in wrong[3]), None)
+        return f"--{wrong[1]} is {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"
+    return text
+
+
 def from_flags() -> Config:
     """The `Config` of the parsed flags.
 
@@ -42,10 +65,11 @@ def from_flags() -> Config:
 def to_flags(config: Config) -> dict[str, str]:
     """Every choice that is not None, written as a flag's value."""
     values = {name: getattr(config, name) for name in fields()}
-    return {name: _written(value) for name, value in values.items() if value is not None}
+    return {name: written(value) for name, value in values.items() if value is not None}
 
 
-def _written(value) -> str:
+def written(value) -> str:
+    """A choice as a flag's value."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -55,15 +79,16 @@ def _parsed(name: str, value):
     """A list flag's strings as the field's numbers; other flags are parsed already."""
     if not isinstance(value, list):
         return value
-    entry_kind = typing.get_args(_kind(name))[0]
+    entry_kind = typing.get_args(kind_of(name))[0]
     try:
         return tuple(entry_kind(entry) for entry in value)
     except ValueError as error:
-        raise UserError(f"--{name} is a list of {entry_kind.__name__}s, got {','.join(value)}.") from error
+        kind = "whole numbers" if entry_kind is int else "numbers"
+        raise UserError(f"--{name} is a list of {kind}, got {','.join(value)}.") from error
 
 
-def _kind(name: str):
-    """The field's type without its `| None`."""
+def kind_of(name: str):
+    """A field's type without its `| None`."""
     kind = typing.get_type_hints(Config)[name]
     if isinstance(kind, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))

@@ -1,6 +1,7 @@
 """The teacher's FSP matrices of stored views: computed once, kept on disk in half precision, read in stage 1."""
 
 import hashlib
+import logging
 import pathlib
 import shutil
 import time
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf import terminal
 from fsp_tf.data import ImageSet, Views, stored_views, take_views
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
 from fsp_tf.errors import UserError
@@ -73,10 +75,9 @@ class MatrixStore:
             UserError: If the disk is too small, or a matrix is too large for half precision.
         """
         needed = num_views * self.image_set.num_images * self.num_entries * 2
-        print(
+        terminal.tell(
             f"stage1: the teacher's matrices of {num_views} view{'s' * (num_views > 1)} of "
-            f"{self.image_set.num_images:,} images, {needed / 1e6:,.0f} MB, in {self.folder}",
-            flush=True,
+            f"{self.image_set.num_images:,} images, {needed / 1e6:,.0f} MB, in {self.folder}"
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
@@ -112,7 +113,7 @@ class MatrixStore:
             if hashlib.sha256(path.read_bytes()).hexdigest()[:16] == path.suffixes[0][1:]:
                 self._opened[view, shard] = np.load(path, mmap_mode="r")
                 return True
-            print(f"WARNING: {path} is not whole: it is made again.", flush=True)
+            terminal.tell(f"WARNING: {path} is not whole: it is made again.", logging.WARNING)
             path.unlink()
         return False
 
@@ -134,7 +135,7 @@ class MatrixStore:
                 if time.monotonic() - written > SECONDS_BETWEEN_LINES and done:
                     written = time.monotonic()
                     left = round((written - began) / done * (len(missing) - done))
-                    print(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left", flush=True)
+                    terminal.tell(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left")
 
     def _write(self, view: int, shard: int, matrices: np.ndarray) -> None:
         """Writes a shard aside, then in its place."""

@@ -1,9 +1,9 @@
 """Which phases run in which order, for each `--pipeline`."""
 
-from fsp_tf import export, training
+from fsp_tf import export, terminal, training
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import deliverables, inputs, phases
+from fsp_tf.pipelines import deliverables, inputs, phases, plan
 from fsp_tf.pipelines.ensemble import evaluate_ensemble
 from fsp_tf.pipelines.run import Run
 
@@ -32,7 +32,7 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
     if config.pipeline == "ensemble":
         evaluate_ensemble(run)
         return run
-    names = phases_of(config)
+    names = plan.phases_of(config)
     if names:
         inputs.check_inputs(run, names)
         run.claim()
@@ -56,8 +56,8 @@ def _train(run: Run, names: list[str], strategy) -> None:
     """Runs the phases that have not finished."""
     if run.config.teacher and run.config.pipeline in ("distill", "transfer"):
         deliverables.evaluate_named_teacher(run)
-    for number, name in enumerate(names, start=1):
-        print(f"\n[{number} of {len(names)}] {name}", flush=True)
+    for name in names:
+        terminal.tell(f"\n{plan.title(run, name)}")
         if run.config.resume and run.has_finished(name):
             if run.phase(name)["made_from"] != inputs.origin(run, name):
                 pipeline = "teacher" if name == "fine_tuning" else name
@@ -65,23 +65,7 @@ def _train(run: Run, names: list[str], strategy) -> None:
                     f"{name} in {run.folder} was made from another net: name the same --teacher or --student, take "
                     f"another --run_dir, or make {name} anew with --pipeline={pipeline} --noresume."
                 )
-            print(f"{name}: finished before", flush=True)
+            terminal.tell(f"{name}: finished before")
         else:
             run.begin_phase(name)
             TRAINERS[name](run, strategy)
-
-
-def phases_of(config: Config) -> list[str]:
-    """The phases that a pipeline consists of, in order; none where it trains nothing."""
-    if config.pipeline in ("ensemble", "evaluate", "export"):
-        return []
-    if config.pipeline == "teacher":
-        return ["fine_tuning"] if config.teacher or config.source_dataset else ["teacher"]
-    if config.pipeline in TRAINERS:
-        return [config.pipeline]
-    names = [] if config.teacher else ["source_teacher" if config.transfers else "teacher"]
-    needs_fine_tuning = config.stage2_loss == "kd" or config.transfer_teacher == "fine_tuned"
-    names += ["fine_tuning"] if config.transfers and (config.baseline or needs_fine_tuning) else []
-    names += ["baseline"] if config.baseline else []
-    names += ["stage1"] if config.method != "kd" else []
-    return [*names, "stage2"]

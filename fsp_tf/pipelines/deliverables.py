@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf import export as export_lib
-from fsp_tf import training
+from fsp_tf import terminal, training
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines import origin as origin_lib
@@ -81,7 +81,7 @@ def export(run: Run, student: keras.Model | None = None) -> None:
     is_there = known.get("version") in export_lib.versions_in(run.path("student"))
     if is_there and known == known | what and list(known["formats"]) == list(formats):
         return
-    print(f"\nexport: {', '.join(formats)}, each checked on every test image", flush=True)
+    terminal.tell(f"\nexport: {', '.join(formats)}, each checked on every test image")
     origin = origin_lib.origin(run)
     origin["versions"] |= export_lib.package_versions(formats)
     record = export_lib.export_student(
@@ -100,11 +100,13 @@ def print_summary(run: Run) -> None:
     rows = {name: row for name in NETS if (row := _measure(run, name))}
     if rows:
         run.update(nets=run.result.get("nets", {}) | rows)
-        head = f"{'net':<29}{'accuracy':>9}{'parameters':>12}{'SavedModel':>12}{'images/s':>10}{'training':>10}"
+        titles = {name: f"{NETS[name]['title']}, {row['model']}" for name, row in rows.items()}
+        width = max(29, *(len(title) + 1 for title in titles.values()))
+        head = f"{'net':<{width}}{'accuracy':>9}{'parameters':>12}{'SavedModel':>12}{'images/s':>10}{'training':>10}"
         print(f"\n{head}\n{'-' * len(head)}")
         for name, row in rows.items():
             print(
-                f"{_title(run, name):<29}{row['accuracy']:>8.2%} {row['parameters']:>11,}"
+                f"{titles[name]:<{width}}{row['accuracy']:>8.2%} {row['parameters']:>11,}"
                 f"{row['saved_model_bytes'] / 1e6:>9.2f} MB{row['images_per_second']:>10,.0f}"
                 f"{row['training_seconds']:>8,.0f} s"
             )
@@ -129,21 +131,19 @@ def _print_formats(exported: dict[str, Any]) -> None:
         )
 
 
-def _title(run: Run, name: str) -> str:
-    depth = run.config.teacher_depth if NETS[name]["role"] == "teacher" else run.config.student_depth
-    return f"{NETS[name]['title']}, ResNet-{depth}"
-
-
 def _measure(run: Run, name: str) -> dict:
-    """Accuracy, parameters, SavedModel's size in bytes, inference images/s, training seconds of a net, if there."""
+    """Model, accuracy, parameters, SavedModel's bytes, inference images/s and training seconds of a net, if there."""
     accuracy, path = run.result.get(f"{name}_accuracy"), run.path(NETS[name]["file"])
     known = run.result.get("nets", {}).get(name)
-    if known and known["accuracy"] == accuracy:
+    if known and "model" in known and known["accuracy"] == accuracy:
         return known
     if accuracy is None or not path.exists():
         return {}
-    net = nets.load(run.config, NETS[name]["role"], path)
+    role = NETS[name]["role"]
+    net = nets.load(run.config, role, path)
+    depth = run.config.teacher_depth if role == "teacher" else run.config.student_depth
     return {
+        "model": f"ResNet-{depth}" if net.name == f"{role}_resnet_{depth}" else net.name,
         "accuracy": accuracy,
         "parameters": net.count_params(),
         "saved_model_bytes": _saved_model_bytes(run, name, net),

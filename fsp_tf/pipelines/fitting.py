@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf import config as config_lib
-from fsp_tf import training
+from fsp_tf import terminal, training
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Profile, Progress, TensorBoardLog, log_outcome
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import nets
+from fsp_tf.pipelines import nets, plan
 from fsp_tf.pipelines.run import FILES, Run, write_aside
 from fsp_tf.pipelines.streams import Stream, live_stream
 
@@ -63,7 +63,7 @@ def fit_classifier(
                 metrics={"logits": ["accuracy"]},
                 jit_compile=False,
             )
-    print(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}", flush=True)
+    terminal.tell(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}")
     stream = live_stream(run, phase, train_set)
     record = fit(run, phase, model, net, stream, made_from, evaluate)
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
@@ -72,9 +72,7 @@ def fit_classifier(
     log_outcome(directory, plain, record["steps"], confusion, eval_set.class_names, _choices(run, phase))
     nets.save(plain, run.path(FILES[phase]))
     run.finish_phase(phase, record)
-    print(
-        f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}", flush=True
-    )
+    terminal.tell(f"{phase}: accuracy {record['accuracy']:.4f} on {eval_set.num_images:,} images of {eval_set.name}")
 
 
 def _choices(run: Run, phase: str) -> dict[str, str | float | int | bool]:
@@ -151,7 +149,7 @@ def fit(
     for callback in callbacks:
         callback.first_step = first_step
     if first_step:
-        print(f"{phase}: goes on after step {first_step}", flush=True)
+        terminal.tell(f"{phase}: goes on after step {first_step}")
     log = TensorBoardLog(
         run.path("tensorboard") / phase,
         first_step=first_step,
@@ -162,7 +160,8 @@ def fit(
         evaluate=evaluate,
     )
     profile = [Profile(run.path("tensorboard") / phase)] if config.profile else []
-    progress = Progress(phase, first_step, num_steps, config.batch_size)
+    ahead = plan.steps_ahead(run, phase)
+    progress = Progress(phase, first_step, num_steps, config.batch_size, ahead)
     training.fit_stage(
         model,
         stream(first_step, num_steps),

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fsp_tf import terminal
 from fsp_tf.callbacks import CollapseWarning, FSPHeatMaps
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.pipelines import inputs, nets
@@ -58,7 +59,7 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
         distiller.compile(make_optimizer(run, "stage1"), jit_compile=False)
     is_fsp = config.method == "fsp"
     what = f"pairs {', '.join(distiller.pair_names)}" if is_fsp else f"hints at {', '.join(distiller.hint_names)}"
-    print(f"stage1: {teacher.name} -> {student.name}, {what}", flush=True)
+    terminal.tell(f"stage1: {teacher.name} -> {student.name}, {what}")
     callbacks: list[keras.callbacks.Callback] = []
     if is_fsp:
         callbacks = [CollapseWarning(distiller.pair_names), _heat_maps(run, distiller)]

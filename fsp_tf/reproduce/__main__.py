@@ -5,7 +5,7 @@
 
 Each row is made of units, one run each in a folder of its own; units that rows have in common run once. Stop it at any
 time: the same command does what is missing. Several processes may work on one table. The recipe is flags/table<N>.cfg;
-any of its flags can be given here too, and wins.
+any of its flags can be given here too, and wins. --verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
 """
 
 import pathlib
@@ -95,4 +95,4 @@ def with_recipe(arguments: list[str]) -> list[str]:
 _ARGUMENTS = sys.argv[1:]
 
 if __name__ == "__main__":
-    app.run(main, argv=with_recipe(sys.argv))
+    app.run(main, argv=with_recipe(sys.argv), flags_parser=config.parse)

@@ -7,7 +7,7 @@ import time
 import filelock
 import keras
 
-from fsp_tf import pipelines
+from fsp_tf import pipelines, terminal
 from fsp_tf.pipelines.run import FILES, Run
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
@@ -63,7 +63,7 @@ def run_units(units: list[Unit]) -> None:
             continue
         elsewhere = ", ".join(unit.id for unit in ready)
         if elsewhere != announced:
-            print(f"Waiting for {elsewhere}, which another process runs.", flush=True)
+            terminal.tell(f"Waiting for {elsewhere}, which another process runs.")
         announced = elsewhere
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -79,7 +79,7 @@ def _run_locked(unit: Unit, units: list[Unit]) -> bool:
         return False
     try:
         if not is_finished(unit):
-            print(f"\n=== {_announcement(unit, units)}", flush=True)
+            terminal.tell(f"\n=== {_announcement(unit, units)}")
             pipelines.run_pipeline(unit.config, hand_over=False)
             keras.utils.clear_session()
         return True
