@@ -57,6 +57,7 @@ def mistakes_told(when_interrupted: str = "the same command goes on from the las
     try:
         yield
     except UserError as error:
+        terminal.clear_line()
         sys.exit(f"fsp_tf: {error}")
     except KeyboardInterrupt:
         print(f"\nfsp_tf: interrupted; {when_interrupted}.", file=sys.stderr)

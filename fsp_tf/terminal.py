@@ -18,7 +18,8 @@ def tell(text: str, level: int = logging.INFO) -> None:
         level: Of Python's `logging`; where the logger `fsp_tf` has a higher one, nothing is printed.
     """
     if logger.isEnabledFor(level):
-        print(f"{CLEAR_LINE if sys.stdout.isatty() else ''}{text}", flush=True)
+        clear_line()
+        print(text, flush=True)
 
 
 def tell_over(parts: list[str]) -> None:
@@ -35,7 +36,14 @@ def tell_over(parts: list[str]) -> None:
         return
     while len(line) >= shutil.get_terminal_size().columns and " · " in line:
         line = line.rpartition(" · ")[0]
-    print(f"{CLEAR_LINE}{line}", end="", flush=True)
+    clear_line()
+    print(line, end="", flush=True)
+
+
+def clear_line() -> None:
+    """Makes room on a terminal where a line is being written over."""
+    if sys.stdout.isatty():
+        print(CLEAR_LINE, end="", flush=True)
 
 
 def end_line() -> None:
