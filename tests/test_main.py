@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
+from absl import flags, logging
 from PIL import Image
 
 from fsp_tf import config as config_lib
-from fsp_tf import main
+from fsp_tf import main, terminal
 from fsp_tf.models import cifar_resnet
 
 
@@ -19,6 +19,15 @@ def run_main(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "fsp_tf.main", *arguments], capture_output=True, text=True, check=False, timeout=300
     )
+
+
+@pytest.fixture(autouse=True)
+def said_as_before():
+    """How much is said is for the process."""
+    verbosity, level = logging.get_verbosity(), terminal.logger.level
+    yield
+    logging.set_verbosity(verbosity)
+    terminal.logger.setLevel(level)
 
 
 def last_words(*arguments: str) -> str:
