@@ -10,10 +10,11 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import streams
+from benchmarks import serving, streams
 from benchmarks.contenders import CONTENDERS, MATRIX_PRODUCT, MATRIX_SIDE
 from benchmarks.images import random_images
 from benchmarks.rounds import Worker, take_rounds
+from benchmarks.runtimes import RUNTIMES, Runtime
 from benchmarks.summary import RATIOS, interquartile_range, summarize, table
 from benchmarks.turns import WARM_UP_STEPS, Turns
 from benchmarks.versions import versions
@@ -228,10 +229,44 @@ def test_random_images_are_the_same_each_time():
     np.testing.assert_array_equal(random_images(20, 8, 10)[0], images)
 
 
+# --- The served student.
+
+
+def test_the_table_of_runtimes_says_what_is_missing():
+    row = {
+        "bytes": 4e5,
+        "accuracy": 0.5,
+        "largest_difference": 1e-6,
+        "seconds_batch_1": 0.002,
+        "seconds_batch_64": 0.032,
+    }
+    rows = {runtime.name: {"title": runtime.title} | row for runtime in RUNTIMES}
+    rows["openvino"] = {"title": "SavedModel in OpenVINO", "missing": "openvino is not installed"}
+    against = {name: 1.25 for name, _ in serving.RATIOS}
+    lines = serving.table({"runtimes": rows, "saved_model_against": against}).splitlines()
+    assert len({len(line) for line in lines[: len(RUNTIMES) + 1] if "not installed" not in line}) == 1
+    assert any(line.endswith("openvino is not installed") for line in lines)
+    assert lines[4].split()[-3:] == ["2.00", "500", "2,000"] and lines[-1].startswith("1.25 times as fast")
+
+
+def test_a_runtime_that_is_not_installed_is_told():
+    missing = serving.installed(Runtime("abacus", "an abacus", "no-such-package"))
+    assert missing == {"missing": "no-such-package is not installed"}
+    assert serving.installed(RUNTIMES[0])["version"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [(None, "--run_dir is the folder"), ("nowhere/at/all", "nowhere/at/all has no result.json")]
+)
+def test_a_folder_without_a_finished_run_is_refused(name, told):
+    with pytest.raises(UserError, match=told):
+        serving.finished_run(name)
+
+
 # --- The commands.
 
 
-@pytest.mark.parametrize("module", ["benchmarks.training", "benchmarks.data"])
+@pytest.mark.parametrize("module", ["benchmarks.training", "benchmarks.data", "benchmarks.serving"])
 def test_help_comes_at_once_without_tensorflow(module):
     seconds = []
     for _ in range(3):  # the best of three, on a machine that does other things

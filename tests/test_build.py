@@ -15,7 +15,7 @@ MODULES = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(
 BENCHMARKS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("benchmarks/*.py"))}
 TESTS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("tests/*.py"))}
 SOURCES = MODULES | BENCHMARKS | TESTS
-OPTIONAL = {"torch"}  # a benchmark runs it where it is installed; Bazel's lock has none
+OPTIONAL = {"openvino", "torch"}  # benchmarks run them where they are installed; Bazel's lock has none
 
 # From the top down. What a part imports of ours lies in a lower layer or in the part itself.
 LAYERS = (

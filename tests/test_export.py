@@ -88,10 +88,16 @@ def test_a_broken_file_is_an_error_in_a_session_as_servers_run_it_too(saved):
             session.run(names, {feed: [files[0], b"GIF89a"]})
 
 
-def test_normalisation_is_folded_and_weights_are_stored_once(saved, model):
-    shapes = [shape for name, shape in tf.train.list_variables(str(saved / "variables" / "variables")) if shape]
-    expected = [weight.shape for weight in fold_batch_normalization(model).get_weights()]
-    assert sorted(map(tuple, shapes)) == sorted(expected)
+def test_normalisation_is_folded_and_weights_are_constants_stored_once(signatures, saved, model):
+    assert not signatures["serving_default"].variables and not signatures["serve_bytes"].variables
+    functions = signatures["serve_bytes"].graph.as_graph_def().library.function
+    constants = [node.attr["value"].tensor for of in functions for node in of.node_def if node.op == "Const"]
+    floats = [tf.make_ndarray(constant) for constant in constants if constant.dtype == tf.float32.as_datatype_enum]
+    shapes = sorted(value.shape for value in floats if value.shape)
+    expected = sorted(weight.shape for weight in fold_batch_normalization(model).get_weights())
+    assert [shape for shape in shapes if len(shape) == 4] == [shape for shape in expected if len(shape) == 4]
+    num_bytes = 4 * fold_batch_normalization(model).count_params()
+    assert num_bytes < (saved / "saved_model.pb").stat().st_size < 2 * num_bytes
 
 
 def test_class_names_are_in_it_and_numbers_unless_given(saved, model, tmp_path):

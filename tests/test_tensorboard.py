@@ -79,7 +79,7 @@ def test_heat_maps_are_drawn_from_the_start_to_the_end(run):
         drawn = found.Tensors(f"fsp/{pair}")
         assert [event.step for event in drawn] == [0, 2, 4, 6, 8]
         encoded = tf.make_ndarray(drawn[0].tensor_proto)[2]
-        assert tf.image.decode_png(encoded).shape == (360, 800, 4)
+        assert tf.image.decode_png(encoded).shape == (260, 420, 4)
 
 
 @pytest.mark.parametrize("phase", ["teacher", "stage2"])
@@ -99,4 +99,4 @@ def test_heat_maps_share_a_scale_and_show_what_differs():
 
 
 def test_a_confusion_matrix_of_many_classes_is_drawn_without_names():
-    assert pictures.confusion_picture(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 600, 700, 4)
+    assert pictures.confusion_picture(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 370, 420, 4)

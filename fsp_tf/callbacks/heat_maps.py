@@ -42,6 +42,6 @@ class FSPHeatMaps(keras.callbacks.Callback):
         with writer.as_default():
             for name, expected, got in zip(self.distiller.pair_names, teacher, student, strict=True):
                 error = float(np.sum(np.square(expected - got)) / np.sum(np.square(expected)))
-                title = f"{name} after {step:,} steps, relative error of the means {error:.3f}"
+                title = f"step {step:,}, relative error of the means {error:.3f}"
                 tf.summary.image(f"fsp/{name}", fsp_heat_maps(title, expected, got), step=step)
         writer.close()
