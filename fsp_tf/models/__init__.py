@@ -2,6 +2,7 @@
 
 from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
 from fsp_tf.models.folding import fold_batch_normalization
+from fsp_tf.models.keras_file import load_keras_file
 from fsp_tf.models.normalization import FusedBatchNormalization
 from fsp_tf.models.resnet import IMAGENET_BLOCKS, SHORTCUTS, cifar_resnet, imagenet_resnet
 
@@ -13,5 +14,6 @@ __all__ = [
     "cifar_resnet",
     "fold_batch_normalization",
     "imagenet_resnet",
+    "load_keras_file",
     "permuted_weights",
 ]

@@ -2,7 +2,6 @@
 
 import hashlib
 import pathlib
-import zipfile
 import zlib
 
 import keras
@@ -14,6 +13,7 @@ from fsp_tf.models import (
     cifar_resnet,
     fold_batch_normalization,
     imagenet_resnet,
+    load_keras_file,
     permuted_weights,
 )
 from fsp_tf.pipelines import own_nets
@@ -119,16 +119,13 @@ def load(
     Returns:
         The net in float32 and stock Keras layers, built anew with the file's weights; with --fsp_taps as it is.
     Raises:
-        UserError: If the file is missing or unreadable, or holds another net.
+        UserError: If the file is missing or unreadable, holds what no net for images needs, or holds another net.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first."
         )
-    try:
-        net = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"The {role}'s file {path} is no whole .keras file of a Keras model: make it anew.") from error
+    net = load_keras_file(path, f"The {role}'s file")
     if config.fsp_taps:
         return own_nets.as_classifier(net, path, image_shape, num_classes)
     return _checked(config, role, path, net, image_shape, num_classes)
