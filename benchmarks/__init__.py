@@ -1,1 +1,1 @@
-"""What the claims of speed are measured with: `python -m benchmarks.training` and `python -m benchmarks.data`."""
+"""What the claims of speed are measured with: one module per command, such as `python -m benchmarks.training`."""
