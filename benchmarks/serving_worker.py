@@ -12,7 +12,9 @@ import sys
 import numpy as np
 from absl import app, flags
 
-from benchmarks import runtimes, turns
+from benchmarks import turns
+from benchmarks.open_runtime import open_runtime, probabilities_of
+from benchmarks.runtimes import RUNTIMES
 from fsp_tf import command_line
 
 CHECK_BATCH = 250
@@ -26,7 +28,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images per call.", lower_bo
 
 def main(arguments: list[str]) -> None:
     """Runs what the first argument names."""
-    known = [runtime.name for runtime in runtimes.RUNTIMES]
+    known = [runtime.name for runtime in RUNTIMES]
     if len(arguments) != 2 or arguments[1] not in (*known, "reference"):
         sys.exit(f"benchmarks.serving_worker: name one of {', '.join((*known, 'reference'))}.")
     answer = turns.answers_alone_on_stdout()
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> None:
     if not path.exists():
         answer({"missing": f"not exported: {path.name} is not there"})
         return
-    classify = runtimes.open_runtime(arguments[1], path)
+    classify = open_runtime(arguments[1], path)
     images = np.load(folder / "images.npy", mmap_mode="r")
     taker = turns.Turns(sys.stdin, answer)
     if _BATCH_SIZE.value > 1:  # the smaller batch need not say the same again
@@ -98,7 +100,7 @@ def write_reference(run_dir: pathlib.Path, folder: pathlib.Path) -> dict:
     test_set = Run(Config(**values)).eval_set
     student = keras.saving.load_model(run_dir / "student.keras", compile=False)
     spec = tf.TensorSpec((None, *student.input_shape[1:]), tf.uint8, name="images")
-    classify = tf.function(runtimes.probabilities_of(student), input_signature=[spec])
+    classify = tf.function(probabilities_of(student), input_signature=[spec])
     found = [
         (images.numpy(), labels.numpy(), classify(images).numpy()) for images, labels in test_set.batches(CHECK_BATCH)
     ]

@@ -266,7 +266,9 @@ def test_a_folder_without_a_finished_run_is_refused(name, told):
 # --- The commands.
 
 
-@pytest.mark.parametrize("module", ["benchmarks.training", "benchmarks.data", "benchmarks.serving"])
+@pytest.mark.parametrize(
+    "module", ["benchmarks.training", "benchmarks.data", "benchmarks.serving", "benchmarks.tensorboard"]
+)
 def test_help_comes_at_once_without_tensorflow(module):
     seconds = []
     for _ in range(3):  # the best of three, on a machine that does other things
