@@ -74,6 +74,8 @@ def run(folder: pathlib.Path, files: pathlib.Path, student: str | None = "studen
 def test_a_net_of_ones_own_is_distilled_saved_and_served(files, tmp_path):
     record = run(tmp_path, files)
     assert set(record["phases"]) == {"baseline", "stage1", "stage2"}
+    models = {name: row["model"] for name, row in record["nets"].items()}
+    assert models == {"teacher": "theirs", "baseline": "mine", "student": "mine"}
     assert "relative_error/first-second" in record["phases"]["stage1"]["scalars"]
     student = keras.saving.load_model(tmp_path / "student.keras", compile=False)
     images = load_split("digits", "test[:50]")
