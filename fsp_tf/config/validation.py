@@ -13,6 +13,7 @@ NOT_NEGATIVE = (
     "seed",
     "fsp_store_views",
 )
+LARGEST_NUMBER = 2**31 - 1
 
 
 def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
@@ -29,6 +30,8 @@ def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
             which = "some" if isinstance(value, tuple) else "one"
             got = ",".join(value) if isinstance(value, tuple) else value
             yield f"--{name} is {which} of {', '.join(allowed)}, got {got!r}."
+    for name in choices:
+        yield from _text_problems(name, getattr(config, name))
     yield from _number_problems(config)
     for stage in ("teacher", "stage1", "fitnet", "stage2"):
         yield from _schedule_problems(
@@ -36,6 +39,23 @@ def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
         )
     yield from _method_problems(config)
     yield from _pipeline_problems(config)
+
+
+def _text_problems(name: str, value) -> Iterator[str]:
+    """What could not be written to a line of flags.cfg and read back, or named a folder elsewhere."""
+    for entry in value if isinstance(value, tuple) else [value]:
+        if isinstance(entry, int) and abs(entry) > LARGEST_NUMBER:
+            yield f"--{name} is at most {LARGEST_NUMBER:,}, got {entry:.3g}."
+        if not isinstance(entry, str):
+            continue
+        if not entry.isprintable() or entry != entry.strip():
+            yield f"--{name} has only characters that can be printed, and no spaces around them, got {entry!r}."
+        if isinstance(value, tuple) and (not entry or set(entry) & set(',"')):
+            yield f"--{name} is a list of names without comma and quotation mark, got {entry!r}."
+        if name == "experiment" and (
+            "/" in entry or entry in ("", ".", "..") or len(entry.encode(errors="replace")) > 200
+        ):
+            yield f"--experiment names a folder in saved_models, got {entry!r}: for another place take --run_dir."
 
 
 def _number_problems(config) -> Iterator[str]:

@@ -1,0 +1,235 @@
+"""What holds for any input: flags and back, the stream, folding, permuted channels, stored matrices."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsp_tf import config as config_lib
+from fsp_tf.config import EXPORT_FORMATS, Config
+from fsp_tf.data import ImageSet, augment, training_stream
+from fsp_tf.distillation import MatrixStore
+from fsp_tf.errors import UserError
+from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
+from fsp_tf.pipelines.run import read_flagfile
+
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+def bounded(max_examples: int) -> settings:
+    """The same examples every time, however slow the machine."""
+    return settings(max_examples=max_examples, deadline=None, derandomize=True, database=None)
+
+
+# --- Flags.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined_flags():
+    """The flags, once a process."""
+    if "pipeline" not in flags.FLAGS:
+        config_lib.define_flags()
+
+
+def parse(*arguments: str) -> Config:
+    """The `Config` of a command line."""
+    flags.FLAGS.unparse_flags()
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(["main", *arguments])
+    return config_lib.from_flags()
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters='",/'), min_size=1, max_size=20).filter(
+    lambda text: text.isprintable() and text == text.strip() and text not in (".", "..")
+)
+POSITIVE = st.floats(1e-12, 1e12)
+
+
+@st.composite
+def schedules(draw) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    steps = draw(st.sets(st.integers(1, 10**6), min_size=1, max_size=5))
+    return tuple(draw(st.lists(POSITIVE, min_size=len(steps), max_size=len(steps)))), tuple(sorted(steps))
+
+
+@st.composite
+def configs(draw) -> Config:
+    """Configurations that can be, with something in every kind of field."""
+    values = {
+        "experiment": draw(NAMES),
+        "run_dir": draw(st.none() | NAMES),
+        "dataset": draw(NAMES),
+        "resume": draw(st.booleans()),
+        "flip": draw(st.booleans()),
+        "teacher_depth": 6 * draw(st.integers(1, 20)) + 2,
+        "seed": draw(SEEDS),
+        "image_size": draw(st.none() | st.integers(8, 4096)),
+        "fsp_weight": draw(st.none() | POSITIVE),
+        "fsp_weighting": draw(st.sampled_from(["relative", "equal"])),
+        "momentum": draw(st.floats(0, 1, exclude_max=True)),
+        "schedule_scale": draw(st.floats(0, 1, exclude_min=True)),
+        "kd_weights": tuple(draw(st.lists(POSITIVE, min_size=2, max_size=2))),
+        "export_formats": tuple(draw(st.lists(st.sampled_from(EXPORT_FORMATS), max_size=4))),
+        "fsp_taps": tuple(draw(st.lists(NAMES, max_size=3))),
+    }
+    values["num_virtual_devices"] = draw(st.integers(1, 8))
+    values["batch_size"] = values["num_virtual_devices"] * draw(st.integers(1, 100))
+    for stage in ("teacher", "stage1", "fitnet", "stage2"):
+        values[f"{stage}_learning_rates"], values[f"{stage}_steps"] = draw(schedules())
+    if draw(st.booleans()):
+        values |= {"pipeline": "ensemble", "members": tuple(draw(st.lists(NAMES, min_size=2, max_size=4)))}
+    return Config(**values)
+
+
+@given(configs())
+@bounded(60)
+def test_any_config_written_as_flags_is_itself_from_the_command_line_and_from_a_file(tmp_path_factory, config):
+    written = config_lib.to_flags(config)
+    lines = [f"--{name}={value}" for name, value in written.items()]
+    assert parse(*lines) == config
+    path = tmp_path_factory.getbasetemp() / "flags.cfg"
+    path.write_text("\n".join(["# a comment", *lines, ""]))
+    assert read_flagfile(path) == written
+    assert parse(f"--flagfile={path}") == config
+
+
+@given(st.sampled_from(sorted(config_lib.fields())), st.text() | st.from_regex(r"[-0-9eE.,+nafi]*", fullmatch=True))
+@bounded(400)
+def test_any_text_for_any_flag_makes_a_config_or_is_told(name, text):
+    try:
+        config = parse(f"--{name}={text}")
+    except (UserError, flags.Error) as error:
+        assert str(error)
+    else:
+        assert all("\n" not in value for value in config_lib.to_flags(config).values())
+
+
+@given(configs())
+@bounded(60)
+def test_schedules_rise_and_no_phase_is_empty(config):
+    for phase in ("teacher", "stage1", "stage2", "baseline"):
+        rates, steps = config.schedule(phase)
+        assert len(rates) == len(steps)
+        assert all(earlier < later for earlier, later in zip((0, *steps), steps, strict=False))
+        assert steps[-1] <= max(len(steps), getattr(config, f"{'stage2' if phase == 'baseline' else phase}_steps")[-1])
+
+
+# --- The stream.
+
+
+def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
+    """Noise images whose label is their number."""
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
+    labels = np.arange(num_images)
+    if streamed:
+        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+        return ImageSet("numbers", ("none",), (8, 8, 1), num_images, dataset=dataset)
+    return ImageSet("numbers", ("none",), (8, 8, 1), num_images, images, labels)
+
+
+def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
+    stream = training_stream(image_set, stage="stage1", first_step=first_step, last_step=last_step, **options)
+    return list(stream.as_numpy_iterator())
+
+
+@given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
+@bounded(16)
+def test_a_resumed_stream_is_the_uninterrupted_one_and_every_epoch_another_order_of_all(data, seed, count, streamed):
+    batch_size = data.draw(st.integers(1, count), label="batch size")
+    last_step = -(-3 * count // batch_size)  # three epochs
+    first_step = data.draw(st.integers(0, last_step - 1), label="first step")
+    image_set = numbered_set(count, streamed=streamed)
+    options = {"batch_size": batch_size, "seed": seed, "crop": True, "flip": True}
+    whole, resumed = batches(image_set, 0, last_step, **options), batches(image_set, first_step, last_step, **options)
+    for (images, labels), (other_images, other_labels) in zip(whole[first_step:], resumed, strict=True):
+        np.testing.assert_array_equal(other_labels, labels)
+        np.testing.assert_array_equal(other_images, images)
+    epochs = np.concatenate([labels for _, labels in whole])[: 3 * count].reshape(3, count)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(count), (3, 1)))
+    assert len({epoch.tobytes() for epoch in epochs}) == 3
+
+
+@given(SEEDS, SEEDS, st.integers(1, 5), st.integers(8, 24), st.booleans(), st.booleans())
+@bounded(30)
+def test_a_view_is_a_crop_of_the_padded_image_and_the_same_again(seed, other, count, side, crop, flip):
+    images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
+    options = {"seed": tf.constant([seed, other], tf.int64), "crop": crop, "flip": flip}
+    views = augment(tf.constant(images), **options).numpy()
+    np.testing.assert_array_equal(augment(tf.constant(images), **options), views)
+    y, x = (images.shape[1] // 8, images.shape[2] // 8) if crop else (0, 0)
+    padded = np.pad(images, [(0, 0), (y, y), (x, x), (0, 0)])
+    for image, view in zip(padded, views, strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(image, view.shape)[:, :, 0].reshape(-1, *view.shape)
+        mirrored = [np.array_equal(window[:, ::-1], view) for window in windows] if flip else []
+        assert any(np.array_equal(window, view) for window in windows) or any(mirrored)
+
+
+# --- Nets.
+
+
+@pytest.fixture(scope="module")
+def small_net() -> keras.Model:
+    return cifar_resnet(8, 3, (8, 8, 1), fused=False)
+
+
+@given(SEEDS, st.floats(0, 4), st.floats(1e-3, 1e3), st.floats(0, 10))
+@bounded(8)
+def test_any_statistics_fold_to_the_same_function(small_net, seed, gamma, variance, mean):
+    rng = np.random.default_rng(seed)
+    for layer in small_net.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.gamma.shape
+            scale = gamma * rng.normal(size=shape) * np.sqrt(variance)
+            layer.set_weights(
+                [scale, rng.normal(size=shape), mean * rng.normal(size=shape), variance * rng.uniform(0.5, 2, shape)]
+            )
+    images = rng.integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
+    expected, got = small_net(images, training=False), fold_batch_normalization(small_net)(images, training=False)
+    for head in expected:
+        largest = float(np.abs(expected[head]).max())
+        np.testing.assert_allclose(got[head], expected[head], atol=1e-4 * largest + 1e-6, err_msg=head)
+
+
+@given(SEEDS)
+@bounded(8)
+def test_any_permutation_of_channels_is_the_same_classifier(small_net, seed):
+    permuted = keras.models.clone_model(small_net)
+    permuted.set_weights(permuted_weights(small_net, seed))
+    images = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
+    expected = small_net(images, training=False)["logits"].numpy()
+    got = permuted(images, training=False)["logits"].numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max() + 1e-6)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
+    """A store as it was made, and as it is opened from its files."""
+    images = keras.Input((8, 8, 1))
+    first = keras.layers.Conv2D(3, 3, padding="same")(images)
+    teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 3, padding="same")(first)])
+    folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
+    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, crop=True, flip=True) for _ in range(2))
+    for store in (made, opened):
+        store.open(3)
+    return made, opened
+
+
+@given(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 2)), min_size=1, max_size=20))
+@bounded(30)
+def test_stored_matrices_are_read_in_any_order(stores, places):
+    made, opened = stores
+    rows, views = (tf.constant(column, tf.int64) for column in zip(*places, strict=True))
+    together = opened.read(rows, views).numpy()
+    one_by_one = [made.read(rows[i : i + 1], views[i : i + 1]).numpy()[0] for i in range(len(places))]
+    np.testing.assert_array_equal(together, one_by_one)
+    assert len({row.tobytes() for row in together}) == len(set(places))
+
+
+def test_replacing_a_field_validates_again():
+    with pytest.raises(UserError, match=r"--experiment names a folder in saved_models, got '\.\./x'"):
+        dataclasses.replace(Config(), experiment="../x")
