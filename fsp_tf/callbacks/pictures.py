@@ -48,8 +48,8 @@ def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tens
     axes = figure.add_subplot(xlabel="taken for", ylabel="true class")
     figure.colorbar(axes.imshow(shares, vmin=0.0, vmax=1.0, cmap="viridis", interpolation="nearest"))
     if len(class_names) <= LABELLED_CLASSES:
-        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
-        axes.set_yticks(range(len(class_names)), class_names)
+        axes.set_xticks(range(len(class_names)), class_names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
     return _drawn(figure)
 
 

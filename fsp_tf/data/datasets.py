@@ -1,15 +1,19 @@
 """Image classification sets: any of TFDS by name, a folder of images, and the digits that need no download."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
+import re
 import socket
 import urllib.request
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from fsp_tf.data import image_files
 from fsp_tf.data.resizing import resize_and_crop
 from fsp_tf.errors import UserError
 
@@ -124,6 +128,8 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """The TFDS builder of a prepared set; prepares it first where that is possible."""
     if name.startswith("folder:"):
         path = pathlib.Path(name.removeprefix("folder:")).expanduser()
+        if path.is_dir():
+            image_files.check_folder(path, name)
         builder = tfds.ImageFolder(str(path)) if path.is_dir() else None
         if builder is None or not builder.info.splits:
             raise UserError(f"--dataset={name}: no images there; they are expected at PATH/split/class/image.")
@@ -177,30 +183,52 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
         fits = shape == image.shape or not image_size
         return (tf.ensure_shape(pixels, shape) if fits else resize_and_crop(pixels, shape)), features["label"]
 
-    dataset = _examples(builder, split).map(example, tf.data.AUTOTUNE, deterministic=True)
+    dataset = _examples(builder, split, shape).map(example, tf.data.AUTOTUNE, deterministic=True)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
     if num_images * int(np.prod(shape)) > memory_limit_bytes:
         return ImageSet(title, names, shape, num_images, dataset=dataset)
-    try:
+    with _broken_files_told(title):
         batches = list(dataset.batch(1024).as_numpy_iterator())
-    except tf.errors.OpError as error:
-        raise UserError(f"{title} cannot be read, an image or a file is broken: {error.message}.") from error
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     if labels.min() < 0:
         raise UserError(f"{title} has images without labels: name another split.")
     return ImageSet(title, names, shape, num_images, images, labels)
 
 
-def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """The split's images and labels in a fixed order. TFDS's ImageFolder itself knows no slices and decodes all."""
+@contextlib.contextmanager
+def _broken_files_told(title: str) -> Iterator[None]:
+    """Raises UserError for what TensorFlow cannot read; a folder's images are named."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        told = re.search(r"assertion failed: \[(.*?)\]", error.message)
+        reason = told[1] if told else error.message
+        raise UserError(f"{title} cannot be read, an image or a file is broken: {reason}.") from error
+
+
+def _examples(builder: tfds.core.DatasetBuilder, split: str, shape=None) -> tf.data.Dataset:
+    """The split's images and labels in a fixed order. TFDS's ImageFolder itself knows no slices and decodes all.
+
+    Args:
+        builder: The set's.
+        split: A split, or slices of some.
+        shape: What the images will be brought to; None if they stay as they are.
+    """
     if not isinstance(builder, tfds.ImageFolder):
         wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
         return builder.as_dataset(split=split, shuffle_files=False, decoders=wanted)
     parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
-    slices = [(builder.as_dataset(split=part.splitname), part.from_ or 0, part.to) for part in parts]
-    slices = [dataset.skip(start).take(-1 if stop is None else stop - start) for dataset, start, stop in slices]
-    return functools.reduce(tf.data.Dataset.concatenate, slices)
+    encoded = {"image": tfds.decode.SkipDecoding()}
+    slices = [(builder.as_dataset(split=part.splitname, decoders=encoded), part.from_ or 0, part.to) for part in parts]
+    taken = [dataset.skip(start).take(-1 if stop is None else stop - start) for dataset, start, stop in slices]
+    channels = builder.info.features["image"].shape[-1]
+
+    def decoded(example):
+        image = image_files.decode_training_image(example["image/filename"], example["image"], channels, shape)
+        return {"image": image, "label": example["label"]}
+
+    return functools.reduce(tf.data.Dataset.concatenate, taken).map(decoded, tf.data.AUTOTUNE, deterministic=True)
 
 
 def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
@@ -210,12 +238,13 @@ def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tupl
         return declared
     shapes = _examples(builder, split).map(lambda example: tf.shape(example["image"]), tf.data.AUTOTUNE)
     found: set[tuple[int, int, int]] = set()
-    for shape in shapes.as_numpy_iterator():
-        found.add((int(shape[0]), int(shape[1]), int(shape[2])))
-        if len(found) > 1:
-            raise UserError(
-                f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
-            )
+    with _broken_files_told(f"{name}/{split}"):
+        for shape in shapes.as_numpy_iterator():
+            found.add((int(shape[0]), int(shape[1]), int(shape[2])))
+            if len(found) > 1:
+                raise UserError(
+                    f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
+                )
     return found.pop()
 
 

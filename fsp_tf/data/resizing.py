@@ -13,13 +13,8 @@ def resize_and_crop(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
         uint8 of that shape.
     """
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    scale = covering_scale(height, width, shape)
+    scale = tf.maximum(shape[0] / height, shape[1] / width)
     target = tf.maximum(tf.cast(tf.round([height * scale, width * scale]), tf.int32), shape[:2])
     resized = tf.image.resize(image, target, antialias=True)
     cropped = tf.image.resize_with_crop_or_pad(resized, shape[0], shape[1])
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(cropped), 0, 255), tf.uint8), shape)
-
-
-def covering_scale(height: tf.Tensor, width: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """The least factor by which both sides, floats in pixels, reach those of the shape."""
-    return tf.maximum(shape[0] / height, shape[1] / width)

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import scipy.stats
 
+from fsp_tf.data.image_files import PIXEL_LIMIT
 from fsp_tf.export.checks import Expected
-from fsp_tf.export.decoding import PIXEL_LIMIT
 from fsp_tf.export.formats import FILES
 
 FILE_NAMES = ("model_card.json", "model_card.md")
