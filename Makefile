@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long lint format clean
+.PHONY: demo test test-long fuzz mutants audit lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -13,6 +13,22 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m long
+
+# Many more cases of what reads files than `make test` has; FSP_TF_FUZZ_CASES says how many of each kind.
+fuzz: $(VENV)/.installed-dev
+	FSP_TF_FUZZ_CASES=$${FSP_TF_FUZZ_CASES:-2000} $(BIN)/python -m pytest tests/test_fuzz.py
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0
+	$(BIN)/python -m tests.mutants fsp_tf/distillation/fsp.py tests/test_fsp.py tests/test_fsp_properties.py
+
+# Asks a service on the network for known vulnerabilities of every package of the lock, so it is no part of CI. A package
+# that could not be asked about fails it too: pip-audit alone would say that nothing was found.
+audit: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --strict --requirement requirements-lock.txt --require-hashes --disable-pip || \
+	    { echo "make audit: above is a vulnerability, or a package that the service could not be asked about."; exit 1; }
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

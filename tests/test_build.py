@@ -15,7 +15,7 @@ MODULES = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(
 BENCHMARKS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("benchmarks/*.py"))}
 TESTS = {str(path.relative_to(ROOT).with_suffix("")): path for path in sorted(ROOT.glob("tests/*.py"))}
 SOURCES = MODULES | BENCHMARKS | TESTS
-OPTIONAL = {"openvino", "torch"}  # benchmarks run them where they are installed; Bazel's lock has none
+OPTIONAL = {"cosmic_ray", "openvino", "torch"}  # benchmarks and `make mutants` run them; Bazel's lock has none
 
 # From the top down. What a part imports of ours lies in a lower layer or in the part itself.
 LAYERS = (
@@ -41,7 +41,10 @@ UNDECLARED = {  # what is used: the package that it needs without depending on i
     "ai_edge_litert.interpreter.Interpreter": "backports-strenum",  # uv's lock takes one that Python 3.11 refuses
     "tensorflow.summary": "tensorboard",  # tensorflow 2.21 takes tf.summary.scalar from it
 }
-MAKE_LOCK = "uv pip compile --python-version 3.11 --universal --no-strip-extras --no-annotate requirements-dev.txt"
+MAKE_LOCK = (
+    "uv pip compile --python-version 3.11 --universal --no-strip-extras --no-annotate --generate-hashes "
+    "--no-emit-index-url requirements-dev.txt"
+)
 DYNAMIC = {"importlib", "importlib.import_module", "importlib.util", "runpy", "__import__", "exec", "eval"}
 
 
@@ -315,8 +318,9 @@ def test_no_file_names_a_folder_of_one_machine():
 
 
 def pins(file_name: str) -> dict[str, str]:
-    """Package and version of each line."""
-    lines = [line.partition("#")[0].strip() for line in (ROOT / file_name).read_text().splitlines()]
+    """Package and version of each line, hashes left out."""
+    text = (ROOT / file_name).read_text().replace("\\\n", "")
+    lines = [re.sub(r"#.*| --hash=\S+", "", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("-r ")]
     matches = [re.fullmatch(r"([\w.-]+)(?:\[[\w, ]+\])?==([\w.+]+)(?: ;.*)?", line) for line in lines]
     unpinned = [line for line, match in zip(lines, matches, strict=True) if not match]
@@ -356,3 +360,12 @@ def test_bazel_takes_this_version_and_these_pins():
     wanted = pins("requirements.txt") | pins("requirements-export.txt") | pins("requirements-dev.txt")
     stale = {package: version for package, version in wanted.items() if lock.get(package) != version}
     assert not stale, f"the lock differs from {stale}: make it anew with: {MAKE_LOCK} -o {lock_name}"
+
+
+def test_every_package_of_the_lock_has_hashes_and_no_host():
+    text = (ROOT / "requirements-lock.txt").read_text()
+    assert f"{MAKE_LOCK} -o requirements-lock.txt" in text, "its first lines say how it is made"
+    entries = [line for line in text.replace("\\\n", "").splitlines() if not line.startswith("#")]
+    without = [entry for entry in entries if not re.search(r" --hash=sha256:[0-9a-f]{64}( |$)", entry)]
+    assert not without, f"requirements-lock.txt has no hash of {without}: make it anew with: {MAKE_LOCK}"
+    assert "://" not in text and "--index" not in text and "--find-links" not in text

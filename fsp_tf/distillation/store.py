@@ -111,11 +111,23 @@ class MatrixStore:
         """Opens a shard; removes what is not whole."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
             if hashlib.sha256(path.read_bytes()).hexdigest()[:16] == path.suffixes[0][1:]:
-                self._opened[view, shard] = np.load(path, mmap_mode="r")
+                self._opened[view, shard] = self._matrices_in(path, shard)
                 return True
             terminal.tell(f"WARNING: {path} is not whole: it is made again.", logging.WARNING)
             path.unlink()
         return False
+
+    def _matrices_in(self, path: pathlib.Path, shard: int) -> np.ndarray:
+        """The matrices of a shard, float16 (images, num_entries), as they are needed; a whole file may hold others."""
+        try:
+            matrices = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path} holds no matrices of this store: remove it.") from error
+        if (matrices.shape, matrices.dtype) != ((self._num_images(shard), self.num_entries), np.float16):
+            raise UserError(
+                f"{path} holds {matrices.dtype} {matrices.shape}, not the matrices of this store: remove it."
+            )
+        return matrices
 
     def _compute(self, missing: list[tuple[int, int]]) -> None:
         """Runs the teacher over the views, shard by shard."""

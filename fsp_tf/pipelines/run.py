@@ -12,7 +12,7 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import environment
+from fsp_tf.pipelines import environment, records
 
 FILES = {
     "source_teacher": "source_teacher.keras",
@@ -129,13 +129,9 @@ class Run:
         """The record so far.
 
         Raises:
-            UserError: If the file is no JSON.
+            UserError: If the file is no such record.
         """
-        path = self.path("result.json")
-        try:
-            return json.loads(path.read_text()) if path.exists() else {}
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is no JSON any more ({error}): mend it, or take another --run_dir.") from error
+        return read_result(self.path("result.json"))
 
     def update(self, **entries) -> None:
         """Adds to `result.json`, in one move."""
@@ -225,7 +221,29 @@ def write_aside(path: pathlib.Path, text: str) -> None:
     aside.replace(path)
 
 
+def read_result(path: pathlib.Path) -> dict[str, Any]:
+    """A run's `result.json`; empty where there is none.
+
+    Raises:
+        UserError: If it is no such record.
+    """
+    try:
+        return records.read_record(path)
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too large, of another kind
+        raise UserError(
+            f"{path} is no record of a run any more ({error}): mend it, or take another --run_dir."
+        ) from error
+
+
 def read_flagfile(path: pathlib.Path) -> dict[str, str]:
-    """The values that a run's flags.cfg gives, by flag."""
-    lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("--")]
+    """The values that a run's flags.cfg gives, by flag.
+
+    Raises:
+        UserError: If it is no text.
+    """
+    try:
+        text = records.read_text(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no flagfile any more ({error}): mend it, or take another --run_dir.") from error
+    lines = [line[2:] for line in text.splitlines() if line.startswith("--")]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}

@@ -1,6 +1,5 @@
 """Runs units: each once, in an order that their needs allow, shared with other processes by locks."""
 
-import json
 import pathlib
 import time
 
@@ -8,7 +7,7 @@ import filelock
 import keras
 
 from fsp_tf import pipelines, terminal
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.run import FILES, Run, read_result
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
 
@@ -40,8 +39,7 @@ def is_finished(unit: Unit) -> bool:
 
 def unit_result(unit: Unit) -> dict:
     """A unit's `result.json`; empty where there is none yet."""
-    path = pathlib.Path(str(unit.config.run_dir)) / "result.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return read_result(pathlib.Path(str(unit.config.run_dir)) / "result.json")
 
 
 def run_units(units: list[Unit]) -> None:
