@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long fuzz mutants audit lint format clean
+.PHONY: demo test test-long faults fuzz mutants audit lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -13,6 +13,10 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m long
+
+# Real faults: signals, full disks, read-only folders, broken files; the mounts need root.
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults --capture=no
 
 # Many more cases of what reads files than `make test` has; FSP_TF_FUZZ_CASES says how many of each kind.
 fuzz: $(VENV)/.installed-dev

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from absl import logging
 from absl.logging import converter
 
-from fsp_tf import terminal
+from fsp_tf import faults, stopping, terminal
 from fsp_tf.errors import UserError
 
 NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|fully_quantize: "
@@ -53,15 +53,26 @@ def without_notes_on_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def mistakes_told(when_interrupted: str = "the same command goes on from the last checkpoint") -> Iterator[None]:
-    """Ends the process with one sentence and exit code 1 for a user's mistake, 130 for Control-C."""
+    """Ends the process with one sentence instead of a traceback.
+
+    Exit code 1 for a user's mistake and for what the system refused, such as a full disk; 143 for SIGTERM, 130 for
+    SIGINT (see `fsp_tf.stopping`).
+    """
     try:
-        yield
+        with stopping.answered():
+            yield
     except UserError as error:
         terminal.clear_line()
         sys.exit(f"fsp_tf: {error}")
-    except KeyboardInterrupt:
-        print(f"\nfsp_tf: interrupted; {when_interrupted}.", file=sys.stderr)
-        sys.exit(130)
+    except stopping.Stopped as stopped:
+        sys.stdout.flush()
+        print(f"\nfsp_tf: {stopped}: stopped; {when_interrupted}.", file=sys.stderr, flush=True)
+        os._exit(stopped.exit_code)  # nothing is left to save, and TensorFlow's tidying up takes seconds at times
+    except Exception as error:
+        if (sentence := faults.sentence(error)) is None:
+            raise
+        terminal.clear_line()
+        sys.exit(f"fsp_tf: {sentence}; {when_interrupted}.")
 
 
 def refuse_words(arguments: list[str]) -> None:

@@ -135,5 +135,11 @@ def fit_stage(
     num_steps: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Runs a compiled model over a finite stream, once."""
+    """Runs a compiled model over a finite stream, once; where no step is left, lets the callbacks see the last one."""
+    if not num_steps:
+        callback_list = keras.callbacks.CallbackList(callbacks, model=model)
+        callback_list.on_train_begin()
+        callback_list.on_epoch_begin(0)
+        callback_list.on_train_end()
+        return
     model.fit(stream, epochs=1, steps_per_epoch=num_steps, verbose=0, shuffle=False, callbacks=callbacks)

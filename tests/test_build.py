@@ -26,6 +26,7 @@ LAYERS = (
     {"models", "data"},
     {"costs"},
     {"config", "command_line"},
+    {"faults", "files", "stopping"},
     {"terminal", "errors"},
 )
 # Where import and package differ by more than - and _.
@@ -308,7 +309,7 @@ def project_files() -> list[pathlib.Path]:
 
 
 def test_no_file_names_a_folder_of_one_machine():
-    folder = re.compile(r"(?<![\w./:~}*)\]<!-])/(?!(?:bin|dev|etc|no|path|proc|tmp|usr)/)\w[\w.-]*/[\w.][\w./-]*")
+    folder = re.compile(r"(?<![\w./:~}*)\]<!-])/(?!(?:bin|dev|etc|no|path|proc|sys|tmp|usr)/)\w[\w.-]*/[\w.][\w./-]*")
     for path in project_files():
         found = folder.search(path.read_text())
         assert not found, f"{path.relative_to(ROOT)} names a folder of one machine: {found[0]}."

@@ -12,7 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fsp_tf import terminal
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog, progress
 from fsp_tf.data import ImageSet
-from fsp_tf.distillation import FSPDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.training import CoupledSGD, accuracy, fit_stage, make_optimizer, make_strategy
@@ -251,62 +250,3 @@ def test_tensorboard_gets_means_over_windows(tmp_path):
         losses.append(float(reference.train_on_batch(images, labels)))
     windows = {2: np.mean(losses[:2]), 4: np.mean(losses[2:4]), 5: losses[4]}
     assert scalars("loss") == pytest.approx(windows, rel=1e-5)
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Control-C after so many steps."""
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.steps = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 == self.steps:
-            raise KeyboardInterrupt
-
-
-def run_from_last_checkpoint(directory, stage: str, *, interrupt_after: int = 0) -> tuple[int, list]:
-    """What a process does: builds everything, restores, fits 12 steps less those done, saving every 3."""
-    optimizer = make_optimizer(
-        (0.1, 0.02), (6, 12), momentum=MOMENTUM, weight_decay=1e-3, scales_loss=stage == "scaled loss"
-    )
-    model = trained = small_net()
-    if stage == "stage 1":
-        model = FSPDistiller(small_net(seed=3), model, [("features", "features")])
-        model.compile(optimizer)
-        trained = model.student_features
-    else:
-        compiled(model, optimizer)
-    optimizer.build(trained.trainable_variables)
-    checkpoints = Checkpoints(directory, trained, optimizer, num_steps=12, every=3)
-    first_step = checkpoints.restore()
-    more = [Interrupt(interrupt_after)] if interrupt_after else []
-    try:
-        fit_stage(model, stream(first_step, 12), num_steps=12 - first_step, callbacks=[checkpoints, *more])
-    except KeyboardInterrupt:
-        assert interrupt_after
-    return first_step, weights_of(trained, optimizer)
-
-
-@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "scaled loss"])
-def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stage):
-    _, expected = run_from_last_checkpoint(tmp_path / "whole", stage)
-    directory = tmp_path / "interrupted"
-    assert run_from_last_checkpoint(directory, stage, interrupt_after=4)[0] == 0
-    assert run_from_last_checkpoint(directory, stage, interrupt_after=5)[0] == 3
-    first_step, resumed = run_from_last_checkpoint(directory, stage)
-    assert first_step == 6
-    assert len(resumed) == len(expected)
-    for got, value in zip(resumed, expected, strict=True):
-        np.testing.assert_array_equal(got, value)
-
-
-def test_the_last_two_checkpoints_are_kept_and_time_adds_up(tmp_path):
-    run_from_last_checkpoint(tmp_path, "stage 2")
-    assert sorted(path.name for path in tmp_path.glob("*.index")) == ["ckpt-6.index", "ckpt-9.index"]
-    net = compiled(small_net(), make_optimizer((0.1, 0.02), (6, 12), momentum=MOMENTUM, weight_decay=1e-3))
-    net.optimizer.build(net.trainable_variables)
-    checkpoints = Checkpoints(tmp_path, net, net.optimizer, num_steps=12, every=3)
-    assert checkpoints.restore() == 9
-    checkpoints.on_train_begin()
-    assert checkpoints.training_seconds > checkpoints.seconds_before > 0

@@ -6,7 +6,7 @@ from fsp_tf.callbacks.heat_maps import FSPHeatMaps
 from fsp_tf.callbacks.outcome import log_outcome
 from fsp_tf.callbacks.profile import Profile
 from fsp_tf.callbacks.progress import Progress
-from fsp_tf.callbacks.tensorboard import TensorBoardLog
+from fsp_tf.callbacks.tensorboard import TensorBoardLog, forget_events
 
 __all__ = [
     "Checkpoints",
@@ -16,5 +16,6 @@ __all__ = [
     "Profile",
     "Progress",
     "TensorBoardLog",
+    "forget_events",
     "log_outcome",
 ]

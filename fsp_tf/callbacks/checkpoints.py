@@ -1,24 +1,37 @@
 """What a stage needs to go on exactly where it was."""
 
+import json
+import logging
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 
+from fsp_tf import files, stopping, terminal
 from fsp_tf.callbacks.guard import NaNGuard
+from fsp_tf.errors import UserError
+
+MAX_TO_KEEP = 2
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves all that a stage needs to go on exactly: weights, batch statistics, optimiser, step and seconds spent.
+    """Saves all that a stage needs to go on exactly: weights, batch statistics, random state, optimiser, running means.
+
+    A checkpoint is one file, `step-<number>.<digest>.npz`, made between a step and what other callbacks do after it:
+    the callbacks in `later` look at that step when it is restored. One is made every so many steps, at the last one,
+    and when a signal asks the process to leave.
 
     Args:
         directory: Where they are kept; the last two.
         trained: The model whose weights are trained.
         optimizer: Its optimiser, built.
-        num_steps: The stage's length; nothing is saved at its end.
+        num_steps: The stage's length.
         every: Steps between checkpoints.
         guard: Looks at the weights before they are saved.
+        later: The callbacks after this one; those that have a `state`, a dictionary for JSON, keep it.
     """
 
     def __init__(
@@ -29,21 +42,59 @@ class Checkpoints(keras.callbacks.Callback):
         num_steps: int,
         every: int,
         guard: NaNGuard | None = None,
+        later: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
-        self.guard = guard
-        self.step, self.seconds = tf.Variable(0, dtype=tf.int64), tf.Variable(0.0, dtype=tf.float64)
-        self.checkpoint = tf.train.Checkpoint(model=trained, optimizer=optimizer, step=self.step, seconds=self.seconds)
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), max_to_keep=2)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.guard, self.later = directory, guard, later
+        self.variables = {"weight": trained.variables, "optimizer": optimizer.variables}
         self.num_steps, self.every = num_steps, every
-        self.first_step, self.seconds_before, self.began = 0, 0.0, 0.0
+        self.first_step, self.step, self.saved_step = 0, 0, 0
+        self.seconds_before, self.began = 0.0, 0.0
+        self.logs: dict[str, float] = {}
+        self.running_means: list[np.ndarray] = []
 
     def restore(self) -> int:
-        """Goes back to the last checkpoint; gives the number of steps done."""
-        if self.manager.latest_checkpoint:
-            self.checkpoint.restore(self.manager.latest_checkpoint).assert_existing_objects_matched()
-        self.first_step, self.seconds_before = int(self.step), float(self.seconds)
+        """Goes back to the last checkpoint that is whole; gives the number of steps done.
+
+        Raises:
+            UserError: If it is of another net or optimiser.
+        """
+        found = self._last_whole()
+        if found is None:
+            return 0
+        path, arrays = found
+        for kind, variables in self.variables.items():
+            values = _of_kind(arrays, kind)
+            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+                raise UserError(f"{path} is a checkpoint of another net or optimiser: take another --run_dir.")
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        notes = json.loads(str(arrays["notes"]))
+        self.first_step = self.step = self.saved_step = notes["step"]
+        self.seconds_before, self.logs = notes["seconds"], notes["logs"]
+        self.running_means = _of_kind(arrays, "running_mean")
+        for callback, state in zip(self.later, notes["later"], strict=True):
+            if state is not None:
+                callback.state = state
         return self.first_step
+
+    def _last_whole(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
+        """The last checkpoint; says which ones are broken, and removes them and what was never finished."""
+        for path in self.directory.glob(".writing.*"):
+            path.unlink()
+        if (self.directory / "checkpoint").exists():
+            terminal.tell(f"{self.directory} holds checkpoints of an earlier version, which are not read.")
+        for path in reversed(self._paths()):
+            if files.is_whole(path):
+                with np.load(path, allow_pickle=False) as arrays:
+                    return path, dict(arrays)
+            terminal.tell(f"WARNING: the checkpoint {path} is not whole: the one before it is used.", logging.WARNING)
+            path.unlink()
+        return None
+
+    def _paths(self) -> list[pathlib.Path]:
+        return sorted(self.directory.glob("step-*.npz"), key=lambda path: int(path.name.split(".")[0][5:]))
 
     @property
     def training_seconds(self) -> float:
@@ -53,11 +104,47 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.began = time.monotonic()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Hands the restored step to the callbacks that had not seen it; fit has just cleared the running means."""
+        if not self.first_step:
+            return
+        variables = self.model.metrics_variables
+        if len(variables) == len(self.running_means):  # else no step is left, and Keras has not made them
+            for variable, value in zip(variables, self.running_means, strict=True):
+                variable.assign(value)
+        for callback in self.later:
+            callback.on_train_batch_end(-1, self.logs)
+
     def on_train_batch_end(self, batch, logs=None):
-        step = self.first_step + batch + 1
-        if step % self.every == 0 and step < self.num_steps:
-            if self.guard:
-                self.guard.check_weights(step)
-            self.step.assign(step)
-            self.seconds.assign(self.training_seconds)
-            self.manager.save(checkpoint_number=step)
+        self.step, self.logs = self.first_step + batch + 1, dict(logs or {})
+        if self.step % self.every == 0 or self.step == self.num_steps or stopping.is_asked():
+            self.save()
+        stopping.stop_if_asked()
+
+    def save(self) -> None:
+        """Saves the step that was done last, unless it is saved.
+
+        Raises:
+            UserError: If a weight is no number.
+        """
+        if self.step == self.saved_step:
+            return
+        if self.guard:
+            self.guard.check_weights(self.step)
+        notes: dict[str, Any] = {"step": self.step, "seconds": self.training_seconds}
+        notes["logs"] = {name: float(value) for name, value in self.logs.items()}
+        notes["later"] = [getattr(callback, "state", None) for callback in self.later]
+        arrays = {"notes": np.array(json.dumps(notes))}
+        for kind, variables in (*self.variables.items(), ("running_mean", self.model.metrics_variables)):
+            for number, variable in enumerate(variables):
+                arrays[f"{kind}_{number}"] = keras.ops.convert_to_numpy(variable)
+        path = self.directory / f"step-{self.step}.npz"
+        files.write_with_digest(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        self.saved_step = self.step
+        for old in self._paths()[:-MAX_TO_KEEP]:
+            old.unlink()
+
+
+def _of_kind(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
+    names = [name for name in arrays if name.rpartition("_")[0] == kind]
+    return [arrays[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]

@@ -2,13 +2,22 @@
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fsp_tf import terminal
 from fsp_tf.errors import UserError
 
+TOO_LARGE = (
+    "the learning rate or --fsp_weight is likely too large: lower the one or the other and start in a new --run_dir."
+)
+BROKEN_START = (
+    "nothing has been learned yet, so the weights of the teacher or of the net that is trained are likely no numbers: "
+    "make their file anew."
+)
 COLLAPSE_FIRST_STEP = 100  # before it, large errors are those of a start
 COLLAPSED_RELATIVE_ERROR, COLLAPSED_DEAD_CHANNELS = 0.9, 0.25
 
@@ -20,11 +29,18 @@ class NaNGuard(keras.callbacks.Callback):
         stage: The stage's name, for the message.
         trained: The net whose weights are trained.
         first_step: The number of steps done before this fit.
+        batch_of: Gives the batch of a step, whose number counts from 1; without it the data is not looked at.
     """
 
-    def __init__(self, stage: str, trained: keras.Model, first_step: int = 0):
+    def __init__(
+        self,
+        stage: str,
+        trained: keras.Model,
+        first_step: int = 0,
+        batch_of: Callable[[int], Sequence[tf.Tensor]] | None = None,
+    ):
         super().__init__()
-        self.stage, self.trained, self.first_step = stage, trained, first_step
+        self.stage, self.trained, self.first_step, self.batch_of = stage, trained, first_step, batch_of
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises UserError naming the stage, the step and, in stage 1, the pair."""
@@ -32,19 +48,24 @@ class NaNGuard(keras.callbacks.Callback):
         if broken:
             pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
             where = f" in the pair {', '.join(pairs)}" if pairs else ""
-            self._stop(f"the loss is {logs['loss']} at step {self.first_step + batch + 1}{where}")
+            step = self.first_step + batch + 1
+            self._stop(f"the loss is {logs['loss']} at step {step}{where}", self._cause(step))
 
     def check_weights(self, step: int) -> None:
         """Raises UserError if a weight is no number, which a finite loss need not show."""
         for weight in self.trained.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
-                self._stop(f"{weight.path} is no number any more after step {step}")
+                self._stop(f"{weight.path} is no number any more after step {step}", TOO_LARGE)
 
-    def _stop(self, what: str) -> None:
-        raise UserError(
-            f"{self.stage}: {what}; the learning rate or --fsp_weight is likely too large. The last checkpoint is from "
-            "before it: lower the rate and start in a new --run_dir."
-        )
+    def _cause(self, step: int) -> str:
+        """What is likely to blame: the batch is read again, and before the first step no rate has had a part yet."""
+        batch = self.batch_of(step) if self.batch_of else ()
+        if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in batch):
+            return "that step's images or targets hold values that are no numbers: mend the data."
+        return TOO_LARGE if step > 1 else BROKEN_START
+
+    def _stop(self, what: str, cause: str) -> None:
+        raise UserError(f"{self.stage}: {what}; {cause} The last checkpoint is whole and from before it.")
 
 
 class CollapseWarning(keras.callbacks.Callback):
@@ -58,6 +79,15 @@ class CollapseWarning(keras.callbacks.Callback):
         super().__init__()
         self.pair_names, self.first_step = pair_names, 0
         self.collapsed: set[str] = set()
+
+    @property
+    def state(self) -> list[str]:
+        """What a checkpoint keeps of it: the pairs that were told."""
+        return sorted(self.collapsed)
+
+    @state.setter
+    def state(self, state: list[str]) -> None:
+        self.collapsed = set(state)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.first_step + batch < COLLAPSE_FIRST_STEP:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf import stopping
 from fsp_tf.callbacks.pictures import fsp_heat_maps
 
 NUM_PICTURES = 4
@@ -37,7 +38,8 @@ class FSPHeatMaps(keras.callbacks.Callback):
             self._draw(step)
 
     def _draw(self, step: int) -> None:
-        teacher, student = self.distiller.mean_matrices(self.images)
+        with stopping.at_once():
+            teacher, student = self.distiller.mean_matrices(self.images)
         writer = tf.summary.create_file_writer(str(self.directory), filename_suffix=".pictures")
         with writer.as_default():
             for name, expected, got in zip(self.distiller.pair_names, teacher, student, strict=True):

@@ -10,6 +10,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 
 from fsp_tf.callbacks.pictures import confusion_picture
 
+OUTCOME_SUFFIX = ".outcome"  # of its event file, which is written when the stage's last step is done
 # Of the table that compares runs, from the left.
 COLUMNS = (
     *("phase", "dataset", "method", "teacher_depth", "student_depth", "width_multiplier", "seed", "schedule_scale"),
@@ -38,7 +39,7 @@ def log_outcome(
     images = tf.TensorSpec((None, *net.input_shape[1:]), tf.float32)
     graph = tf.function(lambda images: net(images, training=False)["logits"]).get_concrete_function(images).graph
     accuracy = float(np.trace(confusion_matrix)) / max(int(confusion_matrix.sum()), 1)
-    writer = tf.summary.create_file_writer(str(directory), filename_suffix=".outcome")
+    writer = tf.summary.create_file_writer(str(directory), filename_suffix=OUTCOME_SUFFIX)
     with writer.as_default():
         tf.summary.graph(graph)
         tf.summary.image("confusion", confusion_picture(confusion_matrix, class_names), step=step)

@@ -183,6 +183,12 @@ class Config:
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
 
+    deterministic: bool = _option(
+        True,
+        "Take only such kernels as give the same bits every time, so that a run ends in the same weights whenever it "
+        "was interrupted; docs/faults.md says at what price.",
+        changes_numbers=False,
+    )
     num_virtual_devices: int = _option(
         1, "Splits the CPU into this many logical devices and trains on all of them.", changes_numbers=False
     )

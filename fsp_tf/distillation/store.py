@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf import terminal
+from fsp_tf import files, terminal
 from fsp_tf.data import ImageSet, Views, stored_views, take_views
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
 from fsp_tf.errors import UserError
@@ -110,7 +110,7 @@ class MatrixStore:
     def _open_shard(self, view: int, shard: int) -> bool:
         """Opens a shard; removes what is not whole."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
-            if hashlib.sha256(path.read_bytes()).hexdigest()[:16] == path.suffixes[0][1:]:
+            if files.is_whole(path):
                 self._opened[view, shard] = self._matrices_in(path, shard)
                 return True
             terminal.tell(f"WARNING: {path} is not whole: it is made again.", logging.WARNING)
@@ -155,10 +155,8 @@ class MatrixStore:
             raise UserError(
                 "The teacher's FSP matrices are too large for the half precision of a store: take --fsp_store_views=0."
             )
-        aside = self.folder / f".view_{view}_shard_{shard}.writing.npy"
-        np.save(aside, matrices)
-        digest = hashlib.sha256(aside.read_bytes()).hexdigest()[:16]
-        aside.replace(self.folder / f"view_{view}_shard_{shard}.{digest}.npy")
+        path = self.folder / f"view_{view}_shard_{shard}.npy"
+        files.write_with_digest(path, lambda file: np.save(file, matrices, allow_pickle=False))
         self._open_shard(view, shard)
 
     @tf.function(reduce_retracing=True)

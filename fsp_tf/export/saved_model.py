@@ -1,14 +1,13 @@
 """The student as a SavedModel without batch normalisation: images or image files in, named classes out."""
 
-import contextlib
 import functools
 import pathlib
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
+from fsp_tf import files
 from fsp_tf.export.decoding import decode_images
 from fsp_tf.models import fold_batch_normalization
 
@@ -30,7 +29,7 @@ def export_saved_model(
     Returns:
         The directory.
     """
-    with written_aside(directory) as aside:
+    with files.written_aside(directory) as aside:
         write_saved_model(fold_batch_normalization(model), aside, class_names)
     return directory
 
@@ -66,19 +65,6 @@ def weights_of(net: keras.Model) -> tf.Module:
     module = tf.Module()
     module.weights = [variable.value for variable in net.variables]
     return module
-
-
-@contextlib.contextmanager
-def written_aside(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to write into that takes the directory's place at the end, or is gone if anything fails before."""
-    aside = directory.with_name(f".{directory.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        yield aside
-        shutil.rmtree(directory, ignore_errors=True)
-        aside.rename(directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def folder_bytes(directory: pathlib.Path) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from fsp_tf import files
 from fsp_tf.data import ImageSet
 from fsp_tf.export import checks, model_card, saved_model
 from fsp_tf.export.formats import FILES, write_format
@@ -46,7 +47,7 @@ def export_student(
     folder.mkdir(parents=True, exist_ok=True)
     version = max(versions_in(folder), default=0) + 1
     net, names = fold_batch_normalization(student), test_set.class_names
-    with saved_model.written_aside(folder / str(version)) as aside, checks.expected_of(student, test_set) as expected:
+    with files.written_aside(folder / str(version)) as aside, checks.expected_of(student, test_set) as expected:
         saved_model.write_saved_model(net, aside, names)
         records: dict[str, dict[str, Any]] = {"saved_model": {"bytes": saved_model.folder_bytes(aside)}}
         write_warm_up_requests(aside, test_set.image_shape)

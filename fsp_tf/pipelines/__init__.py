@@ -1,9 +1,13 @@
 """Which phases run in which order, for each `--pipeline`."""
 
+import zlib
+
+import keras
+
 from fsp_tf import export, terminal, training
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import deliverables, inputs, phases, plan
+from fsp_tf.pipelines import deliverables, disk, environment, inputs, phases, plan
 from fsp_tf.pipelines.ensemble import evaluate_ensemble
 from fsp_tf.pipelines.run import Run
 
@@ -27,18 +31,30 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
         UserError: If something the user can mend is wrong.
     """
     export.package_versions(config.export_formats)  # a missing one is told now, not after hours of training
+    if config.deterministic:
+        environment.compute_deterministically()
     strategy = training.make_strategy(config.num_virtual_devices)
     run = Run(config, strategy.num_replicas_in_sync)
+    try:
+        _run(run, strategy, hand_over)
+    finally:
+        run.release()
+    return run
+
+
+def _run(run: Run, strategy, hand_over: bool) -> None:
+    config = run.config
     if config.pipeline == "ensemble":
         evaluate_ensemble(run)
-        return run
+        return
     names = plan.phases_of(config)
     if names:
         inputs.check_inputs(run, names)
         run.claim()
+        disk.check_room(run, names)
         _train(run, names, strategy)
         if not hand_over:
-            return run
+            return
         if "stage2" in names:
             deliverables.export(run)
     else:
@@ -49,7 +65,6 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
         if config.pipeline == "export":
             deliverables.export(run, found["student"])
     deliverables.print_summary(run)
-    return run
 
 
 def _train(run: Run, names: list[str], strategy) -> None:
@@ -66,6 +81,9 @@ def _train(run: Run, names: list[str], strategy) -> None:
                     f"another --run_dir, or make {name} anew with --pipeline={pipeline} --noresume."
                 )
             terminal.tell(f"{name}: finished before")
+            run.drop_checkpoints(name)  # a process that ended in between left them
         else:
             run.begin_phase(name)
+            # Dropout in a net of one's own draws its seed from here: the same whatever phases this process has run.
+            keras.utils.set_random_seed(zlib.crc32(f"{run.config.seed}/{name}".encode()))
             TRAINERS[name](run, strategy)

@@ -24,6 +24,11 @@ def version() -> str:
         return "source"
 
 
+def compute_deterministically() -> None:
+    """Lets TensorFlow take such kernels only as give the same bits every time, in this process from now on."""
+    tf.config.experimental.enable_op_determinism()
+
+
 def precision(wanted: str) -> str:
     """The precision itself, or for `auto` the lowest that the device computes in hardware."""
     if wanted != "auto":

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf import config as config_lib
-from fsp_tf import terminal, training
-from fsp_tf.callbacks import Checkpoints, NaNGuard, Profile, Progress, TensorBoardLog, log_outcome
+from fsp_tf import files, stopping, terminal, training
+from fsp_tf.callbacks import Checkpoints, NaNGuard, Profile, Progress, TensorBoardLog, forget_events, log_outcome
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets, plan
-from fsp_tf.pipelines.run import FILES, Run, write_aside
+from fsp_tf.pipelines.run import FILES, Run
 from fsp_tf.pipelines.streams import Stream, live_stream
 
 
@@ -48,8 +48,9 @@ def fit_classifier(
 
     def evaluate() -> float:
         nonlocal confusion
-        plain.set_weights(net.get_weights())
-        confusion = count(eval_set)
+        with stopping.at_once():
+            plain.set_weights(net.get_weights())
+            confusion = count(eval_set)
         return float(np.trace(confusion)) / eval_set.num_images
 
     with strategy.scope():
@@ -143,31 +144,37 @@ def fit(
         model.optimizer.build(trained.trainable_variables)
     directory = run.path("checkpoints") / phase
     _claim_checkpoints(run, phase, made_from)
-    guard = NaNGuard(phase, trained)
-    checkpoints = Checkpoints(directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard)
-    first_step = guard.first_step = checkpoints.restore()
-    for callback in callbacks:
-        callback.first_step = first_step
-    if first_step:
-        terminal.tell(f"{phase}: goes on after step {first_step}")
     log = TensorBoardLog(
         run.path("tensorboard") / phase,
-        first_step=first_step,
         num_steps=num_steps,
         batch_size=config.batch_size,
         log_steps=config.log_steps,
         evaluation_steps=config.evaluation_steps,
         evaluate=evaluate,
     )
+    guard = NaNGuard(phase, trained, batch_of=lambda step: next(iter(stream(step - 1, step))))
+    later = [*callbacks, log]
+    checkpoints = Checkpoints(directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard, later)
+    first_step = checkpoints.restore()
+    forget_events(run.path("tensorboard") / phase, first_step, config.batch_size)
+    for callback in (guard, *later):
+        callback.first_step = first_step
+    if first_step:
+        terminal.tell(f"{phase}: goes on after step {first_step}")
     profile = [Profile(run.path("tensorboard") / phase)] if config.profile else []
     ahead = plan.steps_ahead(run, phase)
     progress = Progress(phase, first_step, num_steps, config.batch_size, ahead)
-    training.fit_stage(
-        model,
-        stream(first_step, num_steps),
-        num_steps=num_steps - first_step,
-        callbacks=[*profile, guard, progress, *callbacks, log, checkpoints],
-    )
+    try:
+        with stopping.deferred():
+            training.fit_stage(
+                model,
+                stream(first_step, num_steps),
+                num_steps=num_steps - first_step,
+                callbacks=[*profile, guard, progress, checkpoints, *later],
+            )
+    except stopping.Stopped:
+        checkpoints.save()  # stopped in what follows a step, such as an evaluation
+        raise
     guard.check_weights(num_steps)
     return {
         "steps": num_steps,
@@ -191,4 +198,4 @@ def _claim_checkpoints(run: Run, phase: str, made_from: str) -> None:
             f"{phase} in {run.folder} was begun from another net: name the same --teacher or --student, take another "
             f"--run_dir, or begin {phase} anew with --noresume."
         )
-    write_aside(note, made_from)
+    files.write_text(note, made_from)

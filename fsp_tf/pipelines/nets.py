@@ -5,7 +5,9 @@ import pathlib
 import zlib
 
 import keras
+import numpy as np
 
+from fsp_tf import files
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
 from fsp_tf.models import (
@@ -100,9 +102,8 @@ def with_new_head(config: Config, role: str, net: keras.Model, num_classes: int)
 
 def save(net: keras.Model, path: pathlib.Path) -> None:
     """Writes a .keras file whole or not at all."""
-    aside = path.with_name(f".writing.{path.name}")
-    net.save(aside)
-    aside.replace(path)
+    with files.written_aside(path) as aside:
+        net.save(aside)
 
 
 def load(
@@ -126,6 +127,9 @@ def load(
             f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first."
         )
     net = load_keras_file(path, f"The {role}'s file")
+    if broken := next((weight.path for weight in net.weights if not np.isfinite(np.asarray(weight)).all()), None):
+        # ReLU would make zeros of them, from which a student learns nothing.
+        raise UserError(f"The {role}'s file {path} holds weights that are no numbers, in {broken}: make it anew.")
     if config.fsp_taps:
         return own_nets.as_classifier(net, path, image_shape, num_classes)
     return _checked(config, role, path, net, image_shape, num_classes)

@@ -8,11 +8,14 @@ import pathlib
 import shutil
 from typing import Any
 
+import filelock
+
 from fsp_tf import config as config_lib
+from fsp_tf import files
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import environment, records
+from fsp_tf.pipelines import environment, lock, records
 
 FILES = {
     "source_teacher": "source_teacher.keras",
@@ -68,6 +71,7 @@ class Run:
             )
         self.config = dataclasses.replace(config, precision=environment.precision(config.precision))
         self.num_replicas = num_replicas
+        self._lock: filelock.BaseFileLock | None = None
         self.folder = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -77,10 +81,10 @@ class Run:
         self._refuse_differences()
 
     def claim(self) -> None:
-        """Makes the folder this configuration's.
+        """Makes the folder this configuration's and this process's, until `release`.
 
         Raises:
-            UserError: If it cannot be written.
+            UserError: If it cannot be written, or another process has it.
         """
         values = config_lib.to_flags(self.config) | {"run_dir": str(self.folder)}
         del values["resume"]
@@ -89,8 +93,9 @@ class Run:
         whole_job = self.config.pipeline in ("distill", "transfer")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock.take(self.folder)
             if whole_job or not self.path("flags.cfg").exists():
-                write_aside(self.path("flags.cfg"), text)
+                files.write_text(self.path("flags.cfg"), text)
             self.update(
                 versions=environment.versions(),
                 device=environment.device(),
@@ -100,6 +105,11 @@ class Run:
             )
         except OSError as error:
             raise UserError(f"--run_dir={self.folder} cannot be written ({error.strerror}): choose another.") from error
+
+    def release(self) -> None:
+        """Lets another process have the folder."""
+        if self._lock:
+            self._lock.release()
 
     def _refuse_differences(self) -> None:
         path = self.path("flags.cfg")
@@ -138,7 +148,7 @@ class Run:
         self._write(self.result | entries)
 
     def _write(self, record: dict[str, Any]) -> None:
-        write_aside(self.path("result.json"), json.dumps(record, indent=2) + "\n")
+        files.write_text(self.path("result.json"), json.dumps(record, indent=2) + "\n")
 
     def phase(self, name: str) -> dict[str, Any]:
         """What `result.json` says of a finished phase; empty if it has not finished."""
@@ -179,6 +189,10 @@ class Run:
             f"{net}_accuracy": record["accuracy"] for net, facts in NETS.items() if facts["file"] == FILES[name]
         }
         self.update(phases=self.result.get("phases", {}) | {name: record}, **accuracies)
+        self.drop_checkpoints(name)
+
+    def drop_checkpoints(self, name: str) -> None:
+        """Removes a phase's checkpoints."""
         shutil.rmtree(self.path("checkpoints") / name, ignore_errors=True)
 
     @functools.cached_property
@@ -212,13 +226,6 @@ class Run:
 @functools.lru_cache(maxsize=4)  # the runs of one process mostly share their data
 def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
     return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)
-
-
-def write_aside(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.writing")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def read_result(path: pathlib.Path) -> dict[str, Any]:
