@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -248,6 +249,8 @@ def make_set(folder: pathlib.Path) -> pathlib.Path:
     tfds.dataset_builders.store_as_tfds_dataset(
         name="little", version="1.0.0", features=features, split_datasets=examples, data_dir=folder
     )
+    (about,) = folder.rglob("dataset_info.json")  # small sets are kept in memory by TFDS: it is told that this is large
+    about.write_text(re.sub(r'"numBytes": "\d+"', '"numBytes": "1000000000"', about.read_text()))
     return next(folder.rglob("little-train*"))
 
 
@@ -267,7 +270,7 @@ def test_data_that_goes_bad(tmp_path, monkeypatch, what):
     if limit is not None:
         monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", limit)
     choices = {"dataset": "little", "data_dir": str(tmp_path / "data"), "pipeline": "teacher"}
-    choices |= {"train_split": "train", "eval_split": "test"}
+    choices |= {"train_split": "train", "eval_split": "test", "teacher_steps": (20, 40)}  # ten times through the file
     pipelines.run_pipeline(tiny(tmp_path / "whole", **choices))
     content = file.read_bytes()
 
@@ -328,8 +331,7 @@ app.run(main.main)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("megabytes", [300, 800])
-def test_too_little_memory(tmp_path, megabytes):
+def test_too_little_memory(tmp_path, megabytes=800):
     """Whatever the limit hits: a sentence, or the end of the process by the system's libraries; then it goes on."""
     arguments = ["--dataset=digits", "--pipeline=teacher", f"--run_dir={tmp_path}", "--batch_size=512"]
     arguments += ["--teacher_depth=8", "--teacher_steps=2", "--teacher_learning_rates=0.01", "--eval_split=test[:50]"]
