@@ -63,8 +63,7 @@ def measure(mode: str, depth: int, precision: str) -> dict[str, dict]:
     from fsp_tf.models import cifar_resnet, fold_batch_normalization
     from fsp_tf.pipelines import environment
 
-    if mode == "deterministic":
-        environment.compute_deterministically()
+    environment.compute_deterministically(mode == "deterministic")
     images, labels = random_images(1000, 32, 10)
     image_set = ImageSet("random", tuple("0123456789"), images.shape[1:], 1000, images, labels)
     num_steps = WARM_UP_STEPS + TIMED_STEPS

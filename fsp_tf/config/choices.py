@@ -183,10 +183,10 @@ class Config:
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
 
-    deterministic: bool = _option(
-        True,
+    deterministic: bool | None = _option(
+        None,
         "Take only such kernels as give the same bits every time, so that a run ends in the same weights whenever it "
-        "was interrupted; docs/faults.md says at what price.",
+        "was interrupted. Default: on a CPU, where it costs nothing; not on a GPU. See docs/faults.md.",
         changes_numbers=False,
     )
     num_virtual_devices: int = _option(

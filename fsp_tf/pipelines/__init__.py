@@ -31,8 +31,7 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
         UserError: If something the user can mend is wrong.
     """
     export.package_versions(config.export_formats)  # a missing one is told now, not after hours of training
-    if config.deterministic:
-        environment.compute_deterministically()
+    environment.compute_deterministically(config.deterministic)
     strategy = training.make_strategy(config.num_virtual_devices)
     run = Run(config, strategy.num_replicas_in_sync)
     try:

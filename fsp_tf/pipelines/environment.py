@@ -24,9 +24,14 @@ def version() -> str:
         return "source"
 
 
-def compute_deterministically() -> None:
-    """Lets TensorFlow take such kernels only as give the same bits every time, in this process from now on."""
-    tf.config.experimental.enable_op_determinism()
+def compute_deterministically(wanted: bool | None = None) -> None:
+    """Lets TensorFlow take such kernels only as give the same bits every time, in this process from now on.
+
+    Args:
+        wanted: Whether to; None for wherever there is no GPU.
+    """
+    if wanted or (wanted is None and not tf.config.list_physical_devices("GPU")):
+        tf.config.experimental.enable_op_determinism()
 
 
 def precision(wanted: str) -> str:
