@@ -18,7 +18,8 @@ from benchmarks.contenders import (
 )
 from benchmarks.images import random_images
 from benchmarks.turns import Turns
-from fsp_tf import training
+from fsp_tf import devices, training
+from fsp_tf.classifier import Classifier
 from fsp_tf.data import ImageSet, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
@@ -73,7 +74,7 @@ def run(contender: Contender, turns: Turns, *, depth: int, batch_size: int) -> N
 
 def make_net(contender: Contender, depth: int, *, seed: int) -> keras.Model:
     """A net as the pipelines build it."""
-    with training.make_strategy(1).scope():
+    with devices.make_strategy().scope():
         return cifar_resnet(depth, NUM_CLASSES, seed=seed, dtype=contender.precision)
 
 
@@ -100,7 +101,7 @@ def run_ours(model: keras.Model, turns: Turns, stream: tf.data.Dataset) -> None:
     """Compiles and fits as the pipelines do."""
     is_plain = not isinstance(model, FSPDistiller)
     rates = RECIPE.teacher_learning_rates if is_plain else RECIPE.stage1_learning_rates
-    with training.make_strategy(1).scope():
+    with devices.make_strategy().scope():
         optimizer = training.make_optimizer(
             rates[:1],
             (NUM_STEPS,),
@@ -108,15 +109,8 @@ def run_ours(model: keras.Model, turns: Turns, stream: tf.data.Dataset) -> None:
             weight_decay=RECIPE.weight_decay,
             clipnorm=0.0 if is_plain else STAGE1_CLIPNORM,
         )
-        if is_plain:
-            model.compile(
-                optimizer,
-                loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
-                metrics={"logits": ["accuracy"]},
-                jit_compile=False,
-            )
-        else:
-            model.compile(optimizer, jit_compile=False)
+        model = Classifier(model) if is_plain else model
+        model.compile(optimizer, jit_compile=False)
     training.fit_stage(model, stream, num_steps=NUM_STEPS, callbacks=[TakeTurns(turns)])
 
 

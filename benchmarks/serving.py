@@ -30,27 +30,30 @@ RATIOS = (
     ("unfolded", "folded against unfolded, both with constant weights"),
 )
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "The folder of a finished run.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "TFDS's folder; the run's own if not given.")
-_ROUNDS = flags.DEFINE_integer("rounds", 75, "Number of rounds.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
+
+def define_flags() -> None:
+    """Defines the flags of the commands that measure serving; `fsp_tf.main` has some of the same names."""
+    flags.DEFINE_string("run_dir", None, "The folder of a finished run.")
+    flags.DEFINE_string("data_dir", None, "TFDS's folder; the run's own if not given.")
+    flags.DEFINE_integer("rounds", 75, "Number of rounds.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the numbers to.")
 
 
 def main(arguments: list[str]) -> None:
     """Measures, prints the table and writes the file."""
     try:
         command_line.refuse_words(arguments)
-        run_dir = finished_run(_RUN_DIR.value)
-        if _JSON.value and not pathlib.Path(_JSON.value).expanduser().absolute().parent.is_dir():
-            raise UserError(f"--json={_JSON.value} is in no folder that exists.")
+        run_dir = finished_run(flags.FLAGS.run_dir)
+        if flags.FLAGS.json and not pathlib.Path(flags.FLAGS.json).expanduser().absolute().parent.is_dir():
+            raise UserError(f"--json={flags.FLAGS.json} is in no folder that exists.")
         measured = measure(run_dir)
     except UserError as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     print(f"\n{measured['device']}; {measured['images']:,} images of {measured['data']}\n\n{table(measured)}")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).expanduser().write_text(json.dumps(measured, indent=2) + "\n")
+    if flags.FLAGS.json:
+        pathlib.Path(flags.FLAGS.json).expanduser().write_text(json.dumps(measured, indent=2) + "\n")
 
 
 def finished_run(name: str | None) -> pathlib.Path:
@@ -73,7 +76,7 @@ def measure(run_dir: pathlib.Path) -> dict:
         for batch_size in sorted(STEPS, reverse=True):
             rounds = measure_batch_size(batch_size, run_dir, folder, rows)
     ratios = {name: statistics.median(entry[name] / entry["saved_model"] for entry in rounds) for name, _ in RATIOS}
-    return measured | {"rounds": _ROUNDS.value, "runtimes": rows, "saved_model_against": ratios}
+    return measured | {"rounds": flags.FLAGS.rounds, "runtimes": rows, "saved_model_against": ratios}
 
 
 def measure_batch_size(batch_size: int, run_dir: pathlib.Path, folder: str, rows: dict[str, dict]) -> list[dict]:
@@ -88,8 +91,8 @@ def measure_batch_size(batch_size: int, run_dir: pathlib.Path, folder: str, rows
             row |= {key: value for key, value in worker.about.items() if key != "ready"}
             if "missing" not in row:
                 workers.append(worker)
-        print(f"measuring {_ROUNDS.value} rounds of {STEPS[batch_size]} calls, batch {batch_size}", flush=True)
-        rounds = take_rounds(workers, _ROUNDS.value, STEPS[batch_size])
+        print(f"measuring {flags.FLAGS.rounds} rounds of {STEPS[batch_size]} calls, batch {batch_size}", flush=True)
+        rounds = take_rounds(workers, flags.FLAGS.rounds, STEPS[batch_size])
     for worker in workers:
         seconds = statistics.median(entry[worker.name] for entry in rounds)
         rows[worker.name][f"seconds_batch_{batch_size}"] = seconds
@@ -106,7 +109,7 @@ def installed(runtime: Runtime) -> dict[str, str]:
 
 def command(name: str, run_dir: pathlib.Path, folder: str, batch_size: int) -> list[str]:
     """What runs a runtime as a `Worker`."""
-    data_dir = [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
+    data_dir = [f"--data_dir={flags.FLAGS.data_dir}"] if flags.FLAGS.data_dir else []
     options = [f"--run_dir={run_dir.absolute()}", f"--folder={folder}", f"--batch_size={batch_size}", *data_dir]
     return [sys.executable, "-m", "benchmarks.serving_worker", name, *options]
 
@@ -134,4 +137,5 @@ def table(measured: dict) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -90,4 +90,5 @@ def by_kind(trace) -> collections.Counter:
 
 
 if __name__ == "__main__":
+    serving.define_flags()
     app.run(main)

@@ -1,13 +1,10 @@
-"""What a stage is fitted with: the optimiser and its schedule, the devices, the fit itself, the accuracy."""
+"""What a stage is fitted with: the optimiser and its schedule, the fit itself, the accuracy."""
 
-import functools
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-from fsp_tf.errors import UserError
 
 
 @keras.saving.register_keras_serializable("fsp_tf")
@@ -26,11 +23,14 @@ class CoupledSGD(keras.optimizers.SGD):
         self.coupled_weight_decay = coupled_weight_decay
 
     def _clip_gradients(self, grads):
+        return list(grads) if self.global_clipnorm else super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        summed = super()._all_reduce_sum_gradients(grads_and_vars)
         if not self.global_clipnorm:
-            return super()._clip_gradients(grads)
-        replica = tf.distribute.get_replica_context()
-        clipped = super()._clip_gradients(replica.all_reduce(tf.distribute.ReduceOp.SUM, list(grads)))
-        return [gradient / replica.num_replicas_in_sync for gradient in clipped]  # Keras adds them up again
+            return summed
+        gradients, variables = zip(*summed, strict=True)
+        return list(zip(super()._clip_gradients(gradients), variables, strict=True))
 
     def update_step(self, gradient, variable, learning_rate):
         """One update of one weight."""
@@ -78,32 +78,6 @@ def make_optimizer(
     return LossScaleOptimizer(optimizer) if scales_loss else optimizer
 
 
-@functools.cache
-def make_strategy(num_virtual_devices: int) -> tf.distribute.Strategy:
-    """Every visible GPU, or the CPU as so many logical devices. Call it before TensorFlow is first used.
-
-    The same one at every call: TensorFlow aborts when two mirrored strategies of one process reduce other shapes.
-
-    Raises:
-        UserError: If TensorFlow has been used and the CPU cannot be split any more.
-    """
-    if num_virtual_devices > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        try:
-            tf.config.set_logical_device_configuration(
-                cpu, [tf.config.LogicalDeviceConfiguration()] * num_virtual_devices
-            )
-        except RuntimeError as error:
-            if len(tf.config.list_logical_devices("CPU")) < num_virtual_devices:
-                raise UserError(
-                    f"--num_virtual_devices={num_virtual_devices}: TensorFlow is already in use; start a new process."
-                ) from error
-        return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(num_virtual_devices)])
-    if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
-
-
 def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
     """The fraction of a set's images, each looked at once, whose largest logit is the label's."""
     return float(np.trace(confusion_counter(model)(image_set, batch_size))) / image_set.num_images
@@ -130,7 +104,7 @@ def confusion_counter(model: keras.Model) -> Callable[..., np.ndarray]:
 
 def fit_stage(
     model: keras.Model,
-    stream: tf.data.Dataset,
+    stream: tf.data.Dataset | tf.distribute.DistributedDataset,
     *,
     num_steps: int,
     callbacks: list[keras.callbacks.Callback],

@@ -12,6 +12,7 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+tf.random.set_seed(1)  # a run switches determinism on for its process, which then refuses random ops without a seed
 
 
 @pytest.fixture(scope="session")

@@ -302,6 +302,7 @@ def test_a_worker_names_the_contenders_that_there_are():
     assert all(name in finished.stderr for name in (*BY_NAME, MATRIX_PRODUCT))
 
 
+@pytest.mark.long
 def test_a_small_measurement(tmp_path):
     """Ours and the machine's peak for real: what is printed and what is written."""
     path = tmp_path / "benchmark.json"
@@ -324,6 +325,7 @@ def test_a_small_measurement(tmp_path):
     assert finished.stdout.endswith(f"{measured['device']}, batch 4\n\n{table(measured)}\n")
 
 
+@pytest.mark.long
 def test_a_small_measurement_of_the_streams(tmp_path):
     path = tmp_path / "data.json"
     finished = run("benchmarks.data", "--seconds=0.05", "--depth=8", "--batch_size=4", f"--json={path}")

@@ -21,11 +21,11 @@ OPTIONAL = {"cosmic_ray", "openvino", "torch"}  # benchmarks and `make mutants` 
 LAYERS = (
     {"main", "predict", "reproduce"},
     {"pipelines"},
-    {"training", "export", "callbacks"},
+    {"training", "classifier", "export", "callbacks"},
     {"distillation"},
-    {"models", "data"},
+    {"models", "data", "replicated_model", "devices"},
     {"costs"},
-    {"config", "command_line"},
+    {"config", "command_line", "cluster"},
     {"faults", "files", "stopping"},
     {"terminal", "errors"},
 )

@@ -11,10 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf import stopping
 from fsp_tf.callbacks import Checkpoints, TensorBoardLog, forget_events
+from fsp_tf.classifier import Classifier
+from fsp_tf.devices import make_strategy
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.models import FusedBatchNormalization
-from fsp_tf.training import fit_stage, make_optimizer, make_strategy
+from fsp_tf.training import fit_stage, make_optimizer
 
 IMAGE_SHAPE, BATCH_SIZE, NUM_STEPS, EVERY = (8, 8, 3), 8, 12, 3
 
@@ -58,7 +60,7 @@ class Process:
     """What a process does in a stage: builds everything, restores, fits 12 steps less those done, saving every 3."""
 
     def __init__(self, directory, stage: str = "stage 2", *, die_after: int = 0, number: int | None = None):
-        with make_strategy(2 if stage == "two devices" else 1).scope():
+        with make_strategy(num_virtual_devices=2 if stage == "two devices" else 1).scope():
             self.optimizer = make_optimizer(
                 (0.1, 0.02), (6, 12), momentum=0.9, weight_decay=1e-3, scales_loss=stage == "scaled loss"
             )
@@ -68,9 +70,8 @@ class Process:
                 self.model.compile(self.optimizer)
                 self.trained = self.model.student_features
             else:
-                self.model.compile(
-                    self.optimizer, loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-                )
+                self.model = Classifier(self.trained)
+                self.model.compile(self.optimizer)
             self.optimizer.build(self.trained.trainable_variables)
         self.die_after, self.number, self.logs_at = die_after, number, directory / "logs"
         self.evaluate = lambda: 0.5

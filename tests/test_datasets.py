@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from fsp_tf.data import ImageSet, load_split
+from fsp_tf.data import ImageSet, load_split, sources
 from fsp_tf.data.datasets import evaluation_split
 from fsp_tf.errors import UserError
 
@@ -169,7 +169,7 @@ class TestHoldout:
     def test_streamed_equals_in_memory(self, folder, held_out):
         options = {"image_size": 8, "holdout": 3, "held_out": held_out}
         in_memory, streamed = (load_split(folder, "train", memory_limit_bytes=n, **options) for n in (10**9, 0))
-        assert streamed.dataset is not None
+        assert streamed.source is not None
         assert streamed.num_images == (3 if held_out else 6)
         for _ in range(2):
             for first, second in zip(contents(in_memory), contents(streamed), strict=True):
@@ -182,14 +182,20 @@ class TestHoldout:
 
 
 class TestTFDS:
-    def test_a_set_that_tfds_prepared(self, tmp_path):
-        tfds.testing.DummyMnist(data_dir=tmp_path).download_and_prepare()
+    @pytest.mark.parametrize(
+        ("file_format", "source"), [("tfrecord", sources.RecordFiles), ("array_record", sources.RandomAccess)]
+    )
+    def test_a_set_that_tfds_prepared(self, tmp_path, file_format, source):
+        tfds.testing.DummyMnist(data_dir=tmp_path, file_format=file_format).download_and_prepare()
         images, labels = contents(load_split("dummy_mnist", "train", data_dir=str(tmp_path)))
         np.testing.assert_array_equal(images, np.ones((20, 28, 28, 1)))
         np.testing.assert_array_equal(np.bincount(labels), [2] * 10)
         part = load_split("dummy_mnist", "train[5:8]", data_dir=str(tmp_path))
         np.testing.assert_array_equal(contents(part)[1], labels[5:8])
         assert evaluation_split("dummy_mnist", str(tmp_path)) == evaluation_split("digits") == "test"
+        streamed = load_split("dummy_mnist", "train[5:8]", data_dir=str(tmp_path), memory_limit_bytes=0)
+        assert isinstance(streamed.source, source)
+        np.testing.assert_array_equal(contents(streamed)[1], labels[5:8])
 
     def test_a_set_of_no_images_is_refused(self, tmp_path):
         tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()

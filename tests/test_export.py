@@ -1,5 +1,6 @@
 """The SavedModel: its signatures, its numbers where neither fsp_tf nor Keras can be imported, and its folder."""
 
+import errno
 import pathlib
 
 import keras
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.data import ImageSet
+from fsp_tf.data.sources import RandomAccess
 from fsp_tf.errors import UserError
 from fsp_tf.export import check_saved_model, checks, export_saved_model, folder_bytes
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
@@ -108,7 +110,7 @@ def test_class_names_are_in_it_and_numbers_unless_given(saved, model, tmp_path):
 
 def test_export_again_replaces_the_folder(model, tmp_path):
     directory = tmp_path / "student" / "1"
-    for leftover in (directory, directory.with_name(".1.writing")):
+    for leftover in (directory, directory.with_name(".writing.1")):
         leftover.mkdir(parents=True)
         (leftover / "old").write_text("of an earlier export")
     export_saved_model(model, directory)
@@ -125,10 +127,10 @@ def test_a_failed_export_leaves_the_old_folder(model, tmp_path, monkeypatch):
 
     def half_written(module, path, **kwargs):
         pathlib.Path(path).mkdir()
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tf.saved_model, "save", half_written)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="No space"):
         export_saved_model(model, directory)
     assert [path.name for path in directory.iterdir()] == ["saved_model.pb"]
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
@@ -193,8 +195,8 @@ def test_int8_may_lose_two_points(num_wrong, is_refused):
 
 def test_a_set_on_disk_is_expected_in_order(model):
     images, labels = some_images(300), np.arange(300) % 10
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    image_set = ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, 300, dataset=dataset)
+    source = RandomAccess(np.arange(300), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+    image_set = ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, 300, source=source)
     with checks.expected_of(model, image_set) as expected:
         np.testing.assert_array_equal(np.load(expected.images_file), images)
         np.testing.assert_array_equal(expected.labels, labels)

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from fsp_tf.config import EXPORT_FORMATS
 from fsp_tf.data import ImageSet
+from fsp_tf.data.sources import RandomAccess
 from fsp_tf.errors import UserError
 from fsp_tf.export import calibration_images, checks, package_versions
 from fsp_tf.export.formats import FILES, PACKAGES, write_format
@@ -103,8 +104,8 @@ def test_calibration_images_are_spread_over_the_set(num_images, expected):
     images = np.arange(num_images, dtype=np.uint16).view(np.uint8).reshape(num_images, 1, 2, 1)
     labels = np.zeros(num_images, np.int64)
     in_memory = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, images, labels)
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    on_disk = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, dataset=dataset)
+    source = RandomAccess(np.arange(num_images), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+    on_disk = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, source=source)
     for image_set in (in_memory, on_disk):
         assert calibration_images(image_set).reshape(-1, 2).view(np.uint16).ravel().tolist() == list(expected)
 

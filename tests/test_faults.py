@@ -229,6 +229,7 @@ def test_a_disk_too_small_is_refused_before_anything_runs(disk):
     assert not list((disk.folder / "run").rglob("step-*"))
 
 
+@pytest.mark.long
 def test_the_disk_stated_is_enough(whole, capsys, tmp_path):
     pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))
     stated = float(capsys.readouterr().out.partition("at most ")[2].partition(" MB")[0])

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.devices import make_strategy
 from fsp_tf.distillation.hints import HintDistiller, hint_layers, hint_loss
 from fsp_tf.models import cifar_resnet
-from fsp_tf.training import make_optimizer, make_strategy
+from fsp_tf.training import make_optimizer
 
 IMAGE_SHAPE = (8, 8, 3)
 LEARNING_RATE = 0.01
@@ -203,6 +204,7 @@ def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
         student = small_net(2)
         distiller = HintDistiller(small_net(1), student, 3)
         distiller.compile(make_optimizer((0.01,), (3,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
+        distiller.optimizer.build(distiller.student_features.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices(some_images(24)).batch(8, drop_remainder=True)
     distiller.fit(stream, verbose=0, callbacks=[logs])
@@ -212,7 +214,7 @@ def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
 @pytest.mark.parametrize("options", [{}, {"scales_loss": True}], ids=["plain", "scaled"])
 def test_two_replicas_are_one(options):
     one, one_logs = fitted(tf.distribute.get_strategy(), **options)
-    two, two_logs = fitted(make_strategy(2), **options)
+    two, two_logs = fitted(make_strategy(num_virtual_devices=2), **options)
     for expected, got in zip(one_logs, two_logs, strict=True):
         for name, value in expected.items():
             if name.startswith("loss"):  # a relative error is the mean of what each replica finds in its own images

@@ -178,6 +178,7 @@ def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
     assert "source_teacher_accuracy" not in record
 
 
+@pytest.mark.long
 def test_transfer_against_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_path):
     path = str(pathlib.Path(transfer.run_dir) / "source_teacher.keras")
     for method, choices in {"fsp": {"transfer_teacher": "fine_tuned"}, "fitnet": {"method": "fitnet"}}.items():
@@ -205,6 +206,7 @@ def test_the_teacher_pipeline_fine_tunes_a_teacher_that_is_named(transfer, tmp_p
     assert same(weights(tmp_path / "teacher.keras"), weights(pathlib.Path(transfer.run_dir) / "teacher.keras"))
 
 
+@pytest.mark.long
 def test_phases_may_be_run_one_by_one(transfer, tmp_path):
     for pipeline in ("source_teacher", "teacher", "stage1", "stage2"):
         train(dataclasses.replace(transfer, pipeline=pipeline, run_dir=str(tmp_path)))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.devices import make_strategy
 from fsp_tf.models import FusedBatchNormalization
 
 OPTIONS = {"momentum": 0.9, "epsilon": 1.001e-5}
@@ -97,11 +98,9 @@ def test_weights_load_both_ways_and_the_layer_saves():
     assert twin.get_config() == fused.get_config()
 
 
-@pytest.mark.parametrize(
-    "option", [{"scale": False}, {"center": False}, {"synchronized": True}, {"renorm": True}], ids=str
-)
+@pytest.mark.parametrize("option", [{"scale": False}, {"center": False}, {"renorm": True}], ids=str)
 def test_options_without_a_fused_form_are_refused(option):
-    with pytest.raises(ValueError, match="has no renorm, synchronized, scale=False or center=False"):
+    with pytest.raises(ValueError, match="has no renorm, scale=False or center=False"):
         FusedBatchNormalization(**option).build((None, 4, 4, 3))
 
 
@@ -113,7 +112,7 @@ def test_inputs_other_than_images_are_refused(axis, shape):
 
 def test_two_replicas_keep_the_statistics_that_the_keras_layer_keeps():
     """Keras 3 leaves each replica its own moving statistics and reads, saves and exports the first replica's."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = make_strategy(num_virtual_devices=2)
     shares = [inputs(0), inputs(1) + 1]
     with strategy.scope():
         stock, fused = layer_pair()
@@ -127,6 +126,44 @@ def test_two_replicas_keep_the_statistics_that_the_keras_layer_keeps():
         for replica, value in zip(weight.value.values, expected.value.values, strict=True):
             assert_close(replica.numpy(), value.numpy(), 1e-5, weight.name)
     assert_close(fused.moving_mean.numpy(), 0.9 * old_mean + 0.1 * shares[0].mean(axis=(0, 1, 2)), 1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), POLICIES.items())
+def test_synchronized_replicas_normalise_as_one_device_does(dtype, tolerance):
+    """Outputs, gradients of a sum over both, and the moving statistics, which stay equal on all replicas."""
+    strategy = make_strategy(num_virtual_devices=2)
+    images = np.concatenate([inputs(0), inputs(1) + 1])
+    _, one = layer_pair(dtype)
+    expected = run(one, images, training=True)
+    with strategy.scope():
+        two = FusedBatchNormalization(dtype=dtype, synchronized=True, **OPTIONS)
+        two.build((None, *SHAPE[1:]))
+        two.set_weights(layer_pair()[1].get_weights())
+    factors = np.random.default_rng(5).normal(size=images.shape).astype(np.float32)
+
+    def shares(values):
+        halves = np.split(values, 2)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(halves[context.replica_id_in_sync_group])
+        )
+
+    def step(own, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(own)
+            outputs = two(own, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * weights)
+        return outputs, *tape.gradient(loss, [own, two.gamma.value, two.beta.value])
+
+    results = tf.function(strategy.run)(step, args=(shares(images), shares(factors)))
+    outputs, by_inputs, by_gamma, by_beta = ([np.asarray(v, np.float32) for v in each.values] for each in results)
+    assert_close(np.concatenate(outputs), expected["outputs"], tolerance)
+    assert_close(np.concatenate(by_inputs), expected["by_inputs"], tolerance)
+    assert_close(sum(by_gamma), expected["by_gamma"], tolerance)
+    assert_close(sum(by_beta), expected["by_beta"], tolerance)
+    for weight, value in zip(two.weights, one.get_weights(), strict=True):
+        first, second = weight.value.values
+        np.testing.assert_array_equal(first.numpy(), second.numpy())
+        assert_close(first.numpy(), value, 1e-5, weight.name)
 
 
 def test_a_single_pixel_stays_finite():

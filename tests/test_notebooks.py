@@ -18,6 +18,7 @@ def run(name: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_learns_more_from_a_teacher():
     printed = run("own_model.ipynb")
     found = {name: float(value) for name, value in re.findall(r"(teacher|alone|distilled): +([\d.]+)%", printed)}

@@ -95,6 +95,7 @@ def test_unequal_widths_need_a_connector(files, tmp_path):
     assert not any("connector" in layer.name for layer in student.layers)
 
 
+@pytest.mark.long
 def test_phases_one_by_one_are_the_whole_job(files, tmp_path):
     whole = run(tmp_path / "whole", files, baseline=False)
     run(tmp_path / "parts", files, pipeline="stage1")

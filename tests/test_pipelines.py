@@ -126,7 +126,7 @@ def die_at(fatal_step: int):
     return on_train_batch_end
 
 
-@pytest.mark.parametrize("fatal_step", [1, 4])
+@pytest.mark.parametrize("fatal_step", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, fatal_step):
     """Every phase is killed once, in the middle of its `fatal_step`, and the same command is given again."""
     survived = set()
@@ -208,6 +208,7 @@ def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_p
         pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))
 
 
+@pytest.mark.long
 def test_noresume_runs_a_phase_anew(finished, tmp_path):
     pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))
     before = (tmp_path / "teacher.keras").stat().st_mtime_ns
@@ -276,7 +277,7 @@ def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
         np.testing.assert_array_equal(expected, got)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
 def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
     pipelines.run_pipeline(tiny(tmp_path, precision=precision, baseline=False), hand_over=False)
     student = keras.saving.load_model(tmp_path / "student.keras")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.data import ImageSet, augment, training_stream
+from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
@@ -127,8 +128,8 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(num_images)
     if streamed:
-        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-        return ImageSet("numbers", ("none",), (8, 8, 1), num_images, dataset=dataset)
+        source = RandomAccess(labels, lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+        return ImageSet("numbers", ("none",), (8, 8, 1), num_images, source=source)
     return ImageSet("numbers", ("none",), (8, 8, 1), num_images, images, labels)
 
 

@@ -187,6 +187,7 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
     [
         ((), "give either --table=1 to 5 or --figure=3"),
         (("--table=1", "--figure=3"), "give either --table"),
+        (("--table=1", "--distribution=multi_worker"), "not among the workers of a cluster"),
         (("--table=1", "--seeds=some"), "--seeds is a list of whole numbers, got some"),
         (("--table=1", "--seeds="), "--seeds is a list of whole numbers, got "),
         (("--table=3", "--unit=nothing"), "--unit=nothing is none of table3's: --list shows them"),

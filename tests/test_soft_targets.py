@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.devices import make_strategy
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.models import cifar_resnet
-from fsp_tf.training import make_optimizer, make_strategy
+from fsp_tf.training import make_optimizer
 
 IMAGE_SHAPE = (2, 2, 3)
 NUM_CLASSES = 5
@@ -211,6 +212,7 @@ def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
         student = linear_net(2)
         distiller = SoftTargetDistiller(linear_net(1), student, 4)
         distiller.compile(make_optimizer((0.05,), (4,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
+        distiller.optimizer.build(student.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices((some_images(32), some_labels(32))).batch(8, drop_remainder=True)
     distiller.fit(stream, verbose=0, callbacks=[logs])
@@ -220,7 +222,7 @@ def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
 @pytest.mark.parametrize("options", [{}, {"scales_loss": True}], ids=["plain", "scaled"])
 def test_two_replicas_are_one(options):
     one, one_logs = fitted(tf.distribute.get_strategy(), **options)
-    two, two_logs = fitted(make_strategy(2), **options)
+    two, two_logs = fitted(make_strategy(num_virtual_devices=2), **options)
     assert len(one_logs) == len(two_logs) == 4
     for expected, got in zip(one_logs, two_logs, strict=True):
         assert expected.keys() == got.keys()

@@ -13,6 +13,7 @@ import tensorflow as tf
 from fsp_tf import pipelines
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, stored_stream, stored_views, take_views
+from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, store
 from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet
@@ -86,8 +87,9 @@ def test_one_view_without_augmentation_is_the_image_itself(tmp_path, distiller, 
 
 
 def test_a_set_that_streams_from_disk_has_the_same_matrices(tmp_path, distiller, image_set):
-    dataset = tf.data.Dataset.from_tensor_slices((image_set.images, image_set.labels))
-    streamed = dataclasses.replace(image_set, images=None, labels=None, dataset=dataset)
+    images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
+    source = RandomAccess(np.arange(NUM_IMAGES), lambda number: (images[number], labels[number]))
+    streamed = dataclasses.replace(image_set, images=None, labels=None, source=source)
     here, there = opened(tmp_path, distiller, image_set), opened(tmp_path, distiller, streamed)
     assert here.folder != there.folder
     rows, views = tf.range(NUM_IMAGES, dtype=tf.int64), tf.ones(NUM_IMAGES, tf.int64)
@@ -179,7 +181,7 @@ def stage1(folder: pathlib.Path, **choices) -> tuple[dict, list[np.ndarray]]:
     return json.loads((folder / "result.json").read_text())["phases"]["stage1"]["scalars"], weights
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.long), True])
 def test_without_augmentation_stored_is_live(tmp_path, shuffle):
     train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
     choices = {"teacher": str(tmp_path / "teacher.keras"), "fsp_shuffle": shuffle}

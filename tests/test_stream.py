@@ -1,22 +1,51 @@
 """The training stream: a pure function of (seed, step), every image once an epoch, and faster than the training."""
 
+import dataclasses
+import pathlib
+import tempfile
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import ImageSet, load_split, training_stream
+from fsp_tf.data import ImageSet, load_split, sources, training_stream
+
+KINDS = ("memory", "one_by_one", "records")
+decoded_images = []  # the numbers of those that were decoded
 
 
-def numbered_set(num_images: int, *, streamed: bool) -> ImageSet:
-    """Noise images whose label is their number."""
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch):
+    monkeypatch.setattr(sources, "WINDOW", 3)
+    decoded_images.clear()
+
+
+def numbered_set(num_images: int, kind: str) -> ImageSet:
+    """Noise images whose label is their number: in memory, read one by one, or in record files of four."""
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(num_images)
-    if streamed:
-        dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-        return ImageSet("numbers", ("none",), (8, 8, 3), num_images, dataset=dataset)
-    return ImageSet("numbers", ("none",), (8, 8, 3), num_images, images, labels)
+
+    def read(number):
+        tf.numpy_function(lambda number: decoded_images.append(int(number)), [number], [])
+        return tf.constant(images)[number], tf.constant(labels)[number]
+
+    source = None
+    if kind == "one_by_one":
+        source = sources.RandomAccess(labels, read)
+    elif kind == "records":
+        folder, paths = pathlib.Path(tempfile.mkdtemp()), []
+        for first in range(0, num_images, 4):
+            paths.append(str(folder / f"{first}.tfrecord"))
+            with tf.io.TFRecordWriter(paths[-1]) as writer:
+                for number in (-1, *labels[first : first + 4]):  # the first record of each file is not the set's
+                    writer.write(np.int64(number).tobytes())
+        lengths = np.array([min(4, num_images - first) for first in range(0, num_images, 4)])
+        mask = np.ones(num_images, bool)
+        decode = lambda record: read(tf.io.decode_raw(record, tf.int64)[0])  # noqa: E731
+        source = sources.RecordFiles(tuple(paths), np.ones_like(lengths), lengths, mask, decode)
+    in_memory = (images, labels) if source is None else (None, None)
+    return ImageSet("numbers", ("none",), (8, 8, 3), num_images, *in_memory, source=source)
 
 
 def stream(image_set: ImageSet, first_step: int, last_step: int, **changes) -> tf.data.Dataset:
@@ -34,10 +63,10 @@ def assert_same(first, second):
         np.testing.assert_array_equal(images, other_images)
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["memory", "disk"])
+@pytest.mark.parametrize("kind", KINDS)
 class TestStream:
-    def test_resumes_bit_for_bit(self, streamed):
-        image_set = numbered_set(10, streamed=streamed)
+    def test_resumes_bit_for_bit(self, kind):
+        image_set = numbered_set(10, kind)
         whole = list(stream(image_set, 0, 12).as_numpy_iterator())
         assert len(whole) == 12
         assert whole[0][0].shape == (4, 8, 8, 3)
@@ -45,38 +74,77 @@ class TestStream:
         for first_step in (1, 2, 5, 11):
             assert_same(whole[first_step:], stream(image_set, first_step, 12).as_numpy_iterator())
 
-    def test_repeats_itself(self, streamed):
-        again = stream(numbered_set(10, streamed=streamed), 0, 6)
+    def test_repeats_itself(self, kind):
+        again = stream(numbered_set(10, kind), 0, 6)
         assert_same(list(again.as_numpy_iterator()), again.as_numpy_iterator())
 
     @pytest.mark.parametrize("batch_size", [4, 5, 10])
-    def test_every_epoch_visits_every_image_once(self, streamed, batch_size):
-        rows = order(numbered_set(10, streamed=streamed), 40 // batch_size, batch_size=batch_size)
+    def test_every_epoch_visits_every_image_once(self, kind, batch_size):
+        rows = order(numbered_set(10, kind), 40 // batch_size, batch_size=batch_size)
         epochs = rows.reshape(4, 10)
         np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(10), (4, 1)))
         assert len({epoch.tobytes() for epoch in epochs}) == 4
 
-    def test_labels_stay_with_their_images(self, streamed):
-        image_set = numbered_set(10, streamed=streamed)
-        images = numbered_set(10, streamed=False).images
+    def test_labels_stay_with_their_images(self, kind):
+        image_set = numbered_set(10, kind)
+        images = numbered_set(10, "memory").images
         for batch, labels in stream(image_set, 0, 6, crop=False, flip=False).as_numpy_iterator():
             np.testing.assert_array_equal(batch, images[labels])
 
-    def test_seeds_and_stages_have_orders_of_their_own(self, streamed):
-        image_set = numbered_set(64, streamed=streamed)
+    def test_seeds_and_stages_have_orders_of_their_own(self, kind, monkeypatch):
+        monkeypatch.setattr(sources, "WINDOW", 50)
+        image_set = numbered_set(64, kind)
         settings = [{"seed": 0}, {"seed": 1}, {"seed": 2}, {"stage": "stage_1"}, {"stage": "stage_2"}]
         orders = [order(image_set, 16, **setting) for setting in settings]
         for index, first in enumerate(orders):
             for second in orders[:index]:
                 assert np.mean(first == second) < 0.15  # chance: 1/64
 
-    def test_a_batch_larger_than_the_set_is_refused(self, streamed):
+    def test_a_batch_larger_than_the_set_is_refused(self, kind):
         with pytest.raises(ValueError, match="batch_size 11 is larger than the 10 images"):
-            stream(numbered_set(10, streamed=streamed), 0, 1, batch_size=11)
+            stream(numbered_set(10, kind), 0, 1, batch_size=11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parts_of_several_workers_are_the_batch(kind):
+    image_set = numbered_set(10, kind)
+    whole = list(stream(image_set, 3, 9).as_numpy_iterator())
+    decoded_images.clear()
+    parts = [list(stream(image_set, 3, 9, part=part, num_parts=2).as_numpy_iterator()) for part in (0, 1)]
+    for batch, *halves in zip(whole, *parts, strict=True):
+        assert [len(labels) for _, labels in halves] == [2, 2]
+        for values, shares in zip(batch, zip(*halves, strict=True), strict=True):
+            np.testing.assert_array_equal(np.concatenate(shares), values)
+    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3"):
+        stream(image_set, 0, 1, part=0, num_parts=3)
+
+
+def test_what_is_read_one_by_one_has_the_batches_of_memory():
+    first, second = (stream(numbered_set(10, kind), 2, 9).as_numpy_iterator() for kind in ("memory", "one_by_one"))
+    assert_same(list(first), second)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_nothing_before_the_first_step_nor_of_other_workers_is_decoded(kind):
+    image_set = numbered_set(64, kind)
+    ((_, labels),) = stream(image_set, 39, 40, part=1, num_parts=2).as_numpy_iterator()
+    assert set(labels) <= set(decoded_images)
+    assert len(decoded_images) < 32  # some ahead of need
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_part_of_a_set_on_disk_is_shuffled_and_resumed_too(kind):
+    image_set = numbered_set(14, kind)
+    mask = np.isin(np.arange(14), [0, 3, 9, 13], invert=True)
+    part = dataclasses.replace(image_set, num_images=10, source=image_set.source.kept(mask))
+    rows = order(part, 10, batch_size=4)
+    np.testing.assert_array_equal(np.sort(rows.reshape(4, 10)), np.tile(np.flatnonzero(mask), (4, 1)))
+    assert_same(list(stream(part, 0, 10).as_numpy_iterator())[7:], stream(part, 7, 10).as_numpy_iterator())
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in part.batches(4)]), np.flatnonzero(mask))
 
 
 def test_views_of_one_image_change_from_step_to_step():
-    image_set = numbered_set(1, streamed=False)
+    image_set = numbered_set(1, "memory")
     images = [images for images, _ in stream(image_set, 0, 30, batch_size=1).as_numpy_iterator()]
     assert len({image.tobytes() for image in images}) > 10  # 3 * 3 crops, 2 flips
 

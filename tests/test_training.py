@@ -11,10 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf import terminal
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Progress, TensorBoardLog, progress
+from fsp_tf.classifier import Classifier
 from fsp_tf.data import ImageSet
+from fsp_tf.devices import make_strategy
 from fsp_tf.errors import UserError
 from fsp_tf.models import FusedBatchNormalization
-from fsp_tf.training import CoupledSGD, accuracy, fit_stage, make_optimizer, make_strategy
+from fsp_tf.training import CoupledSGD, accuracy, fit_stage, make_optimizer
 
 IMAGE_SHAPE = (8, 8, 3)
 DECAY, MOMENTUM = 0.1, 0.9
@@ -118,7 +120,7 @@ def test_the_rate_changes_at_the_phases_ends(rates, ends, scales_loss):
 def test_an_overflow_on_any_replica_skips_the_step(replica):
     targets = np.ones((8, 1), np.float32)
     targets[4 * replica : 4 * replica + 4] = 1e4  # its loss, 2**15 times larger, has no gradient in float16
-    with make_strategy(2).scope():
+    with make_strategy(num_virtual_devices=2).scope():
         inputs = keras.Input((4,))
         net = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(3, dtype="mixed_float16")(inputs)))
         net.compile(make_optimizer((1e-3,), (4,), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True), loss="mse")
@@ -131,8 +133,8 @@ def test_an_overflow_on_any_replica_skips_the_step(replica):
 
 
 def test_a_strategy_is_made_once():
-    assert make_strategy(2) is make_strategy(2)
-    assert make_strategy(2).num_replicas_in_sync == 2
+    assert make_strategy(num_virtual_devices=2) is make_strategy(num_virtual_devices=2)
+    assert make_strategy(num_virtual_devices=2).num_replicas_in_sync == 2
 
 
 def test_accuracy_counts_every_image_once():
@@ -165,11 +167,13 @@ def test_nan_guard_says_where(logs, message):
 
 
 def test_a_diverging_fit_stops_before_it_is_saved(tmp_path):
-    net = compiled(small_net(), CoupledSGD(1e30, MOMENTUM))
-    net.optimizer.build(net.trainable_variables)
-    checkpoints = Checkpoints(tmp_path, net, net.optimizer, num_steps=8, every=1)
+    net = small_net()
+    classifier = Classifier(net)
+    classifier.compile(CoupledSGD(1e30, MOMENTUM))
+    classifier.optimizer.build(net.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, net, classifier.optimizer, num_steps=8, every=1)
     with pytest.raises(UserError, match="teacher: the loss is nan at step"):
-        fit_stage(net, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", net), checkpoints])
+        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", net), checkpoints])
     checkpoints.restore()
     assert all(np.isfinite(value).all() for value in weights_of(net))
 

@@ -22,16 +22,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     A checkpoint is one file, `step-<number>.<digest>.npz`, made between a step and what other callbacks do after it:
     the callbacks in `later` look at that step when it is restored. One is made every so many steps, at the last one,
-    and when a signal asks the process to leave.
+    and when a signal asks the process to leave. What is fitted is a `ReplicatedModel`.
 
     Args:
         directory: Where they are kept; the last two.
-        trained: The model whose weights are trained.
+        trained: The net whose weights are trained.
         optimizer: Its optimiser, built.
         num_steps: The stage's length.
         every: Steps between checkpoints.
         guard: Looks at the weights before they are saved.
         later: The callbacks after this one; those that have a `state`, a dictionary for JSON, keep it.
+        writes: Whether this process saves; of several workers, one does and all restore.
     """
 
     def __init__(
@@ -43,16 +44,19 @@ class Checkpoints(keras.callbacks.Callback):
         every: int,
         guard: NaNGuard | None = None,
         later: Sequence[keras.callbacks.Callback] = (),
+        *,
+        writes: bool = True,
     ):
         super().__init__()
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory, self.guard, self.later = directory, guard, later
+        self.directory, self.guard, self.later, self.writes = directory, guard, later, writes
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True)
         self.variables = {"weight": trained.variables, "optimizer": optimizer.variables}
         self.num_steps, self.every = num_steps, every
         self.first_step, self.step, self.saved_step = 0, 0, 0
         self.seconds_before, self.began = 0.0, 0.0
         self.logs: dict[str, float] = {}
-        self.running_means: list[np.ndarray] = []
+        self.running_sums: list[np.ndarray] = []
 
     def restore(self) -> int:
         """Goes back to the last checkpoint that is whole; gives the number of steps done.
@@ -73,16 +77,17 @@ class Checkpoints(keras.callbacks.Callback):
         notes = json.loads(str(arrays["notes"]))
         self.first_step = self.step = self.saved_step = notes["step"]
         self.seconds_before, self.logs = notes["seconds"], notes["logs"]
-        self.running_means = _of_kind(arrays, "running_mean")
-        for callback, state in zip(self.later, notes["later"], strict=True):
-            if state is not None:
+        self.running_sums = _of_kind(arrays, "running_sum")
+        for callback in self.later:
+            if state := notes["later"].get(type(callback).__name__):
                 callback.state = state
         return self.first_step
 
     def _last_whole(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
         """The last checkpoint; says which ones are broken, and removes them and what was never finished."""
-        for path in self.directory.glob(".writing.*"):
-            path.unlink()
+        if self.writes:
+            for path in self.directory.glob(".writing.*"):
+                path.unlink()
         if (self.directory / "checkpoint").exists():
             terminal.tell(f"{self.directory} holds checkpoints of an earlier version, which are not read.")
         for path in reversed(self._paths()):
@@ -90,7 +95,8 @@ class Checkpoints(keras.callbacks.Callback):
                 with np.load(path, allow_pickle=False) as arrays:
                     return path, dict(arrays)
             terminal.tell(f"WARNING: the checkpoint {path} is not whole: the one before it is used.", logging.WARNING)
-            path.unlink()
+            if self.writes:
+                path.unlink()
         return None
 
     def _paths(self) -> list[pathlib.Path]:
@@ -109,8 +115,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not self.first_step:
             return
         variables = self.model.metrics_variables
-        if len(variables) == len(self.running_means):  # else no step is left, and Keras has not made them
-            for variable, value in zip(variables, self.running_means, strict=True):
+        if len(variables) == len(self.running_sums):  # else no step is left, and Keras has not made them
+            for variable, value in zip(variables, self.running_sums, strict=True):
                 variable.assign(value)
         for callback in self.later:
             callback.on_train_batch_end(-1, self.logs)
@@ -131,13 +137,15 @@ class Checkpoints(keras.callbacks.Callback):
             return
         if self.guard:
             self.guard.check_weights(self.step)
+        if not self.writes:
+            return
         notes: dict[str, Any] = {"step": self.step, "seconds": self.training_seconds}
         notes["logs"] = {name: float(value) for name, value in self.logs.items()}
-        notes["later"] = [getattr(callback, "state", None) for callback in self.later]
+        notes["later"] = {type(callback).__name__: getattr(callback, "state", None) for callback in self.later}
         arrays = {"notes": np.array(json.dumps(notes))}
-        for kind, variables in (*self.variables.items(), ("running_mean", self.model.metrics_variables)):
-            for number, variable in enumerate(variables):
-                arrays[f"{kind}_{number}"] = keras.ops.convert_to_numpy(variable)
+        for kind, values in (*self.variables.items(), ("running_sum", self.model.metric_sums)):
+            for number, value in enumerate(values):
+                arrays[f"{kind}_{number}"] = keras.ops.convert_to_numpy(value)
         path = self.directory / f"step-{self.step}.npz"
         files.write_with_digest(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
         self.saved_step = self.step

@@ -21,7 +21,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     """Means over windows of steps: losses and accuracy, learning rate, images/s; accuracy on the test images.
 
     Args:
-        directory: Where the event files go.
+        directory: Where the event files go; None writes none, as the workers beside the one that writes.
         first_step: The number of steps done before this fit.
         num_steps: The stage's length in steps.
         batch_size: Images per step.
@@ -32,7 +32,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def __init__(
         self,
-        directory: pathlib.Path,
+        directory: pathlib.Path | None,
         *,
         num_steps: int,
         batch_size: int,
@@ -67,7 +67,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         return self.total_count * self.batch_size / self.total_seconds if self.total_count else 0.0
 
     def on_train_begin(self, logs=None):
-        self.writer = tf.summary.create_file_writer(str(self.directory))
+        noop = tf.summary.create_noop_writer
+        self.writer = tf.summary.create_file_writer(str(self.directory)) if self.directory else noop()
 
     def on_train_batch_begin(self, batch, logs=None):
         self.began = time.monotonic()

@@ -9,6 +9,7 @@ PIPELINES = (
     *("distill", "transfer", "teacher", "source_teacher", "baseline", "stage1", "stage2"),
     *("ensemble", "evaluate", "export"),
 )
+DISTRIBUTIONS = ("auto", "off", "mirrored", "multi_worker")
 METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 # Lambda and stage 1's largest gradient norm for each weighting; how they were found: README, "The weight of a pair".
@@ -189,8 +190,21 @@ class Config:
         "was interrupted. Default: on a CPU, where it costs nothing; not on a GPU. See docs/faults.md.",
         changes_numbers=False,
     )
+    distribution: str = _option(
+        "auto",
+        "The devices that share each batch. off: one. mirrored: all visible GPUs, or the CPU's logical devices. "
+        "multi_worker: those of all workers that TF_CONFIG names, or else Slurm. auto: multi_worker where TF_CONFIG "
+        "names a cluster, mirrored where there are several devices, else off.",
+        choices=DISTRIBUTIONS,
+        changes_numbers=False,
+    )
     num_virtual_devices: int = _option(
         1, "Splits the CPU into this many logical devices and trains on all of them.", changes_numbers=False
+    )
+    sync_batch_norm: bool = _option(
+        False,
+        "Batch statistics of the whole batch instead of each device's part of it, so that several devices train as one "
+        "does; no difference on one.",
     )
     checkpoint_steps: int = _option(500, "Steps between checkpoints.", changes_numbers=False)
     evaluation_steps: int = _option(

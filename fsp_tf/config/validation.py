@@ -112,6 +112,8 @@ def _method_problems(config) -> Iterator[str]:
         yield f"--fsp_store_views is for --method=fsp, got --method={config.method}."
     if config.fsp_taps and config.method == "fitnet":
         yield "--fsp_taps is for --method=fsp or kd, got --method=fitnet."
+    if config.sync_batch_norm and config.fsp_taps:
+        yield "--sync_batch_norm is for the nets of this project: give the layers of your own nets synchronized=True."
     if config.fsp_shuffle and config.fsp_taps:
         yield "--fsp_shuffle is for the nets of this project, got --fsp_taps too."
     if config.fsp_shuffle and config.method != "fsp":

@@ -19,7 +19,15 @@ class Views(NamedTuple):
     mirrored: tf.Tensor
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor, *, crop: bool, flip: bool) -> tf.Tensor:
+def augment(
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    crop: bool,
+    flip: bool,
+    batch_size: int | None = None,
+    own: slice = slice(None),
+) -> tf.Tensor:
     """Pads each side by an eighth with zeros and crops at random (4 pixels at 32x32, Section 4.1); flips half of them.
 
     Args:
@@ -27,11 +35,14 @@ def augment(images: tf.Tensor, seed: tf.Tensor, *, crop: bool, flip: bool) -> tf
         seed: int64 (2,), names the views.
         crop: Whether to pad and crop.
         flip: Whether to mirror each image left to right with probability one half.
+        batch_size: Of the batch that the images are part of, whose views are drawn; theirs if not given.
+        own: Which of the batch's rows they are.
     Returns:
         uint8 (batch, height, width, channels).
     """
-    views = draw_views(seed, tf.shape(images)[0], images.shape[1], images.shape[2], crop=crop, flip=flip)
-    return take_views(images, views, crop=crop, flip=flip)
+    count = tf.shape(images)[0] if batch_size is None else batch_size
+    drawn = draw_views(seed, count, images.shape[1], images.shape[2], crop=crop, flip=flip)
+    return take_views(images, Views(*(choice[own] for choice in drawn)), crop=crop, flip=flip)
 
 
 def draw_views(seed: tf.Tensor, num_images, height: int, width: int, *, crop: bool, flip: bool) -> Views:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import pathlib
 import re
 import socket
@@ -14,7 +13,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fsp_tf.data import image_files
-from fsp_tf.data.resizing import resize_and_crop
+from fsp_tf.data.sources import RandomAccess, RecordFiles
+from fsp_tf.data.tfds_sources import source_of
 from fsp_tf.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
@@ -33,7 +33,7 @@ class ImageSet:
         num_images: How many there are.
         images: uint8 (num_images, height, width, channels), or None.
         labels: int64 (num_images,), or None.
-        dataset: (image, label) in a fixed order, or None.
+        source: Reads them from disk, or None.
     """
 
     name: str
@@ -42,13 +42,14 @@ class ImageSet:
     num_images: int
     images: np.ndarray | None = None
     labels: np.ndarray | None = None
-    dataset: tf.data.Dataset | None = None
+    source: RandomAccess | RecordFiles | None = None
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """Every image once, in order: (images, labels) with a smaller last batch."""
-        dataset = self.dataset
-        if dataset is None:
+        if self.source is None:
             dataset = tf.data.Dataset.from_tensor_slices((self.images, self.labels))
+        else:
+            dataset = self.source.in_order().map(self.source.decode, tf.data.AUTOTUNE, deterministic=True)
         return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -178,18 +179,14 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
         raise UserError(f"{name} has no images in {split!r}.")
     shape = (image_size, image_size, image.shape[-1] or 3) if image_size else _one_shape(name, builder, split)
 
-    def example(features):
-        pixels = features["image"]
-        fits = shape == image.shape or not image_size
-        return (tf.ensure_shape(pixels, shape) if fits else resize_and_crop(pixels, shape)), features["label"]
-
-    dataset = _examples(builder, split, shape).map(example, tf.data.AUTOTUNE, deterministic=True)
+    source = source_of(builder, split, shape, resizes=bool(image_size) and shape != image.shape)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
+    on_disk = ImageSet(title, names, shape, num_images, source=source)
     if num_images * int(np.prod(shape)) > memory_limit_bytes:
-        return ImageSet(title, names, shape, num_images, dataset=dataset)
+        return on_disk
     with _broken_files_told(title):
-        batches = list(dataset.batch(1024).as_numpy_iterator())
+        batches = list(on_disk.batches(1024).as_numpy_iterator())
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     if labels.min() < 0:
         raise UserError(f"{title} has images without labels: name another split.")
@@ -207,36 +204,13 @@ def _broken_files_told(title: str) -> Iterator[None]:
         raise UserError(f"{title} cannot be read, an image or a file is broken: {reason}.") from error
 
 
-def _examples(builder: tfds.core.DatasetBuilder, split: str, shape=None) -> tf.data.Dataset:
-    """The split's images and labels in a fixed order. TFDS's ImageFolder itself knows no slices and decodes all.
-
-    Args:
-        builder: The set's.
-        split: A split, or slices of some.
-        shape: What the images will be brought to; None if they stay as they are.
-    """
-    if not isinstance(builder, tfds.ImageFolder):
-        wanted = tfds.decode.PartialDecoding({"image": True, "label": True})
-        return builder.as_dataset(split=split, shuffle_files=False, decoders=wanted)
-    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
-    encoded = {"image": tfds.decode.SkipDecoding()}
-    slices = [(builder.as_dataset(split=part.splitname, decoders=encoded), part.from_ or 0, part.to) for part in parts]
-    taken = [dataset.skip(start).take(-1 if stop is None else stop - start) for dataset, start, stop in slices]
-    channels = builder.info.features["image"].shape[-1]
-
-    def decoded(example):
-        image = image_files.decode_training_image(example["image/filename"], example["image"], channels, shape)
-        return {"image": image, "label": example["label"]}
-
-    return functools.reduce(tf.data.Dataset.concatenate, taken).map(decoded, tf.data.AUTOTUNE, deterministic=True)
-
-
 def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
     """The shape that all images share: the set's word for it, or found by looking at every one."""
     declared = builder.info.features["image"].shape
     if None not in declared:
         return declared
-    shapes = _examples(builder, split).map(lambda example: tf.shape(example["image"]), tf.data.AUTOTUNE)
+    source = source_of(builder, split)
+    shapes = source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), tf.data.AUTOTUNE)
     found: set[tuple[int, int, int]] = set()
     with _broken_files_told(f"{name}/{split}"):
         for shape in shapes.as_numpy_iterator():
@@ -257,7 +231,5 @@ def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
     if full.images is not None and full.labels is not None:
         images, labels = full.images[keep], full.labels[keep]
         return dataclasses.replace(full, name=name, num_images=len(labels), images=images, labels=labels)
-    assert full.dataset is not None
-    table = tf.constant(keep)
-    dataset = full.dataset.enumerate().filter(lambda row, _: table[row]).map(lambda _, example: example)
-    return dataclasses.replace(full, name=name, num_images=int(keep.sum()), dataset=dataset)
+    assert full.source is not None
+    return dataclasses.replace(full, name=name, num_images=int(keep.sum()), source=full.source.kept(keep))

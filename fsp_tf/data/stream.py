@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from fsp_tf.data.augmentation import Views, augment, draw_views, take_views
 from fsp_tf.data.datasets import ImageSet
-
-SHUFFLE_BUFFER = 10_000
+from fsp_tf.data.sources import shuffled_rows
 
 
 def training_stream(
@@ -21,11 +20,14 @@ def training_stream(
     last_step: int,
     crop: bool,
     flip: bool,
+    part: int = 0,
+    num_parts: int = 1,
 ) -> tf.data.Dataset:
     """The batches of steps first_step to last_step - 1.
 
-    Every epoch visits every image once in an order of its own. Sets in memory start at any step at once. Sets that
-    stream from disk are shuffled through a buffer of 10,000 images and read from the epoch's start to reach first_step.
+    Every epoch visits every image once in an order of its own. Sets in memory, and those on disk whose images can be
+    read one by one, start at any step at once and have the same batches. TFRecord files are shuffled in windows of
+    10,000 images; what lies before first_step in its file is skipped undecoded (see `sources`).
 
     Args:
         image_set: The training images.
@@ -36,19 +38,22 @@ def training_stream(
         last_step: One past the last step's number.
         crop: Whether to crop at random (see `augment`).
         flip: Whether to mirror at random.
+        part: Which of `num_parts` equal parts of every batch's rows to give; the parts in order are the batch.
+        num_parts: Of a batch; divides batch_size.
     Returns:
-        A dataset of (images uint8 (batch, height, width, channels), labels int64 (batch,)).
+        A dataset of (images uint8 (rows, height, width, channels), labels int64 (rows,)).
     Raises:
         ValueError: If the set has fewer images than one batch.
     """
     stream_seed = _stream_seed(seed, stage)
+    own = _own_rows(batch_size, part, num_parts)
 
     def views(step, rows, epochs, images, labels):
         del rows, epochs
         step_seed = tf.random.experimental.stateless_fold_in(stream_seed, step)
-        return augment(images, step_seed, crop=crop, flip=flip), labels
+        return augment(images, step_seed, crop=crop, flip=flip, batch_size=batch_size, own=own), labels
 
-    return _batches(image_set, batch_size, stream_seed, first_step, last_step, views)
+    return _batches(image_set, batch_size, own, stream_seed, first_step, last_step, views)
 
 
 def stored_stream(
@@ -63,6 +68,8 @@ def stored_stream(
     last_step: int,
     crop: bool,
     flip: bool,
+    part: int = 0,
+    num_parts: int = 1,
 ) -> tf.data.Dataset:
     """The batches of a stage whose targets are stored for `num_views` views of every image (see `stored_views`).
 
@@ -79,8 +86,10 @@ def stored_stream(
         last_step: One past the last step's number.
         crop: Whether the views are cropped.
         flip: Whether they are mirrored at random.
+        part: As in `training_stream`.
+        num_parts: As in `training_stream`.
     Returns:
-        A dataset of (images uint8 (batch, height, width, channels), targets).
+        A dataset of (images uint8 (rows, height, width, channels), targets).
     """
     with tf.device("CPU:0"):
         drawn = [stored_views(image_set, number, crop=crop, flip=flip) for number in range(num_views)]
@@ -92,7 +101,8 @@ def stored_stream(
         chosen = Views(*(tf.gather_nd(part, tf.stack([numbers, rows], axis=1)) for part in table))
         return take_views(images, chosen, crop=crop, flip=flip), read(rows, numbers)
 
-    return _batches(image_set, batch_size, _stream_seed(seed, stage), first_step, last_step, views)
+    own = _own_rows(batch_size, part, num_parts)
+    return _batches(image_set, batch_size, own, _stream_seed(seed, stage), first_step, last_step, views)
 
 
 def stored_views(image_set: ImageSet, number: int, *, crop: bool, flip: bool) -> Views:
@@ -106,46 +116,45 @@ def _stream_seed(seed: int, stage: str) -> tf.Tensor:
     return tf.constant([zlib.crc32(f"{seed}/{stage}".encode()), seed], tf.int64)
 
 
+def _own_rows(batch_size: int, part: int, num_parts: int) -> slice:
+    if batch_size % num_parts or not 0 <= part < num_parts:
+        raise ValueError(f"A batch of {batch_size} has no part {part} of {num_parts} equal ones.")
+    return slice(part * batch_size // num_parts, (part + 1) * batch_size // num_parts)
+
+
 def _batches(
-    image_set: ImageSet, batch_size: int, stream_seed: tf.Tensor, first_step: int, last_step: int, finish: Callable
+    image_set: ImageSet,
+    batch_size: int,
+    own: slice,
+    stream_seed: tf.Tensor,
+    first_step: int,
+    last_step: int,
+    finish: Callable,
 ) -> tf.data.Dataset:
-    """finish(step, rows, epochs, images, labels) of each step: the batch's images, their numbers and epochs."""
+    """finish(step, rows, epochs, images, labels) of each step: the batch's own images, their numbers and epochs."""
     if image_set.num_images < batch_size:
         raise ValueError(f"batch_size {batch_size} is larger than the {image_set.num_images} images.")
     steps = tf.data.Dataset.range(first_step, last_step)
-    dataset = image_set.dataset
-    if dataset is None:
+    if image_set.source is None:
         with tf.device("CPU:0"):
             images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
 
         def batch(step):
-            rows, epochs = shuffled_rows(step, batch_size, image_set.num_images, stream_seed)
+            positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+            rows, epochs = shuffled_rows(positions, image_set.num_images, stream_seed)
+            rows, epochs = rows[own], epochs[own]
             return finish(step, rows, epochs, tf.gather(images, rows), tf.gather(labels, rows))
 
         stream = steps.map(batch, tf.data.AUTOTUNE, deterministic=True)
     else:
-        first_epoch, skipped = divmod(first_step * batch_size, image_set.num_images)
-        examples = dataset.enumerate().map(lambda row, example: (row, *example))
-
-        def shuffled(epoch):
-            fold = tf.random.experimental.stateless_fold_in(stream_seed, epoch)
-            epoch_seed = tf.random.stateless_uniform([], fold, None, None, tf.int64)
-            order = examples.shuffle(SHUFFLE_BUFFER, seed=epoch_seed, reshuffle_each_iteration=False)
-            return order.map(lambda row, image, label: (row, epoch, image, label))
-
-        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(shuffled).skip(skipped)
-        numbered = tf.data.Dataset.zip(steps, epochs.batch(batch_size, drop_remainder=True))
+        decode = image_set.source.decode
+        elements = image_set.source.shuffled_from(first_step * batch_size, stream_seed)
+        if own != slice(0, batch_size):  # what other workers train on is not decoded
+            is_own = lambda place, *_: (place % batch_size >= own.start) & (place % batch_size < own.stop)  # noqa: E731
+            elements = elements.enumerate().filter(is_own).map(lambda _, element: element)
+        decoded = elements.map(
+            lambda row, epoch, number: (row, epoch, *decode(number)), tf.data.AUTOTUNE, deterministic=True
+        )
+        numbered = tf.data.Dataset.zip(steps, decoded.batch(own.stop - own.start, drop_remainder=True))
         stream = numbered.map(lambda step, batch: finish(step, *batch), tf.data.AUTOTUNE, deterministic=True)
     return stream.prefetch(tf.data.AUTOTUNE)
-
-
-def shuffled_rows(step: tf.Tensor, batch_size: int, num_images: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which images step `step` sees and in which epoch, int64 (batch_size,); the epochs laid end to end."""
-    positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-    epochs, places = positions // num_images, positions % num_images
-
-    def permuted(epoch):
-        epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-        return tf.random.experimental.index_shuffle(places, epoch_seed, tf.constant(num_images - 1, tf.int64))
-
-    return tf.where(epochs == epochs[0], permuted(epochs[0]), permuted(epochs[-1])), epochs

@@ -13,11 +13,12 @@ from fsp_tf.distillation.fsp import (
     squared_norm,
     unflatten_matrices,
 )
+from fsp_tf.replicated_model import ReplicatedModel
 
 WEIGHTINGS = ("relative", "equal")
 
 
-class FSPDistiller(keras.Model):
+class FSPDistiller(ReplicatedModel):
     """Trains a student's features, not its head, on the FSP loss alone.
 
     L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
@@ -124,18 +125,20 @@ class FSPDistiller(keras.Model):
 
     def _update_metrics(self, total, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
         count = tf.shape(teacher_matrices[0])[0]
+        alive = [tf.cast(tf.reduce_max(maps[1], axis=[0, 1, 2]) > 0, tf.float32) for maps in student_maps]
+        alive = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(alive, axis=0))
+        dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
         self.total.update_state(total * tf.distribute.get_strategy().num_replicas_in_sync, sample_weight=count)
         for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
             errors = squared_norm(expected - got)
             self.losses_per_pair[i].update_state(errors)
             self.relative_errors[i].update_state(errors, squared_norm(expected))
-            highest = tf.reduce_max(student_maps[i][1], axis=[0, 1, 2])
-            self.dead_channels[i].update_state(tf.reduce_mean(tf.cast(highest <= 0, tf.float32)))
-        return {metric.name: metric.result() for metric in self.metrics}
+            self.dead_channels[i].update_state(tf.reduce_mean(dead[i]))
+        return self.global_results()
 
 
 class RatioOfSums(keras.metrics.Metric):
-    """The sum of what was measured divided by the sum of what it is measured against; on replicas, their mean."""
+    """The sum of what was measured divided by the sum of what it is measured against."""
 
     def __init__(self, name: str):
         super().__init__(name=name)

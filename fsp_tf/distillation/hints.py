@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fsp_tf.distillation.distiller import RatioOfSums
 from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.replicated_model import ReplicatedModel
 
 BLOCK_NAME = r"section_\d+_block_\d+"
 NUM_HINTS = (1, 3)
@@ -59,7 +60,7 @@ def squared_norm(features: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=[1, 2, 3])
 
 
-class HintDistiller(keras.Model):
+class HintDistiller(ReplicatedModel):
     """Trains a student up to its last guided layer on the distance between guided layers and hints.
 
     L = 1/N sum_x sum_i 1/2 ||hint_T_i(x) - guided_S_i(x)||^2          (Romero et al. 2015, Eq. 3)
@@ -125,4 +126,4 @@ class HintDistiller(keras.Model):
         for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
             self.losses_per_hint[i].update_state(loss)
             self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
-        return {metric.name: metric.result() for metric in self.metrics}
+        return self.global_results()

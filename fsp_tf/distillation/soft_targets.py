@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.replicated_model import ReplicatedModel
 
 
 def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -25,7 +26,7 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
     return tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(student_logits, tf.float32) / temperature)
 
 
-class SoftTargetDistiller(keras.Model):
+class SoftTargetDistiller(ReplicatedModel):
     """Trains a student on the labels and on the teacher's softened outputs.
 
     L(t) = 1/N sum_x [-log softmax(z_S)_y + lambda(t) l(x)]          (Romero et al. 2015, Eq. 2)
@@ -106,4 +107,4 @@ class SoftTargetDistiller(keras.Model):
         for metric, values in ((self.total, losses), (self.cross_entropy, hard), (self.soft_targets, soft)):
             metric.update_state(values)
         self.accuracy.update_state(labels, logits)
-        return {metric.name: metric.result() for metric in self.metrics}
+        return self.global_results()

@@ -39,7 +39,7 @@ def write_saved_model(net: keras.Model, directory: pathlib.Path, class_names: Se
     image_shape, num_classes = net.input_shape[1:], net.output["logits"].shape[-1]
     names = tf.constant([str(number) for number in range(num_classes)] if class_names is None else list(class_names))
     images = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
-    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
     weights = [[weight.numpy() for weight in of] for of in (net.trainable_variables, net.non_trainable_variables)]
 
     @functools.partial(tf.function, input_signature=[images])  # one function for both signatures: its weights once
@@ -52,7 +52,7 @@ def write_saved_model(net: keras.Model, directory: pathlib.Path, class_names: Se
     signatures = {
         "serving_default": classify,
         "serve_bytes": tf.function(
-            lambda image_bytes: classify(decode_images(image_bytes, image_shape)), input_signature=[files]
+            lambda image_bytes: classify(decode_images(image_bytes, image_shape)), input_signature=[encoded]
         ),
     }
     module = tf.Module()

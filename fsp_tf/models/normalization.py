@@ -13,6 +13,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     Weights, their order, and the moving statistics are those of the Keras layer, so the weights of one load into the
     other. Statistics are float32 whatever the input's type. The kernel's batch variance is the unbiased one, N/(N-1)
     times Keras's; it is corrected before the moving average.
+
+    With `synchronized=True`, and several replicas, the batch is that of all of them: mean and variance are reduced over
+    them, and so are their gradients. No fused kernel does that, so a step is slower. Else each replica normalises
+    its own part by its own statistics, as is usual.
     """
 
     def build(self, input_shape):
@@ -23,14 +27,16 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         """
         if len(input_shape) != 4 or self.axis not in (-1, 3):
             raise ValueError(f"FusedBatchNormalization takes (batch, height, width, channels), got {input_shape}.")
-        if self.renorm or self.synchronized or not (self.scale and self.center):
-            raise ValueError("FusedBatchNormalization has no renorm, synchronized, scale=False or center=False.")
+        if self.renorm or not (self.scale and self.center):
+            raise ValueError("FusedBatchNormalization has no renorm, scale=False or center=False.")
         super().build(input_shape)
 
     def call(self, inputs, training=None, mask=None):
         """Normalises float (batch, height, width, channels); updates the moving statistics when `training`."""
         del mask
         use_batch_statistics = bool(training) and self.trainable
+        if use_batch_statistics and self.synchronized and _num_replicas_here() > 1:
+            return self._normalize_over_replicas(inputs)
         statistics = {} if use_batch_statistics else {"mean": self.moving_mean, "variance": self.moving_variance}
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
@@ -42,7 +48,39 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if use_batch_statistics:
             count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
-            variance = variance * ((count - 1.0) / count)
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+            self._move(mean, variance * ((count - 1.0) / count))
         return outputs
+
+    def _normalize_over_replicas(self, inputs):
+        """By the statistics of all replicas' parts, which are of one size.
+
+        mean = 1/R sum_r m_r;   variance = 1/R sum_r [v_r + (m_r - a)^2] - (mean - a)^2
+
+        a is the moving mean, near the mean: the difference of two large squares would lose digits.
+        """
+        replica = tf.distribute.get_replica_context()
+        features, about = tf.cast(inputs, tf.float32), tf.convert_to_tensor(self.moving_mean)
+        own_mean, own_variance = tf.nn.moments(features, axes=[0, 1, 2])
+        own = tf.stack([own_mean, own_variance + tf.square(own_mean - about)])
+        mean, spread = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.MEAN, own))
+        variance = tf.maximum(spread - tf.square(mean - about), 0.0)
+        self._move(mean, variance)
+        outputs = tf.nn.batch_normalization(
+            features,
+            mean,
+            variance,
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.gamma),
+            self.epsilon,
+        )
+        return tf.cast(outputs, inputs.dtype)
+
+    def _move(self, mean, variance) -> None:
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+
+def _num_replicas_here() -> int:
+    """How many replicas run this step together; 1 outside of a replica, as where a model is built."""
+    replica = tf.distribute.get_replica_context()
+    return replica.num_replicas_in_sync if replica else 1

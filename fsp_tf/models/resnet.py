@@ -18,6 +18,7 @@ class _Layers:
     """Makes the layers of one network: how it is normalised, in which precision, from which seed."""
 
     fused: bool
+    synchronized: bool
     dtype: str
     seed: int
 
@@ -39,6 +40,7 @@ class _Layers:
         """Batch normalisation, moving average 0.9."""
         layer = FusedBatchNormalization if self.fused else keras.layers.BatchNormalization
         return layer(
+            synchronized=self.synchronized and self.fused,
             momentum=BATCH_NORMALIZATION_MOMENTUM,
             epsilon=BATCH_NORMALIZATION_EPSILON,
             dtype=dtype or self.dtype,
@@ -77,6 +79,7 @@ def cifar_resnet(
     seed: int = 0,
     dtype: str = "float32",
     fused: bool = True,
+    sync_batch_norm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """A CIFAR ResNet of depth 6k+2: k blocks in each of three sections, 16/32/64 channels times the multiplier.
@@ -90,6 +93,7 @@ def cifar_resnet(
         seed: Decides the initial weights, layer by layer.
         dtype: A Keras dtype policy. The logits are float32 under every policy.
         fused: Fused batch normalisation; False gives stock Keras layers with interchangeable weights.
+        sync_batch_norm: Whether the fused layers share their batch statistics among replicas.
         name: The model's name; `resnet_<depth>` if not given.
     Returns:
         A functional model with the heads `logits` (batch, num_classes), `stem`, and for each section k
@@ -101,7 +105,7 @@ def cifar_resnet(
         raise ValueError(f"A CIFAR ResNet's depth is 6k+2 (8, 14, 20, 26, 32, ...), got {depth}.")
     blocks = ((depth - 2) // 6,) * 3
     widths = [channels * width_multiplier for channels in (16, 32, 64)]
-    layers = _Layers(fused, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 3, 1, "stem_conv"), "stem_bn"), "stem")
     return _sections(layers, images, x, blocks, widths, shortcut, num_classes, name or f"resnet_{depth}")
@@ -117,6 +121,7 @@ def imagenet_resnet(
     seed: int = 0,
     dtype: str = "float32",
     fused: bool = True,
+    sync_batch_norm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """An ImageNet-size ResNet of basic blocks: 34 is (3, 4, 6, 3), the paper's 20-layer student is (2, 2, 3, 2).
@@ -130,7 +135,7 @@ def imagenet_resnet(
     if depth not in IMAGENET_BLOCKS:
         raise ValueError(f"An ImageNet-size ResNet's depth is one of {sorted(IMAGENET_BLOCKS)}, got {depth}.")
     widths = [channels * width_multiplier for channels in (64, 128, 256, 512)]
-    layers = _Layers(fused, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 7, 2, "stem_conv"), "stem_bn"), "stem_relu")
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem")(x)

@@ -3,8 +3,10 @@
 import zlib
 
 import keras
+import tensorflow as tf
 
-from fsp_tf import export, terminal, training
+from fsp_tf import config as config_lib
+from fsp_tf import devices, export, terminal
 from fsp_tf.config import Config
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import deliverables, disk, environment, inputs, phases, plan
@@ -32,27 +34,33 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
     """
     export.package_versions(config.export_formats)  # a missing one is told now, not after hours of training
     environment.compute_deterministically(config.deterministic)
-    strategy = training.make_strategy(config.num_virtual_devices)
-    run = Run(config, strategy.num_replicas_in_sync)
-    try:
-        _run(run, strategy, hand_over)
-    finally:
-        run.release()
+    strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
+    terminal.tell(f"devices: {devices.describe(strategy)}")
+    with devices.lost_workers_told(strategy):
+        run = Run(config, strategy.num_replicas_in_sync, writes=devices.share_of(strategy).is_chief)
+        try:
+            _run(run, strategy, hand_over)
+        finally:
+            run.release()
+        devices.wait_for_all(strategy)  # a worker that leaves early looks like one that has died
     return run
 
 
-def _run(run: Run, strategy, hand_over: bool) -> None:
+def _run(run: Run, strategy: tf.distribute.Strategy, hand_over: bool) -> None:
     config = run.config
+    names = plan.phases_of(config)
+    if not (names or run.writes):
+        return
     if config.pipeline == "ensemble":
         evaluate_ensemble(run)
         return
-    names = plan.phases_of(config)
     if names:
         inputs.check_inputs(run, names)
         run.claim()
-        disk.check_room(run, names)
+        if run.writes:
+            disk.check_room(run, names)
         _train(run, names, strategy)
-        if not hand_over:
+        if not (hand_over and run.writes):
             return
         if "stage2" in names:
             deliverables.export(run)
@@ -68,7 +76,10 @@ def _run(run: Run, strategy, hand_over: bool) -> None:
 
 def _train(run: Run, names: list[str], strategy) -> None:
     """Runs the phases that have not finished."""
-    if run.config.teacher and run.config.pipeline in ("distill", "transfer"):
+    devices.wait_for_all(strategy)  # until the folder is claimed
+    facts = {"training_sets": _facts(run, names), "record_in_run_dir": zlib.crc32(repr(run.result).encode())}
+    devices.wait_for_all(strategy, **_decisive(run.config), **facts)
+    if run.config.teacher and run.config.pipeline in ("distill", "transfer") and run.writes:
         deliverables.evaluate_named_teacher(run)
     for name in names:
         terminal.tell(f"\n{plan.title(run, name)}")
@@ -80,9 +91,25 @@ def _train(run: Run, names: list[str], strategy) -> None:
                     f"another --run_dir, or make {name} anew with --pipeline={pipeline} --noresume."
                 )
             terminal.tell(f"{name}: finished before")
-            run.drop_checkpoints(name)  # a process that ended in between left them
+            if run.writes:
+                run.drop_checkpoints(name)  # a process that ended in between left them
         else:
             run.begin_phase(name)
             # Dropout in a net of one's own draws its seed from here: the same whatever phases this process has run.
             keras.utils.set_random_seed(zlib.crc32(f"{run.config.seed}/{name}".encode()))
             TRAINERS[name](run, strategy)
+        devices.wait_for_all(strategy)
+        devices.wait_for_all(strategy, phases_that_have_finished=[name for name in names if run.has_finished(name)])
+
+
+def _decisive(config: Config) -> dict:
+    """The choices that change numbers."""
+    return {
+        name: getattr(config, name) for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]
+    }
+
+
+def _facts(run: Run, names: list[str]) -> list[tuple]:
+    """What tells training sets apart without reading them whole."""
+    sets = inputs.training_sets(run, names)
+    return [(image_set.name, image_set.num_images, image_set.image_shape, image_set.class_names) for image_set in sets]

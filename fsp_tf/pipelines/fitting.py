@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from fsp_tf import config as config_lib
-from fsp_tf import files, stopping, terminal, training
+from fsp_tf import devices, files, stopping, terminal, training
 from fsp_tf.callbacks import Checkpoints, NaNGuard, Profile, Progress, TensorBoardLog, forget_events, log_outcome
+from fsp_tf.classifier import Classifier
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
@@ -54,19 +56,13 @@ def fit_classifier(
         return float(np.trace(confusion)) / eval_set.num_images
 
     with strategy.scope():
-        model = _soft_target_distiller(run, phase, net, soft_teacher) if soft_teacher else net
-        if soft_teacher:
-            model.compile(make_optimizer(run, phase), jit_compile=False)
-        else:
-            model.compile(
-                make_optimizer(run, phase),
-                loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
-                metrics={"logits": ["accuracy"]},
-                jit_compile=False,
-            )
+        model = _soft_target_distiller(run, phase, net, soft_teacher) if soft_teacher else Classifier(net)
+        model.compile(make_optimizer(run, phase), jit_compile=False)
     terminal.tell(f"{phase}: {net.name} on {train_set.num_images:,} images of {train_set.name}")
     stream = live_stream(run, phase, train_set)
     record = fit(run, phase, model, net, stream, made_from, evaluate)
+    if not run.writes:
+        return
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": eval_set.name}
     record |= {"parameters": net.count_params()}
     directory = run.path("tensorboard") / phase
@@ -143,34 +139,35 @@ def fit(
     with model.distribute_strategy.scope():
         model.optimizer.build(trained.trainable_variables)
     directory = run.path("checkpoints") / phase
-    _claim_checkpoints(run, phase, made_from)
+    if run.writes:
+        _claim_checkpoints(run, phase, made_from)
     log = TensorBoardLog(
-        run.path("tensorboard") / phase,
+        run.path("tensorboard") / phase if run.writes else None,
         num_steps=num_steps,
         batch_size=config.batch_size,
         log_steps=config.log_steps,
         evaluation_steps=config.evaluation_steps,
-        evaluate=evaluate,
+        evaluate=evaluate if run.writes else None,
     )
-    guard = NaNGuard(phase, trained, batch_of=lambda step: next(iter(stream(step - 1, step))))
+    guard = NaNGuard(phase, trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Share()))))
     later = [*callbacks, log]
-    checkpoints = Checkpoints(directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard, later)
-    first_step = checkpoints.restore()
-    forget_events(run.path("tensorboard") / phase, first_step, config.batch_size)
+    checkpoints = Checkpoints(
+        directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard, later, writes=run.writes
+    )
+    first_step = _restore(run, phase, checkpoints, model.distribute_strategy, trained)
     for callback in (guard, *later):
         callback.first_step = first_step
-    if first_step:
-        terminal.tell(f"{phase}: goes on after step {first_step}")
-    profile = [Profile(run.path("tensorboard") / phase)] if config.profile else []
+    profile = [Profile(run.path("tensorboard") / phase)] if config.profile and run.writes else []
     ahead = plan.steps_ahead(run, phase)
-    progress = Progress(phase, first_step, num_steps, config.batch_size, ahead)
+    progress = [Progress(phase, first_step, num_steps, config.batch_size, ahead)] if run.writes else []
+    batches = devices.distribute(model.distribute_strategy, partial(stream, first_step, num_steps), config.batch_size)
     try:
         with stopping.deferred():
             training.fit_stage(
                 model,
-                stream(first_step, num_steps),
+                batches,
                 num_steps=num_steps - first_step,
-                callbacks=[*profile, guard, progress, checkpoints, *later],
+                callbacks=[*profile, guard, *progress, checkpoints, *later],
             )
     except stopping.Stopped:
         checkpoints.save()  # stopped in what follows a step, such as an evaluation
@@ -183,6 +180,23 @@ def fit(
         "scalars": log.last_scalars,
         "made_from": made_from,
     }
+
+
+def _restore(
+    run: Run, phase: str, checkpoints: Checkpoints, strategy: tf.distribute.Strategy, trained: keras.Model
+) -> int:
+    """Goes back to the last whole checkpoint; the worker that writes tidies up before the others look."""
+    for looks in (True, False):
+        if run.writes == looks:
+            checkpoints.restore()
+        devices.wait_for_all(strategy)
+    first_step = checkpoints.first_step
+    devices.wait_for_all(strategy, **{f"{phase}_begins_with": (first_step, nets.digest(trained))})
+    if run.writes:
+        forget_events(run.path("tensorboard") / phase, first_step, run.config.batch_size)
+    if first_step:
+        terminal.tell(f"{phase}: goes on after step {first_step}")
+    return first_step
 
 
 def _claim_checkpoints(run: Run, phase: str, made_from: str) -> None:

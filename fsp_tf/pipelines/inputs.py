@@ -5,6 +5,7 @@ import pathlib
 import keras
 
 from fsp_tf.config import Config
+from fsp_tf.data import ImageSet
 from fsp_tf.distillation import FSPDistiller, HintDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets, own_nets
@@ -41,10 +42,15 @@ def check_inputs(run: Run, names: list[str]) -> None:
             load_start(run)
 
 
+def training_sets(run: Run, names: list[str]) -> list[ImageSet]:
+    """The sets that the phases train on: of a transfer, its teacher's own first."""
+    sets = [run.source_train_set] if "source_teacher" in names else []
+    return sets + ([run.train_set] if set(names) - {"source_teacher"} else [])
+
+
 def _check_images(run: Run, names: list[str]) -> None:
     config = run.config
-    sets = [run.source_train_set] if "source_teacher" in names else []
-    sets += [run.train_set] if set(names) - {"source_teacher"} else []
+    sets = training_sets(run, names)
     for train_set in sets:
         if train_set.num_images < config.batch_size:
             raise UserError(

@@ -43,6 +43,7 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
         seed=zlib.crc32(f"{config.seed}/{role}".encode()),
         dtype="float32" if plain else config.precision,
         fused=not plain,
+        sync_batch_norm=config.sync_batch_norm and not plain,
         name=f"{role}_resnet_{depth}",
     )
 

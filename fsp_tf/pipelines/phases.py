@@ -62,13 +62,16 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     terminal.tell(f"stage1: {teacher.name} -> {student.name}, {what}")
     callbacks: list[keras.callbacks.Callback] = []
     if is_fsp:
-        callbacks = [CollapseWarning(distiller.pair_names), _heat_maps(run, distiller)]
+        callbacks = [CollapseWarning(distiller.pair_names)]
+        callbacks += [_heat_maps(run, distiller)] if run.writes else []
     made_from = nets.digest(plain_teacher)
     if config.fsp_store_views:
         stream = stored_matrices_stream(run, distiller, plain_teacher)
     else:
         stream = live_stream(run, "stage1", run.train_set)
     record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=tuple(callbacks))
+    if not run.writes:
+        return
     record |= {"collapsed_pairs": sorted(callbacks[0].collapsed) if is_fsp else []}
     nets.save(nets.plain_copy(config, "student", student), run.path(FILES["stage1"]))
     run.finish_phase("stage1", record)

@@ -57,9 +57,10 @@ class Run:
     Args:
         config: The choices.
         num_replicas: How many devices share each batch.
+        writes: Whether this process writes what is made; of several workers, one does.
     """
 
-    def __init__(self, config: Config, num_replicas: int = 1):
+    def __init__(self, config: Config, num_replicas: int = 1, *, writes: bool = True):
         """Looks at the folder and writes nothing.
 
         Raises:
@@ -70,7 +71,7 @@ class Run:
                 f"--batch_size={config.batch_size} does not divide among {num_replicas} replicas: choose a multiple."
             )
         self.config = dataclasses.replace(config, precision=environment.precision(config.precision))
-        self.num_replicas = num_replicas
+        self.num_replicas, self.writes = num_replicas, writes
         self._lock: filelock.BaseFileLock | None = None
         self.folder = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
@@ -86,6 +87,8 @@ class Run:
         Raises:
             UserError: If it cannot be written, or another process has it.
         """
+        if not self.writes:
+            return
         values = config_lib.to_flags(self.config) | {"run_dir": str(self.folder)}
         del values["resume"]
         lines = [f"--{name}={value}" for name, value in values.items()]
@@ -145,7 +148,8 @@ class Run:
 
     def update(self, **entries) -> None:
         """Adds to `result.json`, in one move."""
-        self._write(self.result | entries)
+        if self.writes:
+            self._write(self.result | entries)
 
     def _write(self, record: dict[str, Any]) -> None:
         files.write_text(self.path("result.json"), json.dumps(record, indent=2) + "\n")
@@ -170,7 +174,7 @@ class Run:
                 f"{self.folder} has a finished {finished[0]} made from another net than the {name} that would be "
                 "trained now: name the same --teacher, take another --run_dir, or begin anew with --noresume."
             )
-        if self.config.resume:
+        if self.config.resume or not self.writes:
             return
         gone = {name, *DEPENDENTS[name]}
         for phase in gone:
@@ -185,6 +189,8 @@ class Run:
 
     def finish_phase(self, name: str, record: dict[str, Any]) -> None:
         """Records that a phase has finished and the accuracy it reached, in one move; drops its checkpoints."""
+        if not self.writes:
+            return
         accuracies = {
             f"{net}_accuracy": record["accuracy"] for net, facts in NETS.items() if facts["file"] == FILES[name]
         }

@@ -7,19 +7,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf import devices
 from fsp_tf.data import ImageSet, stored_stream, training_stream
+from fsp_tf.devices import Share
 from fsp_tf.distillation import FSPDistiller, MatrixStore
 from fsp_tf.models import channel_permutations
 from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.run import Run
 
-Stream = Callable[[int, int], tf.data.Dataset]  # of the steps from the first to one before the last
+Stream = Callable[[int, int, Share], tf.data.Dataset]  # a share of the steps from the first to one before the last
 
 
 def live_stream(run: Run, phase: str, train_set: ImageSet) -> Stream:
     """Images and labels; the comparison nets see stage 2's batches."""
     stage = "stage2" if phase in ("baseline", "fine_tuning") else phase
-    return lambda first, last: training_stream(train_set, first_step=first, last_step=last, **_options(run, stage))
+    return lambda first, last, share: training_stream(
+        train_set, first_step=first, last_step=last, **_options(run, stage, share)
+    )
 
 
 def stored_matrices_stream(run: Run, distiller: FSPDistiller, plain_teacher: keras.Model) -> Stream:
@@ -42,13 +46,16 @@ def stored_matrices_stream(run: Run, distiller: FSPDistiller, plain_teacher: ker
         crop=config.augmentation == "crop",
         flip=config.flip,
     )
-    store.open(config.fsp_store_views)
+    for opens in (True, False):  # the worker that writes makes what is missing, the others find it
+        if run.writes == opens:
+            store.open(config.fsp_store_views)
+        devices.wait_for_all(distiller.distribute_strategy)
     read: Callable = store.read
     if config.fsp_shuffle:
         order = _shuffled_entries(distiller, plain_teacher, config.seed)
         read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
-    return lambda first, last: stored_stream(
-        run.train_set, read, config.fsp_store_views, first_step=first, last_step=last, **_options(run, "stage1")
+    return lambda first, last, share: stored_stream(
+        run.train_set, read, config.fsp_store_views, first_step=first, last_step=last, **_options(run, "stage1", share)
     )
 
 
@@ -63,7 +70,7 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
-def _options(run: Run, stage: str) -> dict:
+def _options(run: Run, stage: str, share: Share) -> dict:
     config = run.config
     crop = config.augmentation == "crop"
     return {
@@ -72,4 +79,6 @@ def _options(run: Run, stage: str) -> dict:
         "stage": stage,
         "crop": crop,
         "flip": config.flip,
+        "part": share.index,
+        "num_parts": share.count,
     }

@@ -8,6 +8,7 @@ time: the same command does what is missing. Several processes may work on one t
 any of its flags can be given here too, and wins. --verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
 """
 
+import os
 import pathlib
 import re
 import shlex
@@ -42,6 +43,11 @@ def main(arguments: list[str]) -> None:
         command_line.refuse_words(arguments)
         if (_TABLE.value is None) == (_FIGURE.value is None):
             raise UserError("give either --table=1 to 5 or --figure=3.")
+        if flags.FLAGS.distribution == "multi_worker" or os.environ.get("TF_CONFIG"):
+            raise UserError(
+                "a table's units are shared among processes, not among the workers of a cluster: start the command on "
+                "each machine with the same --run_dir, without TF_CONFIG and --distribution=multi_worker."
+            )
         target = f"table{_TABLE.value}" if _TABLE.value else f"figure{_FIGURE.value}"
         folder = pathlib.Path(flags.FLAGS.run_dir or f"saved_models/{target}").expanduser()
         units_folder = pathlib.Path(_UNITS_DIR.value).expanduser() if _UNITS_DIR.value else folder / "units"

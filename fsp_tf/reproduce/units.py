@@ -12,7 +12,8 @@ NET_SEEDS = 1000  # net n of replicate s has the seed s + 1000 (n - 1)
 _SHARED = (
     *("dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size", "augmentation", "flip"),
     *("architecture", "width_multiplier", "shortcut", "schedule_scale", "momentum", "weight_decay", "batch_size"),
-    *("precision", "deterministic", "num_virtual_devices", "checkpoint_steps", "evaluation_steps", "log_steps"),
+    *("precision", "deterministic", "distribution", "num_virtual_devices", "sync_batch_norm"),
+    *("checkpoint_steps", "evaluation_steps", "log_steps"),
 )
 _SOURCE = ("source_dataset", "source_train_split")
 _TEACHER = ("teacher_depth", "teacher_learning_rates", "teacher_steps")

@@ -1,0 +1,59 @@
+"""What n devices send one another in a step against what each computes: counted, not measured.
+
+  python -m benchmarks.scaling
+
+A batch is shared by n devices. Each computes its part, forward and backward (two operations a multiply-add), and all
+add up their float32 gradients: a ring all-reduce makes every device send 2 (n - 1) / n times their bytes. The last
+columns are the speed that a device must sustain to compute its part in the time the gradients take: a faster one
+spends more of a step on the network than on computing. Latency and overlap are not counted.
+"""
+
+from absl import app
+
+from fsp_tf import command_line
+from fsp_tf.costs import TRAINING, forward_multiply_adds
+
+NETS = (("cifar", 8, 32, 128), ("cifar", 26, 32, 128), ("imagenet", 34, 224, 256))
+NUM_DEVICES = (2, 8, 64)
+LINKS_GIGABITS = (1, 10, 100)
+
+
+def table() -> str:
+    """A line for every net and number of devices."""
+    from fsp_tf import models
+
+    head = f"{'net':<12}{'batch':>6}{'devices':>9}{'gradients':>12}{'sent by each':>14}{'computed by each':>18}"
+    head += "".join(f"{f'at {link} Gbit/s':>18}" for link in LINKS_GIGABITS)
+    lines = [head, "-" * len(head)]
+    for architecture, depth, size, batch_size in NETS:
+        make = models.cifar_resnet if architecture == "cifar" else models.imagenet_resnet
+        net = make(depth, 10 if architecture == "cifar" else 1000, (size, size, 3))
+        gradient_bytes = 4 * sum(variable.value.shape.num_elements() for variable in net.trainable_variables)
+        operations = 2 * TRAINING * batch_size * forward_multiply_adds(architecture, depth, 1, size)
+        for count in NUM_DEVICES:
+            sent = sent_bytes(gradient_bytes, count)
+            line = (
+                f"{f'ResNet-{depth}':<12}{batch_size:>6}{count:>9}{gradient_bytes / 1e6:>9.2f} MB{sent / 1e6:>11.2f} MB"
+            )
+            line += f"{operations / count / 1e9:>12.1f} GFLOP"
+            for link in LINKS_GIGABITS:
+                line += f"{operations / count / (sent / (link * 1e9 / 8)) / 1e12:>10.2f} TFLOP/s"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def sent_bytes(gradient_bytes: int, count: int) -> float:
+    """What each of `count` devices sends in a ring all-reduce."""
+    return 2 * (count - 1) / count * gradient_bytes
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the table."""
+    with command_line.mistakes_told():
+        command_line.refuse_words(arguments)
+        command_line.prepare_tensorflow()
+        print(table())
+
+
+if __name__ == "__main__":
+    app.run(main)
