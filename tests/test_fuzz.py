@@ -22,7 +22,8 @@ from fsp_tf.data import ImageSet, load_split
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.errors import UserError
 from fsp_tf.models import load_keras_file
-from fsp_tf.pipelines.run import Run, read_result
+from fsp_tf.pipelines.records import read_result
+from fsp_tf.pipelines.run import Run
 
 NUM_CASES = int(os.environ.get("FSP_TF_FUZZ_CASES", "60"))
 LONGEST_SECONDS = 60

@@ -17,7 +17,7 @@ from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
-from fsp_tf.pipelines.run import read_flagfile
+from fsp_tf.pipelines.records import read_flagfile
 
 SEEDS = st.integers(0, 2**31 - 1)
 

@@ -6,7 +6,8 @@ from typing import Any
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.pipelines import environment
-from fsp_tf.pipelines.run import Run, read_flagfile
+from fsp_tf.pipelines.records import read_flagfile
+from fsp_tf.pipelines.run import Run
 
 OF_THE_MACHINE = {"run_dir", "data_dir", "fsp_store_dir"}
 

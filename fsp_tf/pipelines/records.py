@@ -4,6 +4,8 @@ import json
 import pathlib
 from typing import Any
 
+from fsp_tf.errors import UserError
+
 LARGEST_FILE = 2**26  # bytes
 NUMBER = (int, float)
 PHASE = {"training_seconds": NUMBER, "steps": NUMBER, "images_per_second": NUMBER, "made_from": str}
@@ -17,7 +19,35 @@ NET = {
 FORMAT = {"bytes": NUMBER, "accuracy": NUMBER, "accuracy_lost": NUMBER, "latency_ms": NUMBER}
 
 
-def read_record(path: pathlib.Path) -> dict[str, Any]:
+def read_result(path: pathlib.Path) -> dict[str, Any]:
+    """A run's `result.json`; empty where there is none.
+
+    Raises:
+        UserError: If it is no such record.
+    """
+    try:
+        return _read_record(path)
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too large, of another kind
+        raise UserError(
+            f"{path} is no record of a run any more ({error}): mend it, or take another --run_dir."
+        ) from error
+
+
+def read_flagfile(path: pathlib.Path) -> dict[str, str]:
+    """The values that a run's flags.cfg gives, by flag.
+
+    Raises:
+        UserError: If it is no text.
+    """
+    try:
+        text = _read_text(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no flagfile any more ({error}): mend it, or take another --run_dir.") from error
+    lines = [line[2:] for line in text.splitlines() if line.startswith("--")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any]:
     """A `result.json`; empty where there is none.
 
     Raises:
@@ -25,7 +55,7 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    record = json.loads(read_text(path))
+    record = json.loads(_read_text(path))
     for name, value in _mapping(record, "the file").items():
         if name in ("phases", "nets"):
             for key, entry in _mapping(value, name).items():
@@ -40,7 +70,7 @@ def read_record(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def read_text(path: pathlib.Path) -> str:
+def _read_text(path: pathlib.Path) -> str:
     """A text file of bounded size.
 
     Raises:

@@ -119,7 +119,7 @@ class Run:
         if not path.exists():
             return
         # A flag younger than the folder had its default.
-        before = config_lib.to_flags(Config()) | read_flagfile(path)
+        before = config_lib.to_flags(Config()) | records.read_flagfile(path)
         now = config_lib.to_flags(self.config)
         decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
         changed = [
@@ -144,7 +144,7 @@ class Run:
         Raises:
             UserError: If the file is no such record.
         """
-        return read_result(self.path("result.json"))
+        return records.read_result(self.path("result.json"))
 
     def update(self, **entries) -> None:
         """Adds to `result.json`, in one move."""
@@ -232,31 +232,3 @@ class Run:
 @functools.lru_cache(maxsize=4)  # the runs of one process mostly share their data
 def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
     return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)
-
-
-def read_result(path: pathlib.Path) -> dict[str, Any]:
-    """A run's `result.json`; empty where there is none.
-
-    Raises:
-        UserError: If it is no such record.
-    """
-    try:
-        return records.read_record(path)
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too large, of another kind
-        raise UserError(
-            f"{path} is no record of a run any more ({error}): mend it, or take another --run_dir."
-        ) from error
-
-
-def read_flagfile(path: pathlib.Path) -> dict[str, str]:
-    """The values that a run's flags.cfg gives, by flag.
-
-    Raises:
-        UserError: If it is no text.
-    """
-    try:
-        text = records.read_text(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no flagfile any more ({error}): mend it, or take another --run_dir.") from error
-    lines = [line[2:] for line in text.splitlines() if line.startswith("--")]
-    return {name: value for name, _, value in (line.partition("=") for line in lines)}
