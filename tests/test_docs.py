@@ -32,7 +32,7 @@ ROOT = pathlib.Path(__file__).parents[1].absolute()
 PAGES = [ROOT / "README.md", ROOT / "saved_models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OUR_COMMAND = re.compile(r"python -m ((?:fsp_tf|benchmarks)[\w.]*)([^|&;#<>`\n]*)")
 COMMON_FLAGS = {"flagfile", "verbosity", "help"}
-OF_OTHER_COMMANDS = {"model_base_path", "json"}  # TensorFlow Serving's, benchmarks.training's
+OF_OTHER_COMMANDS = {"model_base_path"}  # TensorFlow Serving's
 TINY = [
     *("--nobaseline", "--teacher_depth=8", "--student_depth=8", "--schedule_scale=0.00004", "--batch_size=16"),
     *("--train_split=train[:64]", "--eval_split=test[:64]", "--export_formats=saved_model,litert,onnx"),
@@ -124,11 +124,15 @@ def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch
         names = {argument[2:].partition("=")[0] for argument in arguments}
         known = {*config_lib.fields(), *(f"no{name}" for name in config_lib.fields()), *COMMON_FLAGS}
         assert module == "fsp_tf.reproduce" or names <= known
+    elif module.startswith("benchmarks."):
+        names = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
+        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | set(config_lib.fields()) | COMMON_FLAGS
 
 
 def test_every_flag_that_the_manual_names_exists():
     known = {*config_lib.fields(), *COMMON_FLAGS, *OF_OTHER_COMMANDS, *own_flags_of_reproduce(), *flags_of_predict()}
     known |= {f"no{name}" for name in config_lib.fields()}
+    known = known.union(*(flags_of_benchmark(path.stem) for path in (ROOT / "benchmarks").glob("*.py")))
     for path in PAGES:
         named = set(re.findall(r"`--(\w+)", path.read_text()))
         assert named <= known, f"{path.name} names {named - known}."
@@ -137,6 +141,11 @@ def test_every_flag_that_the_manual_names_exists():
 def own_flags_of_reproduce() -> set[str]:
     found = flags.FLAGS.get_flags_for_module(reproduce.__name__)
     return {flag.name for flag in found}
+
+
+def flags_of_benchmark(name: str) -> set[str]:
+    """Read in the source: importing every benchmark would define its flags beside the others'."""
+    return set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "benchmarks" / f"{name}.py").read_text()))
 
 
 def flags_of_predict() -> set[str]:
