@@ -5,8 +5,9 @@
 Every line is the job on handwritten digits in float32, without the export: teacher, student alone, stage 1, stage 2.
 `synchronized`: the CIFAR ResNets with --sync_batch_norm; `plain`: nets of one's own without batch normalisation, the
 teacher as it is. The workers are processes of this machine that meet on its loopback device, or with
---namespaces (as root) in two network namespaces that have no other link. In the last line a worker is killed in stage 1
-and the same commands are given again.
+--namespaces (as root) in two network namespaces that have no other link. `other kernels` is one device again, with
+TensorFlow's kernels in oneDNN's place: what rounding alone does. In the last line a worker is killed in stage 1 and the
+same commands are given again.
 """
 
 import contextlib
@@ -15,12 +16,13 @@ import pathlib
 import sys
 import tempfile
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks.worker_jobs import LOOPBACK, Workers, accuracies, job_flags, largest_difference, losses, two_namespaces
 from fsp_tf import command_line, config
 
 NUM_STEPS = 12
+OTHER_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 config.define_flags()
 _JOB = flags.DEFINE_bool("job", False, "Run the job that the flags of fsp_tf.main describe, without its export.")
@@ -36,6 +38,9 @@ def compare(nets: str, folder: pathlib.Path, place: tuple) -> list[dict]:
     lone = place[0][:1], place[1][:1]
     jobs = {
         "one device": Workers([*command, f"--run_dir={folder / 'one device'}"], folder / "log_1", *lone),
+        "other kernels": Workers(
+            [*command, f"--run_dir={folder / 'other kernels'}"], folder / "log_6", *lone, variables=OTHER_KERNELS
+        ),
         "two logical": Workers(
             [*command, f"--run_dir={folder / 'two logical'}", "--num_virtual_devices=2"], folder / "log_2", *lone
         ),
@@ -78,6 +83,7 @@ def main(arguments: list[str]) -> None:
 
             pipelines.run_pipeline(config.from_flags(), hand_over=False)
         return
+    logging.set_verbosity(logging.WARNING)  # TensorBoard's readers say which files they open
     head = f"{'nets':<14}{'devices':<19}{'difference':>12}{'teacher':>10}{'alone':>10}{'distilled':>10}"
     print(f"{head}\n{'-' * len(head)}", flush=True)
     where = two_namespaces() if _NAMESPACES.value else contextlib.nullcontext(LOOPBACK)

@@ -204,7 +204,7 @@ class TestTFDS:
 
     @pytest.mark.parametrize("name", ["no_such_set", "cifar10:9.9.9", "cifar10/no_such_config", ""])
     def test_unknown_sets_are_refused(self, name, tmp_path):
-        with pytest.raises(UserError, match=f"--dataset={name} is unknown"):
+        with pytest.raises(UserError, match=f"The data set '{name}' is unknown"):
             load_split(name, "train", data_dir=str(tmp_path))
 
     def test_a_missing_data_dir_is_refused(self, tmp_path):

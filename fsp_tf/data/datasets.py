@@ -2,17 +2,14 @@
 
 import contextlib
 import dataclasses
-import pathlib
 import re
-import socket
-import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from fsp_tf.data import image_files
+from fsp_tf.data import builders
 from fsp_tf.data.sources import RandomAccess, RecordFiles
 from fsp_tf.data.tfds_sources import source_of
 from fsp_tf.errors import UserError
@@ -82,7 +79,7 @@ def load_split(
     if name == "digits":
         full = _digits(split, image_size or DIGITS_SIZE)
     else:
-        full = _from_builder(name, split, _builder(name, data_dir), image_size, limit)
+        full = _from_builder(name, split, builders.prepared(name, data_dir), image_size, limit)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}.")
     return _without(full, holdout, held_out) if holdout else full
@@ -92,7 +89,7 @@ def evaluation_split(name: str, data_dir: str | None = None) -> str:
     """The split on which a set's accuracy is reported: `test`, or `validation` where there is no labelled test."""
     if name == "digits":
         return "test"
-    builder = _builder(name, data_dir)
+    builder = builders.prepared(name, data_dir)
     if "validation" not in builder.info.splits:
         return "test"
     tests = builder.as_dataset(split="test").take(1).as_numpy_iterator() if "test" in builder.info.splits else ()
@@ -123,46 +120,6 @@ def _digits(split: str, size: int) -> ImageSet:
     names = tuple(str(digit) for digit in range(10))
     labels = digits.target[chosen].astype(np.int64)
     return ImageSet(f"digits/{split}", names, images.shape[1:], len(images), images, labels)
-
-
-def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of a prepared set; prepares it first where that is possible."""
-    if name.startswith("folder:"):
-        path = pathlib.Path(name.removeprefix("folder:")).expanduser()
-        if path.is_dir():
-            image_files.check_folder(path, name)
-        builder = tfds.ImageFolder(str(path)) if path.is_dir() else None
-        if builder is None or not builder.info.splits:
-            raise UserError(f"--dataset={name}: no images there; they are expected at PATH/split/class/image.")
-        return builder
-    folder = pathlib.Path(data_dir).expanduser() if data_dir else None
-    if folder and not folder.is_dir() and not folder.absolute().parent.is_dir():
-        raise UserError(f"--data_dir={data_dir} is no folder: name the one that holds {name}, or create it.")
-    try:
-        builder = tfds.builder(name, data_dir=folder)
-    except (ValueError, AssertionError) as error:  # no such set; no such configuration; no such version
-        reason = str(error).partition("\n")[0].rstrip(".:")
-        raise UserError(
-            f"--dataset={name} is unknown: give a TFDS image classification set, folder:PATH or digits ({reason})."
-        ) from error
-    if not builder.is_prepared():
-        _download(builder, name)
-    return builder
-
-
-def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
-    """Lets TFDS download and prepare the set; looks for a network first, since TFDS retries for minutes without."""
-    advice = f"connect to a network, or name with --data_dir the folder that holds {name} as TFDS prepared it."
-    try:
-        if not urllib.request.getproxies():
-            socket.getaddrinfo("storage.googleapis.com", 443)
-    except OSError as error:
-        folder = builder.data_path.parents[builder.info.full_name.count("/")]
-        raise UserError(f"{name} is not in {folder} and cannot be downloaded without a network: {advice}") from error
-    try:
-        builder.download_and_prepare()
-    except (OSError, tfds.download.DownloadError, AssertionError) as error:
-        raise UserError(f"{name} could not be downloaded to {builder.data_path}: {error}: {advice}") from error
 
 
 def _from_builder(name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int) -> ImageSet:

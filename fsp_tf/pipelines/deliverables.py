@@ -13,7 +13,8 @@ from fsp_tf import terminal, training
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines import origin as origin_lib
-from fsp_tf.pipelines.run import FILES, NETS, Run
+from fsp_tf.pipelines.contents import FILES, NETS
+from fsp_tf.pipelines.run import Run
 
 SPEED_BATCH, SPEED_SECONDS = 128, 1.0
 

@@ -16,7 +16,8 @@ from fsp_tf.data import ImageSet
 from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets, plan
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.contents import FILES
+from fsp_tf.pipelines.run import Run
 from fsp_tf.pipelines.streams import Stream, live_stream
 
 

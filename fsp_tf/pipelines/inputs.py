@@ -9,7 +9,8 @@ from fsp_tf.data import ImageSet
 from fsp_tf.distillation import FSPDistiller, HintDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets, own_nets
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.contents import FILES
+from fsp_tf.pipelines.run import Run
 
 TEACHER_PHASES = {"source_teacher", "teacher", "fine_tuning"}
 

@@ -7,8 +7,9 @@ from fsp_tf import terminal
 from fsp_tf.callbacks import CollapseWarning, FSPHeatMaps
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.pipelines import inputs, nets
+from fsp_tf.pipelines.contents import FILES
 from fsp_tf.pipelines.fitting import fit, fit_classifier, make_optimizer
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.run import Run
 from fsp_tf.pipelines.streams import live_stream, stored_matrices_stream
 
 PICTURED_IMAGES = 64  # of the FSP heat maps

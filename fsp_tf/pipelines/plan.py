@@ -2,7 +2,8 @@
 
 from fsp_tf.config import Config
 from fsp_tf.costs import step_multiply_adds
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.contents import FILES
+from fsp_tf.pipelines.run import Run
 
 
 def phases_of(config: Config) -> list[str]:

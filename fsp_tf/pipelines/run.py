@@ -16,39 +16,7 @@ from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import environment, lock, records
-
-FILES = {
-    "source_teacher": "source_teacher.keras",
-    "teacher": "teacher.keras",
-    "fine_tuning": "teacher.keras",
-    "baseline": "baseline.keras",
-    "stage1": "stage1.keras",
-    "stage2": "student.keras",
-}
-DEPENDENTS = {
-    "source_teacher": ("fine_tuning", "stage1", "stage2"),
-    "teacher": ("stage1", "stage2"),
-    "fine_tuning": (),  # stage 1 and stage 2 need not be made from it
-    "baseline": (),
-    "stage1": ("stage2",),
-    "stage2": (),
-}
-NETS: dict[str, dict[str, Any]] = {
-    "source_teacher": {
-        "title": "source teacher",
-        "role": "teacher",
-        "file": FILES["source_teacher"],
-        "phases": ("source_teacher",),
-    },
-    "teacher": {"title": "teacher", "role": "teacher", "file": FILES["teacher"], "phases": ("teacher", "fine_tuning")},
-    "baseline": {"title": "student alone", "role": "student", "file": FILES["baseline"], "phases": ("baseline",)},
-    "student": {
-        "title": "student distilled",
-        "role": "student",
-        "file": FILES["stage2"],
-        "phases": ("stage1", "stage2"),
-    },
-}
+from fsp_tf.pipelines.contents import DEPENDENTS, FILES, NETS
 
 
 class Run:

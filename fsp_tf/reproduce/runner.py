@@ -7,8 +7,9 @@ import filelock
 import keras
 
 from fsp_tf import pipelines, terminal
+from fsp_tf.pipelines.contents import FILES
 from fsp_tf.pipelines.records import read_result
-from fsp_tf.pipelines.run import FILES, Run
+from fsp_tf.pipelines.run import Run
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
 
