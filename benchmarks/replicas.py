@@ -3,11 +3,13 @@
   python -m benchmarks.replicas [--namespaces] [--nets=plain,synchronized] [--json=FILE]
 
 Every line is the job on handwritten digits in float32, without the export: teacher, student alone, stage 1, stage 2.
-`synchronized`: the CIFAR ResNets with --sync_batch_norm; `plain`: nets of one's own without batch normalisation, the
-teacher as it is. The workers are processes of this machine that meet on its loopback device, or with
---namespaces (as root) in two network namespaces that have no other link. `other kernels` is one device again, with
-TensorFlow's kernels in oneDNN's place: what rounding alone does. In the last line a worker is killed in stage 1 and the
-same commands are given again.
+`plain`: nets of one's own without batch normalisation, the teacher as it is. `synchronized`: the CIFAR ResNets with
+--sync_batch_norm; `fitnet`, `kd`, `stored` (matrices) and `transfer` are such jobs too.
+
+The workers are processes of this machine that meet on its loopback device, or with --namespaces (as root) in two
+network namespaces that have no other link. `other kernels` is one device again, with TensorFlow's kernels in oneDNN's
+place: what rounding alone does. In the last line a worker is killed in stage 1 (KD: stage 2) and the same commands are
+given again.
 """
 
 import contextlib
@@ -18,7 +20,16 @@ import tempfile
 
 from absl import app, flags, logging
 
-from benchmarks.worker_jobs import LOOPBACK, Workers, accuracies, job_flags, largest_difference, losses, two_namespaces
+from benchmarks.worker_jobs import (
+    LOOPBACK,
+    RESNET_JOBS,
+    Workers,
+    accuracies,
+    job_flags,
+    largest_difference,
+    losses,
+    two_namespaces,
+)
 from fsp_tf import command_line, config
 
 NUM_STEPS = 12
@@ -27,7 +38,7 @@ OTHER_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 config.define_flags()
 _JOB = flags.DEFINE_bool("job", False, "Run the job that the flags of fsp_tf.main describe, without its export.")
 _NAMESPACES = flags.DEFINE_bool("namespaces", False, "Run each worker in a network namespace of its own.")
-_NETS = flags.DEFINE_list("nets", ["plain", "synchronized"], "Whose lines to make.")
+_NETS = flags.DEFINE_list("nets", ["plain", "synchronized"], f"Whose lines to make: plain, {', '.join(RESNET_JOBS)}.")
 _JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
@@ -46,9 +57,10 @@ def compare(nets: str, folder: pathlib.Path, place: tuple) -> list[dict]:
         ),
         "two workers": Workers([*command, f"--run_dir={folder / 'two workers'}"], folder / "log_3", *place),
     }
+    phase = "stage2" if nets == "kd" else "stage1"
     again = [*command, f"--run_dir={folder / 'one killed, again'}"]
     victims = Workers(again, folder / "log_4", *place, first_port=24780)
-    codes, seconds = victims.kill_when(1, folder / "one killed, again" / "checkpoints" / "stage1")
+    codes, seconds = victims.kill_when(1, folder / "one killed, again" / "checkpoints" / phase)
     told = {"exit_codes": codes, "seconds_until_told": seconds, "said": victims.logs[0].read_text().splitlines()[-1]}
     jobs["one killed, again"] = Workers(again, folder / "log_5", *place, first_port=24780)
     lines = []

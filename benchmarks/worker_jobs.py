@@ -12,7 +12,14 @@ from collections.abc import Iterator
 CHECKPOINT_STEPS = 3
 LOOPBACK = ((), ()), ("127.0.0.1", "127.0.0.1")
 RATES = "0.0001,0.0001,0.0001"  # the larger, the faster training itself magnifies a first step's rounding errors
-PHASES = ("teacher", "baseline", "stage1", "stage2")
+RESNET_JOBS: dict[str, dict] = {
+    "synchronized": {},
+    "fitnet": {"method": "fitnet", "fitnet_steps": "5,9", "fitnet_learning_rates": "0.0001,0.0001"},
+    "kd": {"method": "kd"},
+    "stored": {"fsp_store_views": 1},
+    "transfer": {"pipeline": "transfer", "source_dataset": "digits", "baseline": "false"},
+}
+PHASES = ("source_teacher", "teacher", "fine_tuning", "baseline", "stage1", "stage2")
 SECONDS_AT_MOST = 1800
 
 
@@ -21,7 +28,7 @@ def job_flags(folder: pathlib.Path, nets: str, num_steps: int) -> list[str]:
 
     Args:
         folder: Where nets of one's own are written.
-        nets: `synchronized` or `plain`.
+        nets: `plain`, or one of RESNET_JOBS.
         num_steps: Of every phase.
     """
     steps = f"{num_steps - 2},{num_steps - 1},{num_steps}"
@@ -30,9 +37,10 @@ def job_flags(folder: pathlib.Path, nets: str, num_steps: int) -> list[str]:
         **{"teacher_steps": steps, "stage1_steps": steps, "stage2_steps": steps, "checkpoint_steps": CHECKPOINT_STEPS},
         **{f"{phase}_learning_rates": RATES for phase in ("teacher", "stage1", "stage2")},
     }
-    if nets == "synchronized":
+    if nets in RESNET_JOBS:
         # The digits' own size: the statistics' kernels add in a row, which is off by 3e-5 at 32 x 32.
         own = {"teacher_depth": 8, "student_depth": 8, "sync_batch_norm": "true", "image_size": 8}
+        own |= RESNET_JOBS[nets]
     else:
         own = {
             name: write_plain_net(folder / f"{name}.keras", seed) for seed, name in enumerate(("teacher", "student"))

@@ -86,8 +86,8 @@ def test_matrix_keeps_an_unknown_batch_size():
 
 
 def test_maps_that_do_not_fit_raise():
-    with pytest.raises(ValueError, match="8x8 cannot be max-pooled to 5x5"):
-        fsp_matrix(normal(1, 8, 8, 2), normal(1, 5, 5, 2))
+    with pytest.raises(ValueError, match="8x6 cannot be max-pooled to 5x3"):
+        fsp_matrix(normal(1, 8, 6, 2), normal(1, 5, 3, 2))
     with pytest.raises(ValueError, match="batch, height, width, channels"):
         fsp_matrix(normal(1, 8, 2), normal(1, 8, 8, 2))
 
