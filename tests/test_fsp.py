@@ -88,8 +88,14 @@ def test_matrix_keeps_an_unknown_batch_size():
 def test_maps_that_do_not_fit_raise():
     with pytest.raises(ValueError, match="8x6 cannot be max-pooled to 5x3"):
         fsp_matrix(normal(1, 8, 6, 2), normal(1, 5, 3, 2))
+
+
+@pytest.mark.parametrize("other", [(1, 8, 2), (1, 8, 8, 2, 1)], ids=["three axes", "five axes"])
+@pytest.mark.parametrize("turned", [False, True], ids=["the first", "the last"])
+def test_maps_have_four_axes(other, turned):
+    maps = [normal(*other), normal(1, 8, 8, 2)]
     with pytest.raises(ValueError, match="batch, height, width, channels"):
-        fsp_matrix(normal(1, 8, 2), normal(1, 8, 8, 2))
+        fsp_matrix(*reversed(maps) if turned else maps)
 
 
 def test_loss_is_equation_2():

@@ -1,6 +1,7 @@
 """The flow of the solution procedure: the FSP matrix (Eq. 1), its loss (Eq. 2), and which layers make a pair."""
 
 import itertools
+import re
 
 import keras
 import tensorflow as tf
@@ -139,14 +140,13 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
         if pairs not in NAMED_PAIRS:
             raise ValueError(f"pairs is one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
         heads = teacher.output if isinstance(teacher.output, dict) else {}
-        num_sections = sum(f"section_{number}" in heads for number in range(1, 10))
-        if not num_sections:
+        sections = sorted(name for name in heads if re.fullmatch(r"section_\d", name))
+        if not sections:
             raise ValueError(f"pairs={pairs!r} needs a net with the heads section_1, section_2, ...: name the layers.")
-        outputs = ["stem", *(f"section_{number}" for number in range(1, num_sections + 1))]
         if pairs == "section_input":
-            pairs = list(itertools.pairwise(outputs))
+            pairs = list(itertools.pairwise(["stem", *sections]))
         else:
-            pairs = [(f"{output}_first_block", output) for output in outputs[1:]]
+            pairs = [(f"{section}_first_block", section) for section in sections]
     resolved = [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
     for teacher_pair, student_pair in resolved:
         for model, names in ((teacher, teacher_pair), (student, student_pair)):
