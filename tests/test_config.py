@@ -136,7 +136,9 @@ def test_fine_tuning_has_the_schedule_of_stage_2_and_the_source_teacher_the_teac
 
 
 def test_each_weighting_has_its_own_lambda_and_clip():
-    assert (Config().fsp_weight, Config().stage1_clipnorm) == (1000.0, 50.0)
+    assert (Config().fsp_weight, Config().stage1_clipnorm) == (10_000.0, 500.0)
+    own = Config(fsp_taps=("first:last",))
+    assert (own.fsp_weight, own.stage1_clipnorm) == (1000.0, 50.0)
     equal = Config(fsp_weighting="equal")
     assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 0.0)
     assert Config(fsp_weight=3.0, stage1_clipnorm=0.0).fsp_weight == 3.0

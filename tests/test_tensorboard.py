@@ -88,7 +88,7 @@ def test_a_classifier_leaves_its_graph_confusion_matrix_and_choices(run, phase):
     assert found.Tags()["graph"] and [event.step for event in found.Tensors("confusion")] == [5]
     content = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert hparams["phase"].string_value == phase and hparams["fsp_weight"].number_value == 1000.0
+    assert hparams["phase"].string_value == phase and hparams["fsp_weight"].number_value == 10_000.0
 
 
 def test_heat_maps_share_a_scale_and_show_what_differs():

@@ -13,7 +13,8 @@ DISTRIBUTIONS = ("auto", "off", "mirrored", "multi_worker")
 METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 # Lambda and stage 1's largest gradient norm for each weighting; how they were found: README, "The weight of a pair".
-WEIGHTING_DEFAULTS = {"relative": (1000.0, 50.0), "equal": (1.0, 0.0)}
+WEIGHTING_DEFAULTS = {"relative": (10_000.0, 500.0), "equal": (1.0, 0.0)}
+OWN_NETS_RELATIVE = (1000.0, 50.0)  # a tenth of the step, which nets without batch normalisation bear too
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
@@ -131,7 +132,7 @@ class Config:
         False, "Learn a 1x1 convolution wherever the student's map has other channels than the teacher's; stage 1 only."
     )
     fsp_weight: float | None = _option(
-        None, "Lambda, the weight of every pair's loss. Default: 1000 if relative, 1 if equal."
+        None, "Lambda, the weight of every pair's loss. Default: 10000 if relative (1000 with --fsp_taps), 1 if equal."
     )
     fsp_weighting: str = _option(
         "relative",
@@ -150,7 +151,9 @@ class Config:
         changes_numbers=False,
     )
     stage1_clipnorm: float | None = _option(
-        None, "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 50 if relative, 0 if equal."
+        None,
+        "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 500 if relative (50 with "
+        "--fsp_taps), 0 if equal.",
     )
     num_hints: int = _option(1, "Layers that FitNet's stage 1 matches: 1, the middle one, or 3, at the quarters.")
     kd_temperature: float = _option(3.0, "Temperature by which soft targets are softened.")
@@ -219,6 +222,8 @@ class Config:
 
     def __post_init__(self):
         weight, clipnorm = WEIGHTING_DEFAULTS.get(self.fsp_weighting, (None, None))
+        if self.fsp_taps and self.fsp_weighting == "relative":
+            weight, clipnorm = OWN_NETS_RELATIVE
         loss = "cross_entropy" if self.method == "fsp" else "kd"
         for name, default in (("fsp_weight", weight), ("stage1_clipnorm", clipnorm), ("stage2_loss", loss)):
             if getattr(self, name) is None:

@@ -33,8 +33,9 @@ class FSPDistiller(ReplicatedModel):
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
-        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 1000 for
-            `relative` and clip the gradient's norm to 50.
+        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 10,000 for
+            `relative` and clip the gradient's norm to 500, and a tenth of both for nets that may have no batch
+            normalisation.
         weighting: `relative` or `equal`.
         connectors: Whether a student's map of other channels than the teacher's goes through a learned 1x1 convolution
             to as many; they are trained with the student and are no part of it.
