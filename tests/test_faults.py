@@ -23,19 +23,14 @@ from fsp_tf.data import datasets, load_split
 from fsp_tf.distillation import store
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import deliverables, nets
+from tests import smallest
 
-TINY = Config(
-    dataset="digits",
-    train_split="train[:48]",
-    eval_split="test[:50]",
-    batch_size=16,
-    teacher_depth=8,
-    student_depth=8,
+TINY = dataclasses.replace(
+    smallest.RUN,
     teacher_learning_rates=(0.01, 0.001),
     teacher_steps=(3, 6),
     stage1_steps=(2, 3, 4),
     stage2_steps=(2, 3, 4),
-    baseline=False,
     log_steps=1,
     checkpoint_steps=2,
 )

@@ -14,24 +14,11 @@ from fsp_tf.config import Config
 from fsp_tf.data import load_split
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import ensemble
-
-TINY = Config(
-    dataset="digits",
-    train_split="train[:48]",
-    eval_split="test[:50]",
-    batch_size=16,
-    teacher_depth=8,
-    student_depth=8,
-    teacher_steps=(3, 4, 5),
-    stage1_steps=(3, 4, 5),
-    fitnet_steps=(3, 5),
-    stage2_steps=(3, 4, 5),
-    baseline=False,
-)
+from tests import smallest
 
 
 def tiny(run_dir: pathlib.Path, **choices) -> Config:
-    return dataclasses.replace(TINY, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
+    return dataclasses.replace(smallest.RUN, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
 
 
 def train(config: Config) -> None:

@@ -10,18 +10,14 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf import pipelines
-from fsp_tf.config import Config
 from fsp_tf.data import load_split
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import own_nets
+from tests import smallest
 
-TINY = Config(
-    dataset="digits",
-    train_split="train[:48]",
-    eval_split="test[:50]",
-    batch_size=16,
-    stage1_steps=(3, 4, 5),
-    stage2_steps=(3, 4, 5),
+TINY = dataclasses.replace(
+    smallest.RUN,
+    baseline=True,
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
     fsp_taps=("early:late=first:second",),
 )

@@ -19,20 +19,9 @@ from fsp_tf.costs import forward_multiply_adds
 from fsp_tf.data import datasets, load_split
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import plan
+from tests import smallest
 
-TINY = Config(
-    dataset="digits",
-    train_split="train[:48]",
-    eval_split="test[:50]",
-    batch_size=16,
-    teacher_depth=8,
-    student_depth=8,
-    teacher_steps=(3, 4, 5),
-    stage1_steps=(3, 4, 5),
-    stage2_steps=(3, 4, 5),
-    log_steps=2,
-    checkpoint_steps=2,
-)
+TINY = dataclasses.replace(smallest.RUN, log_steps=2, checkpoint_steps=2, baseline=True)
 
 
 def tiny(run_dir: pathlib.Path, **choices) -> Config:

@@ -21,13 +21,9 @@ from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, costs, paper, plans, runner
 from fsp_tf.reproduce.units import NET_SEEDS
+from tests import smallest
 
 TARGETS = ("table1", "table2", "table3", "table4", "table5", "figure3")
-TINY = (
-    *("--train_split=train[:48]", "--eval_split=test[:50]", "--batch_size=16", "--width_multiplier=1"),
-    *("--teacher_depth=8", "--student_depth=8", "--checkpoint_steps=2", "--log_steps=2"),
-    *("--teacher_steps=4,5,6", "--stage1_steps=3,4,5", "--stage2_steps=3,4,5", "--fitnet_steps=3,5"),
-)
 
 
 def recipe(target: str) -> Config:
@@ -212,7 +208,7 @@ def accuracies(folder: pathlib.Path) -> dict:
 def table_3(tmp_path_factory) -> pathlib.Path:
     """Table 3 on digits, its units run by two processes at a time."""
     folder = tmp_path_factory.mktemp("table3")
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *TINY]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *smallest.TABLE]
     ids = reproduce(*arguments, "--list", "--format=ids").stdout
     each = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
     shared = ["xargs", "-P2", "-I{}", *each, "--unit={}"]
@@ -224,7 +220,7 @@ def table_3(tmp_path_factory) -> pathlib.Path:
 
 def test_two_processes_share_a_table_and_a_second_call_only_reports(table_3):
     before = {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={table_3}", *TINY]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={table_3}", *smallest.TABLE]
     again = reproduce(*arguments)
     assert again.returncode == 0 and "===" not in again.stdout, again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
@@ -239,7 +235,7 @@ def test_two_processes_share_a_table_and_a_second_call_only_reports(table_3):
 
 @pytest.mark.long
 def test_killed_at_any_moment_and_called_again_it_gives_the_same_numbers(table_3, tmp_path):
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *TINY]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *smallest.TABLE]
     moments = random.Random(0)
     for _ in range(3):
         process = subprocess.Popen(

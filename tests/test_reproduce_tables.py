@@ -8,14 +8,9 @@ import sys
 import pytest
 
 from fsp_tf.reproduce import paper
+from tests import smallest
 
 pytestmark = pytest.mark.long
-
-TINY = (
-    *("--train_split=train[:48]", "--eval_split=test[:50]", "--batch_size=16", "--width_multiplier=1"),
-    *("--teacher_depth=8", "--student_depth=8", "--checkpoint_steps=2", "--log_steps=2"),
-    *("--teacher_steps=4,5,6", "--stage1_steps=3,4,5", "--stage2_steps=3,4,5", "--fitnet_steps=3,5"),
-)
 
 
 def reproduce(*arguments: str, **options) -> subprocess.CompletedProcess:
@@ -34,7 +29,7 @@ def accuracies(folder: pathlib.Path) -> dict:
 
 
 def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path):
-    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *TINY]
+    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *smallest.TABLE]
     for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
         folder = f"--run_dir={tmp_path / str(number)}"
         done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
@@ -49,7 +44,7 @@ def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path)
 def test_table_5_runs_to_its_end_with_the_sets_at_hand(data_dir, tmp_path):
     imagenet = ["--teacher_depth=18", "--student_depth=18", "--image_size=32", "--source_train_split=train[:48]"]
     sets = ["--source_dataset=cifar100", "--dataset=caltech_birds2011", f"--data_dir={data_dir}"]
-    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *TINY, *imagenet, *sets)
+    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *smallest.TABLE, *imagenet, *sets)
     assert done.returncode == 0, done.stderr
     assert set(accuracies(tmp_path)) == {row.key for row in paper.TABLES[5].rows}
     assert json.loads((tmp_path / "report.json").read_text())["source_dataset"] == "cifar100"

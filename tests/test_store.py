@@ -17,6 +17,7 @@ from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, store
 from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet
+from tests import smallest
 
 NUM_IMAGES = 300
 PAIR_NAMES = ["stem-section_1", "section_1-section_2", "section_2-section_3"]
@@ -157,18 +158,7 @@ def test_matrices_beyond_half_precision_are_refused(tmp_path, image_set):
 
 # --- In the pipelines.
 
-TINY = Config(
-    dataset="digits",
-    train_split="train[:48]",
-    eval_split="test[:50]",
-    batch_size=16,
-    teacher_depth=8,
-    student_depth=8,
-    teacher_steps=(3, 4, 5),
-    stage1_steps=(3, 4, 5),
-    stage1_learning_rates=(1e-6, 1e-6, 1e-6),
-    augmentation="none",
-)
+TINY = dataclasses.replace(smallest.RUN, stage1_learning_rates=(1e-6, 1e-6, 1e-6), augmentation="none")
 
 
 def train(config: Config) -> None:

@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run: scalars against steps and images, heat maps, confusion matrix, graph, choices."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -11,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from fsp_tf import pipelines
 from fsp_tf.callbacks import pictures
-from fsp_tf.config import Config
+from tests import smallest
 
 PAIRS = ("stem-section_1", "section_1-section_2", "section_2-section_3")
 
@@ -19,20 +20,8 @@ PAIRS = ("stem-section_1", "section_1-section_2", "section_2-section_3")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("run")
-    config = Config(
-        dataset="digits",
-        train_split="train[:48]",
-        eval_split="test[:50]",
-        batch_size=16,
-        teacher_depth=8,
-        student_depth=8,
-        teacher_steps=(3, 4, 5),
-        stage1_steps=(6, 7, 8),
-        stage2_steps=(3, 4, 5),
-        log_steps=2,
-        evaluation_steps=3,
-        baseline=False,
-        run_dir=str(folder),
+    config = dataclasses.replace(
+        smallest.RUN, stage1_steps=(6, 7, 8), log_steps=2, evaluation_steps=3, run_dir=str(folder)
     )
     pipelines.run_pipeline(config, hand_over=False)
     return folder
