@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def mistakes_told(when_interrupted: str = "the same command goes on from the las
     """Ends the process with one sentence instead of a traceback.
 
     Exit code 1 for a user's mistake and for what the system refused, such as a full disk; 143 for SIGTERM, 130 for
-    SIGINT (see `fsp_tf.stopping`).
+    SIGINT (see `fsp_tf.stopping`); 141 without a word where nothing reads the output any more, as behind `| head`.
     """
     try:
         with stopping.answered():
@@ -68,6 +69,9 @@ def mistakes_told(when_interrupted: str = "the same command goes on from the las
         sys.stdout.flush()
         print(f"\nfsp_tf: {stopped}: stopped; {when_interrupted}.", file=sys.stderr, flush=True)
         os._exit(stopped.exit_code)  # nothing is left to save, and TensorFlow's tidying up takes seconds at times
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of it once more at exit
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if (sentence := faults.sentence(error)) is None:
             raise

@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
-from fsp_tf.costs import forward_multiply_adds
+from fsp_tf.costs import forward_multiply_adds, step_multiply_adds
+from fsp_tf.distillation import HintDistiller
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, costs, paper, plans, runner
@@ -100,6 +102,12 @@ def test_the_transfers_rows_have_the_teachers_of_the_paper():
     assert not any("source" in name and "teacher" in name for name in given.units)
 
 
+def convolutions(net: keras.Model) -> int:
+    """The multiply-adds of a net's convolutions."""
+    layers = [layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)]
+    return sum(layer.kernel.shape.num_elements() * layer.output.shape[1] ** 2 for layer in layers)
+
+
 @pytest.mark.parametrize(
     ("make", "architecture", "depth", "width", "size"),
     [
@@ -111,9 +119,7 @@ def test_the_transfers_rows_have_the_teachers_of_the_paper():
 )
 def test_multiply_adds_are_those_of_the_nets_convolutions(make, architecture, depth, width, size):
     net = make(depth, 10, (size, size, 3), width_multiplier=width)
-    convolutions = [layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)]
-    expected = sum(layer.kernel.shape.num_elements() * layer.output.shape[1] ** 2 for layer in convolutions)
-    assert forward_multiply_adds(architecture, depth, width, size) == expected
+    assert forward_multiply_adds(architecture, depth, width, size) == convolutions(net)
 
 
 def test_differences_are_paired_by_seed_and_missing_ones_left_out():
@@ -143,20 +149,98 @@ def test_the_cost_of_stage_1_is_that_of_a_step():
     assert by_key["table1_stage1_cost_stored"] == by_key["table1_student_shuffled_time_stored"] == {}
 
 
-def test_the_figures_speed_up_is_counted_in_steps():
+def test_the_cost_is_compared_on_one_device_alone():
+    made = plan("table1")
+    counted = [name for row in ("teacher", "student") for name in made.rows[row][0].counted]
+    phase = {"p": {"steps": 10, "images_per_second": 100.0}}
+    rows = [{"key": row, "seeds": {"0": {}}} for row in made.rows]
+    for devices, judged in ((["CPU"], True), (["CPU", "GPU"], False)):
+        records = {
+            name: {"phases": phase, "device": devices[number % len(devices)]} for number, name in enumerate(counted)
+        }
+        by_key = {claim["key"]: claim["differences"] for claim in claims.judge_table(1, rows, made, records)}
+        assert bool(by_key["table1_stage1_cost_live"]) == judged
+
+
+@pytest.mark.parametrize(
+    ("student", "times"),
+    [
+        ([(5, 0.88), (30, 0.9)], 18 / 5),  # the teacher is at 0.85 / 0.9175 * 0.9 = 0.834 at step 18.34
+        ([(5, 0.5), (15, 0.9), (30, 0.8)], None),
+        ([(10, 0.3), (30, 0.8)], 0.0),  # never: the worst there is, not left out
+    ],
+)
+def test_the_figures_speed_up_is_counted_in_steps(student, times):
     curves = [
         {"key": "teacher", "seeds": {"0": {"test_accuracy": [(10, 0.5), (20, 0.9), (30, 0.9)]}, "1": {}}},
-        {"key": "student", "seeds": {"0": {"test_accuracy": [(5, 0.88), (30, 0.9)]}}},
+        {"key": "student", "seeds": {"0": {"test_accuracy": student}}},
     ]
+    reached = 0.85 / 0.9175 * 0.9
+    teachers = 10 + 10 * (reached - 0.5) / 0.4
+    if times is None:
+        times = teachers / (5 + 10 * (reached - 0.5) / 0.4)
+    elif times:
+        times = teachers / 5
     (claim,) = claims.judge_figure(curves)
-    assert claim["differences"] == {"0": pytest.approx(20 / 5 - 2.0)}
+    assert claim["differences"] == {"0": pytest.approx(times - 2.0)}
 
 
-def test_a_recipe_comes_before_what_was_given():
-    given = ["reproduce", "--table", "4", "--width_multiplier=1"]
-    assert command.with_recipe(given)[1].endswith("flags/table4.cfg") and command.with_recipe(given)[2:] == given[1:]
-    assert command.with_recipe(["reproduce", "--figure=3"])[1].endswith("flags/table1.cfg")
-    assert command.with_recipe(["reproduce", "--help"]) == ["reproduce", "--help"]
+def test_fitnets_stage_1_costs_what_its_nets_do_up_to_the_last_hint():
+    for number in (1, 3):
+        config = dataclasses.replace(recipe("table3"), method="fitnet", num_hints=number, pipeline="stage1")
+        distiller = HintDistiller(cifar_resnet(26, 10), cifar_resnet(8, 10), number)
+        macs = [convolutions(net) for net in (distiller.teacher_features, distiller.student_features)]
+        assert step_multiply_adds(config, "stage1") == (macs[0] + 3 * macs[1]) * config.batch_size
+
+
+def given(*arguments: str) -> Config:
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        if name in {*config_lib.fields(), "table", "figure"}:
+            flags.FLAGS[name].unparse()
+    command.parse_with_recipe(["reproduce", *arguments])
+    return config_lib.from_flags()
+
+
+def test_a_recipe_comes_before_what_was_given(tmp_path):
+    config = given("--table", "4", "--width_multiplier=1")
+    assert (config.student_depth, config.width_multiplier) == (14, 1)
+    assert given("--table=1", "--table=2").student_depth == 32, "the last one given, as for every flag"
+    assert given("--figure=3").experiment == "table1"
+    (tmp_path / "mine.cfg").write_text("--table=2\n--batch_size=64\n")
+    config = given(f"--flagfile={tmp_path / 'mine.cfg'}")
+    assert (config.student_depth, config.batch_size) == (32, 64)
+
+
+def test_without_its_recipe_a_table_is_not_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "RECIPES", tmp_path)
+    with pytest.raises(SystemExit, match=r"the recipe .*table2.cfg is not there"):
+        given("--table=2")
+
+
+@pytest.mark.parametrize("target", TARGETS[:5])
+def test_every_flag_of_a_recipe_is_used(target):
+    used = plan(target).used
+    lines = pathlib.Path(f"flags/{target}.cfg").read_text().splitlines()
+    names = {line.partition("=")[0].removeprefix("--") for line in lines if line.startswith("--")}
+    assert names - used <= {"experiment", "pipeline"}
+
+
+def test_table_5_has_both_readings_of_the_transfers_teacher():
+    fine_tuned = plan("table5", transfer_teacher="fine_tuned")
+    config = fine_tuned.units[fine_tuned.rows["student"][0].counted[0]].config
+    assert config.teacher.endswith("fine_tuned-30k/teacher.keras") and not config.transfers
+
+
+def test_stored_matrices_make_units_of_their_own_beside_shared_teachers():
+    live, stored = (set(plan("table1", fsp_store_views=views).units) for views in (0, 4))
+    assert stored - live and all("_stored_4" in name for name in stored - live)
+    assert all("resnet26-fsp" in name or "ensemble-student" in name for name in live - stored)
+
+
+def test_the_command_of_a_report_makes_all_of_it():
+    words = ["--table=3", "--unit", "a-b", "--seeds=0,1", "--data_dir=some where", "--unit=c"]
+    assert command._command(words) == "python -m fsp_tf.reproduce --table=3 --seeds=0,1 '--data_dir=some where'"
 
 
 # --- The command itself.
@@ -184,9 +268,14 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
         ((), "give either --table=1 to 5 or --figure=3"),
         (("--table=1", "--figure=3"), "give either --table"),
         (("--table=1", "--distribution=multi_worker"), "not among the workers of a cluster"),
-        (("--table=1", "--seeds=some"), "--seeds is a list of whole numbers, got some"),
-        (("--table=1", "--seeds="), "--seeds is a list of whole numbers, got "),
+        (("--table=1", "--seeds=some"), "--seeds is a list of whole numbers under 1000, got some"),
+        (("--table=1", "--seeds="), "--seeds is a list of whole numbers under 1000, got "),
         (("--table=3", "--unit=nothing"), "--unit=nothing is none of table3's: --list shows them"),
+        (("--table=3", "--seeds=0,1000"), "--seeds is a list of whole numbers under 1000, got 0,1000"),
+        (("--table=3", "--stage2_loss=kd", "--list"), "--stage2_loss: no unit of table3 has a use for it"),
+        (("--table=3", "--format=ids"), "--format says how --list shows the units"),
+        (("--table=3", "--list", "--unit=cifar10-s0-resnet8-fsp"), "--list shows all units, --unit runs one"),
+        (("--table=5", "--teacher=/no/such.keras"), "/no/such.keras, which does not exist: name a .keras file"),
         (("--table=3", "--list", "word"), "flags start with --, got 'word'"),
     ],
 )
@@ -231,6 +320,25 @@ def test_two_processes_share_a_table_and_a_second_call_only_reports(table_3):
     assert list(table_3.glob("*.png")) and list(table_3.glob("*.svg"))
     refused = reproduce(*arguments, "--momentum=0.5")
     assert refused.returncode == 1 and "--momentum was 0.9 and is 0.5" in refused.stderr
+
+
+def test_what_was_made_from_another_teacher_is_refused(table_3, tmp_path):
+    folder = shutil.copytree(table_3, tmp_path / "copy")
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *smallest.TABLE]
+    for path in folder.rglob("*"):
+        if path.name in ("flags.cfg", "result.json"):
+            path.write_text(path.read_text().replace(str(table_3), str(folder)))
+    teachers, alone = (folder / "units" / f"digits-s0-{name}" for name in ("teacher8-6-1", "resnet8-5-1"))
+    shutil.copy(alone / "baseline.keras", teachers / "teacher.keras")
+    refused = reproduce(*arguments)
+    assert refused.returncode == 1 and "digits-s0-resnet8-fitnet_1 was made from another net" in refused.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    whole = [sys.executable, "-m", "fsp_tf.reproduce", "--table=1", "--list", "--seeds=0,1,2,3,4,5,6,7,8,9"]
+    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 141
 
 
 @pytest.mark.long

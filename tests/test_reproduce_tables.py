@@ -1,4 +1,4 @@
-"""Tables 2, 4 and 5 to their end, on real images at a tiny scale."""
+"""Tables 1, 2, 4, 5 and Figure 3 to their end at a tiny scale, the tables of other sets on real images."""
 
 import json
 import pathlib
@@ -26,6 +26,26 @@ def accuracies(folder: pathlib.Path) -> dict:
         for measures in row["seeds"].values():
             assert measures.pop("seconds") > 0
     return {row["key"]: row["seeds"] for row in rows}
+
+
+def test_table_1_and_figure_3_share_nets_and_run_to_their_end(tmp_path):
+    shared = ["--seeds=0", "--dataset=digits", f"--units_dir={tmp_path / 'units'}"]
+    shared += [*smallest.TABLE, "--teacher_depth=14", "--student_depth=14"]
+    without_fitnet = [flag for flag in shared if not flag.startswith("--fitnet")]
+    for target, units, ran, flags in (("table=1", 34, 34, shared), ("figure=3", 3, 1, without_fitnet)):
+        folder = tmp_path / target
+        done = reproduce(f"--{target}", f"--run_dir={folder}", *flags)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n=== ") == ran and "job about" in done.stdout
+        report = json.loads((folder / "report.json").read_text())
+        assert report["num_finished"] == report["num_units"] == units
+    assert {row["key"] for row in json.loads((tmp_path / "table=1" / "report.json").read_text())["rows"]} == {
+        row.key for row in paper.TABLES[1].rows
+    }
+    for curve in report["curves"]:
+        assert [step for step, _ in curve["seeds"]["0"]["test_accuracy"]] == [1, 2, 3, 4, 5, 6]
+    assert list(report["claims"][0]["differences"]) == ["0"]
+    assert (folder / "learning_curves.png").exists()
 
 
 def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path):

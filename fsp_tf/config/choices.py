@@ -14,7 +14,7 @@ METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 # Lambda and stage 1's largest gradient norm for each weighting; how they were found: docs/stage1.md.
 WEIGHTING_DEFAULTS = {"relative": (10_000.0, 500.0), "equal": (1.0, 0.0)}
-OWN_NETS_RELATIVE = (1000.0, 50.0)  # a tenth of the step, which nets without batch normalisation bear too
+OWN_NETS_RELATIVE = (1000.0, 50.0)  # a tenth of the step, for nets that are not known
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):

@@ -15,14 +15,14 @@ GROUPS = {  # a group's first field: its title
     "architecture": "Nets",
     "method": "Method",
     "teacher_learning_rates": "Schedules and optimiser",
-    "num_virtual_devices": "Machine and log",
+    "precision": "Machine and log",
 }
 KINDS = {str: "text", int: "whole number", float: "number"}
 HEAD = """# Flags
 
 What `python -m fsp_tf.main` takes; `--help` prints the same for a terminal. `--flagfile=FILE` reads flags from a file,
 one a line; of two assignments the last wins, so that flags after a flagfile override it. `python -m fsp_tf.reproduce`
-takes all of them and its own ([reproduce.md](reproduce.md)); for `python -m fsp_tf.predict` see
+takes those that its units have a use for, and its own ([reproduce.md](reproduce.md)); for `python -m fsp_tf.predict` see
 [serving.md](serving.md).
 
 A run's folder belongs to the choices that decide its numbers: with the same ones it goes on, with others it is refused.

@@ -1,5 +1,6 @@
 """TFDS's builders: of a set by name, downloaded where it is not there, or of a folder of images."""
 
+import contextlib
 import pathlib
 import socket
 import urllib.request
@@ -40,6 +41,15 @@ def prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     if not builder.is_prepared():
         _download(builder, name)
     return builder
+
+
+def is_at_hand(name: str, data_dir: str | None) -> bool:
+    """Whether a set can be read as it is, without a download; a folder of images is taken to be."""
+    if name == "digits" or name.startswith("folder:"):
+        return True
+    with contextlib.suppress(ValueError, AssertionError):  # what `prepared` makes a sentence of
+        return tfds.builder(name, data_dir=pathlib.Path(data_dir).expanduser() if data_dir else None).is_prepared()
+    return False
 
 
 def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:

@@ -21,7 +21,7 @@ DIGITS_SIZE = 32
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """One split of a set: in memory (`images`, `labels`) or, when too large, read from disk (`dataset`).
+    """One split of a set: in memory (`images`, `labels`) or, when too large, read from disk (`source`).
 
     Attributes:
         name: The set and split, for messages.

@@ -34,8 +34,7 @@ class FSPDistiller(ReplicatedModel):
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
         weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 10,000 for
-            `relative` and clip the gradient's norm to 500, and a tenth of both for nets that may have no batch
-            normalisation.
+            `relative` and clip the gradient's norm to 500, and a tenth of both for nets of one's own.
         weighting: `relative` or `equal`.
         connectors: Whether a student's map of other channels than the teacher's goes through a learned 1x1 convolution
             to as many; they are trained with the student and are no part of it.
@@ -43,8 +42,8 @@ class FSPDistiller(ReplicatedModel):
             (batch, sum of m n), instead of running the teacher.
 
     Example:
-        distiller = FSPDistiller(teacher, student, "section_input")
-        distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+        distiller = FSPDistiller(teacher, student, "section_input", weight=10_000.0)
+        distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9, global_clipnorm=500.0))
         distiller.fit(images)
     """
 

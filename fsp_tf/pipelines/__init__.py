@@ -23,12 +23,13 @@ TRAINERS = {
 }
 
 
-def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
+def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 0.0) -> Run:
     """Runs the pipeline that `config` names; finished phases are not run again.
 
     Args:
         config: The choices.
         hand_over: Whether to export the student and print the table of nets after training.
+        work_after: What the job that it is a part of has to do after it, in multiply-adds, for the time left.
     Raises:
         UserError: If something the user can mend is wrong.
     """
@@ -37,7 +38,8 @@ def run_pipeline(config: Config, *, hand_over: bool = True) -> Run:
     strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
     terminal.tell(f"devices: {devices.describe(strategy)}")
     with devices.lost_workers_told(strategy):
-        run = Run(config, strategy.num_replicas_in_sync, writes=devices.share_of(strategy).is_chief)
+        is_chief = devices.share_of(strategy).is_chief
+        run = Run(config, strategy.num_replicas_in_sync, writes=is_chief, work_after=work_after)
         try:
             _run(run, strategy, hand_over)
         finally:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fsp_tf import export as export_lib
 from fsp_tf import terminal, training
+from fsp_tf.data import builders
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines import origin as origin_lib
@@ -62,11 +63,16 @@ def evaluate(run: Run, name: str, net: keras.Model) -> None:
 
 
 def evaluate_named_teacher(run: Run) -> None:
-    """Records the accuracy of the teacher that --teacher names."""
-    if run.config.transfers:
-        evaluate(run, "source_teacher", inputs.load_source_teacher(run))
-    else:
+    """Records the accuracy of the teacher that --teacher names; of a transfer's where its own set is at hand."""
+    if not run.config.transfers:
         evaluate(run, "teacher", inputs.load_teacher(run))
+        return
+    source = run.config.source_dataset
+    if source and not builders.is_at_hand(source, run.config.data_dir):
+        terminal.tell(f"source_teacher: not evaluated on {source}, which is not at hand")
+        nets.save(inputs.load_source_teacher(run), run.path(FILES["source_teacher"]))
+        return
+    evaluate(run, "source_teacher", inputs.load_source_teacher(run))
 
 
 def export(run: Run, student: keras.Model | None = None) -> None:

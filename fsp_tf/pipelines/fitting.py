@@ -151,7 +151,7 @@ def fit(
         evaluate=evaluate if run.writes else None,
     )
     guard = NaNGuard(phase, trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Share()))))
-    later = [*callbacks, log]
+    later = [log, *callbacks]  # the log's clock stops before pictures are drawn
     checkpoints = Checkpoints(
         directory, trained, model.optimizer, num_steps, config.checkpoint_steps, guard, later, writes=run.writes
     )

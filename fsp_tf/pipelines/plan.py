@@ -29,7 +29,8 @@ def title(run: Run, phase: str) -> str:
 
 
 def steps_ahead(run: Run, phase: str) -> float | None:
-    """The work of the unfinished phases after this one, in steps of this one that are as many multiply-adds.
+    """The work of the unfinished phases after this one and of what follows the run, in steps of this one that are as
+    many multiply-adds.
 
     Returns:
         None for nets of one's own, whose multiply-adds are not counted.
@@ -40,4 +41,4 @@ def steps_ahead(run: Run, phase: str) -> float | None:
     names = phases_of(config)
     later = [name for name in names[names.index(phase) + 1 :] if not (config.resume and run.has_finished(name))]
     work = sum(config.schedule(name)[1][-1] * step_multiply_adds(config, name) for name in later)
-    return work / step_multiply_adds(config, phase)
+    return (work + run.work_after) / step_multiply_adds(config, phase)

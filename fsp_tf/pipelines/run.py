@@ -26,9 +26,10 @@ class Run:
         config: The choices.
         num_replicas: How many devices share each batch.
         writes: Whether this process writes what is made; of several workers, one does.
+        work_after: What the job that it is a part of has to do after it, in multiply-adds, for the time left.
     """
 
-    def __init__(self, config: Config, num_replicas: int = 1, *, writes: bool = True):
+    def __init__(self, config: Config, num_replicas: int = 1, *, writes: bool = True, work_after: float = 0.0):
         """Looks at the folder and writes nothing.
 
         Raises:
@@ -39,7 +40,7 @@ class Run:
                 f"--batch_size={config.batch_size} does not divide among {num_replicas} replicas: choose a multiple."
             )
         self.config = dataclasses.replace(config, precision=environment.precision(config.precision))
-        self.num_replicas, self.writes = num_replicas, writes
+        self.num_replicas, self.writes, self.work_after = num_replicas, writes, work_after
         self._lock: filelock.BaseFileLock | None = None
         self.folder = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())

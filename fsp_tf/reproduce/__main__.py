@@ -5,7 +5,8 @@
 
 Each row is made of units, one run each in a folder of its own; units that rows have in common run once. Stop it at any
 time: the same command does what is missing. Several processes may work on one table. The recipe is flags/table<N>.cfg;
-any of its flags can be given here too, and wins. --verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
+flags of data, nets, schedules, FSP and machine can be given too, and win; one that no unit has a use for is refused.
+--verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
 """
 
 import os
@@ -13,6 +14,7 @@ import pathlib
 import re
 import shlex
 import sys
+from typing import Any
 
 from absl import app, flags
 
@@ -20,9 +22,11 @@ from fsp_tf import command_line, config
 from fsp_tf.errors import UserError
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.plans import Plan, plan_target
+from fsp_tf.reproduce.units import NET_SEEDS
 
 RECIPES = pathlib.Path(__file__).parents[2] / "flags"
 FIGURES_TABLE = "1"  # Figure 3's nets are Table 1's
+_GIVEN: set[str] = set()  # the flags of `Config` on the command line
 
 config.define_flags()
 flags.adopt_module_key_flags(config.flags)
@@ -52,6 +56,7 @@ def main(arguments: list[str]) -> None:
         folder = pathlib.Path(flags.FLAGS.run_dir or f"saved_models/{target}").expanduser()
         units_folder = pathlib.Path(_UNITS_DIR.value).expanduser() if _UNITS_DIR.value else folder / "units"
         plan = plan_target(target, config.from_flags(), _seeds(), units_folder)
+        _refuse_unused(target, plan)
         if _UNIT.value and _UNIT.value not in plan.units:
             raise UserError(f"--unit={_UNIT.value} is none of {target}'s: --list shows them.")
         if _LIST.value:
@@ -64,16 +69,40 @@ def _run(target: str, plan: Plan, folder: pathlib.Path) -> None:
     command_line.prepare_tensorflow()
     from fsp_tf.reproduce import report, results, runner  # here, so that --help and --list need no TensorFlow
 
-    runner.run_units(runner.needed(plan.units, [_UNIT.value] if _UNIT.value else list(plan.units)))
-    command = shlex.join(["python", "-m", "fsp_tf.reproduce", *_ARGUMENTS])
-    found = results.collect(target, plan, _seeds(), command)
-    report.write_report(found, folder)
+    found: dict[str, Any] = {}
+
+    def write_report() -> None:
+        found.update(results.collect(target, plan, _seeds(), _command(sys.argv[1:])))
+        report.write_report(found, folder)
+
+    wanted = [_UNIT.value] if _UNIT.value else list(plan.units)
+    runner.run_units(runner.needed(plan.units, wanted), after_each=write_report)
+    write_report()
     print(f"\n{report.text_table(found)}\n\nThe report: {folder / 'report.html'}")
 
 
+def _command(arguments: list[str]) -> str:
+    """The command that makes the whole table, without what was said of one unit or of a list."""
+    whole = re.sub(r"(^|\0)--?unit[=\0][^\0]*", "", "\0".join(arguments))
+    return shlex.join(["python", "-m", "fsp_tf.reproduce", *filter(None, whole.split("\0"))])
+
+
+def _refuse_unused(target: str, plan: Plan) -> None:
+    """Raises UserError for a flag that was given and that would change nothing."""
+    if unused := sorted(_GIVEN - plan.used - {"run_dir"}):
+        names = ", ".join(f"--{name}" for name in unused)
+        raise UserError(
+            f"{names}: no unit of {target} has a use for it; leave it out, or make a run of your own with fsp_tf.main."
+        )
+    if not _LIST.value and flags.FLAGS["format"].present:
+        raise UserError("--format says how --list shows the units: give both or neither.")
+    if _LIST.value and _UNIT.value:
+        raise UserError("--list shows all units, --unit runs one: give one of the two.")
+
+
 def _seeds() -> tuple[int, ...]:
-    if not all(seed.isdecimal() for seed in _SEEDS.value) or not _SEEDS.value:
-        raise UserError(f"--seeds is a list of whole numbers, got {','.join(_SEEDS.value)}.")
+    if not all(seed.isdecimal() and int(seed) < NET_SEEDS for seed in _SEEDS.value) or not _SEEDS.value:
+        raise UserError(f"--seeds is a list of whole numbers under {NET_SEEDS}, got {','.join(_SEEDS.value)}.")
     return tuple(dict.fromkeys(map(int, _SEEDS.value)))
 
 
@@ -89,16 +118,18 @@ def _print_units(plan: Plan) -> None:
     print(f"{f'{len(plan.units)} units':<{width}}  {'':>7}  {total:>19,.1f}")
 
 
-def with_recipe(arguments: list[str]) -> list[str]:
-    """The arguments after those of the recipe of the table they name, so that what was given wins."""
-    given = re.search(r"(?:^|\0)--?(table|figure)[=\0](\w+)", "\0".join(arguments[1:]))
-    if not given:
-        return arguments
-    recipe = RECIPES / f"table{FIGURES_TABLE if given[1] == 'figure' else given[2]}.cfg"
-    return [arguments[0], f"--flagfile={recipe}", *arguments[1:]] if recipe.exists() else arguments
+def parse_with_recipe(arguments: list[str]) -> list[str]:
+    """Parses the arguments after those of the recipe of the table they name, so that what was given wins."""
+    words = config.parse(arguments)
+    _GIVEN.clear()
+    _GIVEN.update(name for name in config.fields() if flags.FLAGS[name].present)
+    if number := _TABLE.value or (_FIGURE.value and FIGURES_TABLE):
+        recipe = RECIPES / f"table{number}.cfg"
+        if not recipe.exists():
+            sys.exit(f"fsp_tf: the recipe {recipe} is not there: run the command from a checkout of the project.")
+        words = config.parse([arguments[0], f"--flagfile={recipe}", *arguments[1:]])
+    return words
 
-
-_ARGUMENTS = sys.argv[1:]
 
 if __name__ == "__main__":
-    app.run(main, argv=with_recipe(sys.argv), flags_parser=config.parse)
+    app.run(main, flags_parser=parse_with_recipe)

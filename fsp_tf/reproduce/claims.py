@@ -1,5 +1,6 @@
 """The paper's claims and what is measured of each: differences paired by seed, above 0 in the claim's favour."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -46,7 +47,7 @@ def judge_table(number: int, rows: list[dict], plan: Plan, records: dict[str, di
 
 
 def _cost_claims(plan: Plan, records: dict[str, dict]) -> list[dict]:
-    """What stage 1 and the students cost in time, against plain training on the same device (Section 4.1)."""
+    """What stage 1 and the students cost in time, against plain training (Section 4.1), where one device did both."""
     claims = []
     for stored, cost in paper.STAGE1_COST.items():
         text = f"A step of stage 1 takes less than {cost:g} times the time of a plain one{_with(stored)}"
@@ -75,7 +76,9 @@ def _ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool, choose
     for seed, cell in plan.rows[row].items():
         teachers, students = plan.rows["teacher"][seed].counted, cell.counted
         first = plan.units[students[0]].config
-        if bool(first.fsp_store_views) == stored and all(name in records for name in (*teachers, *students)):
+        if bool(first.fsp_store_views) != stored or not all(name in records for name in (*teachers, *students)):
+            continue
+        if len({records[name].get("device") for name in (*teachers, *students)}) == 1:
             plain = sum(_seconds(records[name]) for name in teachers)
             stage1 = _seconds(records[students[0]]) / _steps(records[students[0]])
             faster = plain / sum(_seconds(records[name]) for name in students)
@@ -95,7 +98,7 @@ def _seconds(record: dict) -> float:
 
 
 def judge_figure(curves: list[dict]) -> list[dict]:
-    """How many times sooner the student reaches what the paper compares at, in steps.
+    """How many times sooner the student reaches what the paper compares at, in steps; 0 times if it never does.
 
     Args:
         curves: Figure 3's.
@@ -109,8 +112,7 @@ def judge_figure(curves: list[dict]) -> list[dict]:
             reached = paper.FIGURE_REACHED * teacher["test_accuracy"][-1][1]
             teachers = first_reached(teacher["test_accuracy"], reached)
             students = first_reached(by_key["student"][seed]["test_accuracy"], reached)
-            if teachers and students:
-                differences[seed] = teachers / students - paper.SPEED_UP
+            differences[seed] = (0.0 if math.isnan(students) else teachers / students) - paper.SPEED_UP
     return [
         {
             "key": "figure3_speed_up",
@@ -123,6 +125,9 @@ def judge_figure(curves: list[dict]) -> list[dict]:
     ]
 
 
-def first_reached(curve: list[tuple[int, float]], value: float) -> int | None:
-    """The step at which a curve first reaches a value; None if it never does."""
-    return next((step for step, reached in curve if reached >= value), None)
+def first_reached(curve: list[tuple[int, float]], value: float) -> float:
+    """The step at which a curve first reaches a value, on straight lines between its points; NaN if it never does."""
+    for (before, lower), (after, upper) in itertools.pairwise([curve[0], *curve]):
+        if upper >= value:
+            return after if lower >= value else before + (after - before) * (value - lower) / (upper - lower)
+    return math.nan

@@ -21,10 +21,13 @@ class Cell:
 
 @dataclasses.dataclass
 class Plan:
-    """The units of a target by name, in an order in which they can run, and its cells: {row: {seed: cell}}."""
+    """The units of a target by name, in an order in which they can run, its cells: {row: {seed: cell}}, and the names
+    of the choices that decide anything in it.
+    """
 
     units: dict[str, Unit]
     rows: dict[str, dict[int, Cell]]
+    used: set[str] = dataclasses.field(default_factory=set)
 
 
 def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathlib.Path) -> Plan:
@@ -46,7 +49,7 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
     }
     plan = Plan({}, {})
     for seed in seeds:
-        cells = planners[target](Units(base, seed, folder, plan.units))
+        cells = planners[target](Units(base, seed, folder, plan.units, plan.used))
         for row, cell in cells.items():
             plan.rows.setdefault(row, {})[seed] = cell
     return plan
@@ -105,7 +108,9 @@ def _one_net(units: Units) -> dict[str, Cell]:
 def _transfer(units: Units) -> dict[str, Cell]:
     """Table 5."""
     teacher, scratch, alone = units.fine_tuned_teacher(), units.teacher_from_scratch(), units.alone()
-    hints, stage1 = units.hints(teacher, 1), units.fsp_of_source()
+    hints = units.hints(teacher, 1)
+    units.used.add("transfer_teacher")
+    stage1 = units.fsp(teacher) if units.base.transfer_teacher == "fine_tuned" else units.fsp_of_source()
     fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
     return {
         "teacher": Cell((teacher,), (teacher,)),

@@ -38,7 +38,7 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         "name": target,
         "title": paper.FIGURE_TITLE if target == "figure3" else paper.TABLES[int(target[-1])].title,
         "command": command,
-        "versions": environment.versions(),
+        "versions": _versions(list(records.values())),
         "devices": sorted({record["device"] for record in records.values()}),
         "dataset": config.dataset,
         "source_dataset": config.source_dataset,
@@ -50,6 +50,15 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         "rows": rows,
         "claims": judge_figure(curves) if target == "figure3" else judge_table(int(target[-1]), rows, plan, records),
         "curves": curves,
+    }
+
+
+def _versions(records: list[dict]) -> dict[str, str]:
+    """Which versions the finished units were made with; several of one package are all named."""
+    made = [record["versions"] for record in records] or [environment.versions()]
+    names = dict.fromkeys(name for versions in made for name in versions)
+    return {
+        name: " and ".join(dict.fromkeys(versions[name] for versions in made if name in versions)) for name in names
     }
 
 

@@ -1,12 +1,17 @@
 """Runs units: each once, in an order that their needs allow, shared with other processes by locks."""
 
+import functools
 import pathlib
 import time
+from collections.abc import Callable
 
 import filelock
 import keras
 
 from fsp_tf import pipelines, terminal
+from fsp_tf.errors import UserError
+from fsp_tf.models import load_keras_file
+from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.contents import FILES
 from fsp_tf.pipelines.records import read_result
 from fsp_tf.pipelines.run import Run
@@ -44,21 +49,28 @@ def unit_result(unit: Unit) -> dict:
     return read_result(pathlib.Path(str(unit.config.run_dir)) / "result.json")
 
 
-def run_units(units: list[Unit]) -> None:
+def run_units(units: list[Unit], after_each: Callable[[], None] = lambda: None) -> None:
     """Runs what has not finished; what another process runs is waited for where nothing else can be done.
 
     Args:
         units: In an order in which they can run, with all that they need.
+        after_each: Called when this process has finished a unit.
     Raises:
-        UserError: If a unit's folder holds a run of another configuration, or a unit fails.
+        UserError: If a unit's folder holds a run of another configuration or was made from another net than it needs
+            now, a net that is named is missing, or a unit fails.
     """
+    made_here = {unit.config.run_dir for unit in units}
     for unit in units:
         Run(unit.config)  # refuses a folder of another configuration before anything is run
+        for path in _nets_read(unit):
+            if str(path.parent) not in made_here and not path.exists():
+                raise UserError(f"{unit.id} needs {path}, which does not exist: name a .keras file with --teacher.")
+    _refuse_other_nets(units)
     announced = None
     while unfinished := [unit for unit in units if not is_finished(unit)]:
         names = {unit.id for unit in unfinished}
         ready = [unit for unit in unfinished if not names & set(unit.needs)]
-        if any(_run_locked(unit, units) for unit in ready):
+        if any(_run_locked(unit, units, after_each) for unit in ready):
             announced = None
             continue
         elsewhere = ", ".join(unit.id for unit in ready)
@@ -66,9 +78,10 @@ def run_units(units: list[Unit]) -> None:
             terminal.tell(f"Waiting for {elsewhere}, which another process runs.")
         announced = elsewhere
         time.sleep(SECONDS_BETWEEN_LOOKS)
+    _refuse_other_nets(units)  # a teacher that was made anew may be another one
 
 
-def _run_locked(unit: Unit, units: list[Unit]) -> bool:
+def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -> bool:
     """Runs a unit unless another process has its lock, which the system frees when a process dies."""
     folder = pathlib.Path(str(unit.config.run_dir))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +93,46 @@ def _run_locked(unit: Unit, units: list[Unit]) -> bool:
     try:
         if not is_finished(unit):
             terminal.tell(f"\n=== {_announcement(unit, units)}")
-            pipelines.run_pipeline(unit.config, hand_over=False)
+            others = [other for other in units if other is not unit and not is_finished(other)]
+            work_after = 1e12 * sum(tera_multiply_adds(other.config) for other in others)
+            pipelines.run_pipeline(unit.config, hand_over=False, work_after=work_after)
             keras.utils.clear_session()
+            after_each()
         return True
     finally:
         lock.release()
+
+
+def _nets_read(unit: Unit) -> list[pathlib.Path]:
+    """The files that a unit starts from, in the order in which its record names their weights."""
+    config = unit.config
+    if config.pipeline == "ensemble":
+        return [pathlib.Path(member) for member in config.members]
+    read_in = {"fine_tuning": [config.teacher], "stage1": [config.teacher], "stage2": [config.student]}
+    named = read_in.get(unit_phase(config), [])
+    named += [config.teacher] if config.pipeline == "stage2" and config.stage2_loss == "kd" else []
+    return [pathlib.Path(str(path)) for path in named]
+
+
+def _refuse_other_nets(units: list[Unit]) -> None:
+    """Raises UserError if what is finished was made from another net than the one that is there now."""
+    for unit in units:
+        paths = _nets_read(unit)
+        if is_finished(unit) and all(path.exists() for path in paths):
+            record = unit_result(unit)
+            known = record.get("members_of_ensemble") or record["phases"][unit_phase(unit.config)]["made_from"]
+            now = [_digest(path, path.stat().st_mtime_ns) for path in paths]
+            if known not in (now, "+".join(now)):
+                raise UserError(
+                    f"{unit.id} was made from another net than {' and '.join(map(str, paths))}: name the same "
+                    f"--teacher, or remove {unit.config.run_dir} to make it anew."
+                )
+
+
+@functools.cache
+def _digest(path: pathlib.Path, modified: int) -> str:
+    """The digest of a file's net, computed once for each time it is written."""
+    return nets.digest(load_keras_file(path, "The net"))
 
 
 def _announcement(unit: Unit, units: list[Unit]) -> str:

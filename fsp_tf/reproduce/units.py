@@ -44,18 +44,23 @@ class Units:
         seed: The replicate.
         folder: Where the units' folders are.
         units: Where they are collected, by name; one that is there already is shared.
+        used: Where the fields of the recipe that decide anything are collected.
+
+    Each method adds one unit, or shares it, and returns its name.
     """
 
-    def __init__(self, base: Config, seed: int, folder: pathlib.Path, units: dict[str, Unit]):
-        self.base, self.seed, self.folder, self.units = base, seed, folder, units
+    def __init__(self, base: Config, seed: int, folder: pathlib.Path, units: dict[str, Unit], used: set[str]):
+        self.base, self.seed, self.folder, self.units, self.used = base, seed, folder, units, used
         dataset, source = (re.sub(r"\W+", "_", name or "") for name in (base.dataset, base.source_dataset))
         self.prefix, self.source_prefix = f"{dataset}-s{seed}", f"{source}-s{seed}"
+        self.stored = f"_stored_{base.fsp_store_views}" if base.fsp_store_views else ""
         self.teacher_name, self.student_name = f"teacher{base.teacher_depth}", f"resnet{base.student_depth}"
 
     def _add(self, name: str, used: tuple[str, ...], accuracy: str | None, needs=(), net: int = 1, **changes) -> str:
         """A unit whose configuration has the fields that it uses and defaults for all others, so that tables share."""
         depths = ("teacher_depth", "student_depth") if self.base.architecture == "imagenet" else ()  # no default fits
         values = {field: getattr(self.base, field) for field in (*_SHARED, *depths, *used)}
+        self.used.update(values)
         values |= {"seed": self.seed + NET_SEEDS * (net - 1), "run_dir": str(self.folder / name), "experiment": name}
         self.units.setdefault(name, Unit(name, Config(**(values | changes)), tuple(needs), accuracy))
         return name
@@ -63,9 +68,12 @@ class Units:
     def _file(self, unit: str, name: str) -> str:
         return str(self.folder / unit / f"{name}.keras")
 
-    def _store(self) -> dict:
-        """Where students share the teacher's stored matrices."""
-        return {"fsp_store_dir": str(self.folder / "fsp_store")} if self.base.fsp_store_views else {}
+    def _add_fsp(self, name: str, source: tuple[str, ...], needs=(), net: int = 1, **changes) -> str:
+        """A stage 1 of FSP; with stored matrices, which the students share, under a name of its own."""
+        folder = {"fsp_store_dir": str(self.folder / "fsp_store")} if self.stored else {}
+        used = ("teacher_depth", "student_depth", *source, *_FSP)
+        whole = f"{self.prefix}-{self.student_name}-{name}{self.stored}"
+        return self._add(whole, used, None, needs, net, pipeline="stage1", **changes, **folder)
 
     def _curve(self, net: int, steps: tuple[int, ...]) -> dict[str, int]:
         """Net 1 is evaluated along the way, for Figure 3."""
@@ -85,6 +93,7 @@ class Units:
 
     def source_file(self) -> tuple[str, tuple[str, ...]]:
         """The source teacher's file and the units that make it: none where --teacher names one."""
+        self.used.add("teacher")
         if self.base.teacher:
             return str(pathlib.Path(self.base.teacher).expanduser().absolute()), ()
         unit = self.source_teacher()
@@ -115,17 +124,14 @@ class Units:
 
     def fsp(self, teacher: str, net: int = 1, *, shuffled: bool = False) -> str:
         """Stage 1 against a teacher of the same classes."""
-        name = f"{self.prefix}-{self.student_name}-fsp" + (f"_shuffled_{net}" if shuffled else "")
-        changes = {"teacher": self._file(teacher, "teacher"), "fsp_shuffle": shuffled, **self._store()}
-        used = ("teacher_depth", "student_depth", *_FSP)
-        return self._add(name, used, None, [teacher], net, pipeline="stage1", **changes)
+        name = f"fsp_shuffled_{net}" if shuffled else "fsp"
+        path = self._file(teacher, "teacher")
+        return self._add_fsp(name, (), [teacher], net, teacher=path, fsp_shuffle=shuffled)
 
     def fsp_of_source(self) -> str:
         """Stage 1 against the source's teacher as it is."""
         path, needs = self.source_file()
-        used = ("teacher_depth", "student_depth", *_SOURCE, *_FSP)
-        name = f"{self.prefix}-{self.student_name}-fsp_of_source"
-        return self._add(name, used, None, needs, pipeline="stage1", teacher=path, **self._store())
+        return self._add_fsp("fsp_of_source", _SOURCE, needs, teacher=path)
 
     def hints(self, teacher: str, num_hints: int) -> str:
         name = f"{self.prefix}-{self.student_name}-fitnet_{num_hints}"
@@ -152,8 +158,9 @@ class Units:
     def ensemble(self, row: str, nets: tuple[str, ...], file: str, depth: int | None = None) -> str:
         """The mean softmax of a row's nets; `file` is what their units call them."""
         members = tuple(self._file(unit, file) for unit in nets)
+        stored = self.stored if any(self.stored in unit for unit in nets) else ""
         return self._add(
-            f"{self.prefix}-ensemble-{row}",
+            f"{self.prefix}-ensemble-{row}{stored}",
             (),
             "ensemble_accuracy",
             nets,
