@@ -210,7 +210,11 @@ def test_one_seed_of_single_nets(single, tmp_path):
     assert tables["Accuracy, %"]["Teacher"] == ["81.23"]
     assert tables["Cost"]["Teacher"] == ["1,312", "368,774", "123", "0.25"]
     assert "one seed: no interval and no verdict" in text and "All 9 units are done" in text
-    assert "(learning_curves.svg)" in text and "not the paper's" not in text
+    assert (
+        "(learning_curves.svg)" in text
+        and "by 4,000 to 5,000 of its 64,000 iterations" in text
+        and "not the paper's" not in text
+    )
 
 
 def test_text_table_fits_the_terminal(results):

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from fsp_tf.reproduce import paper
+
 MISSING = "–"
 NETS = ("net_1", "net_2", "net_3")
 
@@ -116,6 +118,8 @@ def reading(results: dict[str, Any]) -> list[str]:
             "interval lies above 0, does not hold if it lies below, and is undecided otherwise, as always with fewer "
             "than two seeds. Where a claim names a number, the difference is what goes beyond it."
         )
+    if results["curves"]:
+        paragraphs.append(paper.FIGURE_TEXT)
     counted = "Iterations are counted as the paper counts them, multiply-adds and seconds over the same training."
     together = " Disagreement is the share of images that two nets of an ensemble put into different classes; the gain "
     together += "is the ensemble's accuracy less the average of its nets."
