@@ -11,7 +11,7 @@ import tensorflow as tf
 from fsp_tf.data import ImageSet
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.errors import UserError
-from fsp_tf.export import check_saved_model, checks, export_saved_model, folder_bytes
+from fsp_tf.export import checks, export_saved_model, folder_bytes
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
 
 IMAGE_SHAPE = (16, 16, 3)
@@ -208,7 +208,3 @@ def test_what_does_not_load_is_told(tmp_path):
     (tmp_path / "broken.tflite").write_text("broken")
     with pytest.raises(UserError, match=r"The exported litert does not run in its own runtime \(.+\): it is not put"):
         checks.replay_apart("litert", tmp_path / "broken.tflite", tmp_path / "images.npy")
-
-
-def test_a_saved_model_can_be_checked_by_itself(saved, model):
-    assert check_saved_model(saved, model, some_images(2), CLASS_NAMES) < 1e-5

@@ -256,3 +256,8 @@ class Config:
 def fields() -> dict[str, dataclasses.Field]:
     """The fields of `Config` by name."""
     return {field.name: field for field in dataclasses.fields(Config)}
+
+
+def decisive_fields() -> list[str]:
+    """The names of the fields that decide a run's numbers."""
+    return [name for name, field in fields().items() if field.metadata["changes_numbers"]]

@@ -1,15 +1,13 @@
 """Stage 1 of FitNet, which the paper compares with: the student's middle layers learn the teacher's feature maps."""
 
-import re
-
 import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.distiller import RatioOfSums
 from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.models.resnet import block_names
 from fsp_tf.replicated_model import ReplicatedModel
 
-BLOCK_NAME = r"section_\d+_block_\d+"
 NUM_HINTS = (1, 3)
 
 
@@ -30,7 +28,7 @@ def hint_layers(net: keras.Model, num_hints: int) -> list[str]:
     """
     if num_hints not in NUM_HINTS:
         raise ValueError(f"num_hints is one of {', '.join(map(str, NUM_HINTS))}, got {num_hints}.")
-    blocks = [layer.name for layer in net.layers if re.fullmatch(BLOCK_NAME, layer.name)]
+    blocks = block_names(net)
     if len(blocks) < num_hints:
         raise ValueError(
             f"{net.name} has {len(blocks)} blocks (layers named section_1_block_1, ...), "

@@ -1,6 +1,5 @@
 """The student as it is served: a checked SavedModel, LiteRT and ONNX in numbered versions with their model cards."""
 
-from fsp_tf.export.checks import check_saved_model
 from fsp_tf.export.formats import FILES, calibration_images, package_versions
 from fsp_tf.export.saved_model import export_saved_model, folder_bytes
 from fsp_tf.export.versions import export_student, versions_in
@@ -8,7 +7,6 @@ from fsp_tf.export.versions import export_student, versions_in
 __all__ = [
     "FILES",
     "calibration_images",
-    "check_saved_model",
     "export_saved_model",
     "export_student",
     "folder_bytes",

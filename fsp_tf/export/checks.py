@@ -148,26 +148,3 @@ def _problem_of_saved_model(outputs: dict[str, np.ndarray], class_names: Sequenc
     if not np.abs(of_files - outputs["probabilities"][: len(of_files)]).max() <= TOLERANCE:
         return "classifies image files otherwise than their pixels"
     return None
-
-
-def check_saved_model(
-    directory: pathlib.Path, model: keras.Model, images: np.ndarray, class_names: Sequence[str] | None = None
-) -> float:
-    """Compares a SavedModel, loaded in a fresh process, with the model it was made from.
-
-    Args:
-        directory: The version folder.
-        model: The classifier it was made from.
-        images: uint8 (images, height, width, channels).
-        class_names: One name per class; their numbers if not given.
-    Returns:
-        The largest difference of a probability.
-    Raises:
-        UserError: If it is above 1e-4.
-    """
-    names = class_names or [str(number) for number in range(model.output["logits"].shape[-1])]
-    labels = np.zeros(len(images), np.int64)
-    image_set = ImageSet("check", tuple(names), images.shape[1:], len(images), images, labels)
-    with expected_of(model, image_set) as expected:
-        outputs = replay_apart("saved_model", directory, expected.images_file)
-        return compare("saved_model", outputs, expected)["largest_difference"]

@@ -11,8 +11,6 @@ from fsp_tf.data.image_files import PIXEL_LIMIT
 from fsp_tf.export.checks import Expected
 from fsp_tf.export.formats import FILES
 
-FILE_NAMES = ("model_card.json", "model_card.md")
-
 
 def accuracy_interval(num_right: int, num_images: int) -> tuple[float, float]:
     """The 95 % interval of an accuracy by Wilson's score, from so many test images."""

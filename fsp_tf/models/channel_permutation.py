@@ -1,11 +1,9 @@
 """The same network with its feature maps' channels in another order: the teachers of the paper's shuffled stage 1."""
 
-import re
-
 import keras
 import numpy as np
 
-BLOCK_NAME = r"section_(\d+)_block_(\d+)"
+from fsp_tf.models.resnet import block_names
 
 
 def channel_permutations(net: keras.Model, seed: int) -> dict[str, np.ndarray]:
@@ -28,7 +26,7 @@ def channel_permutations(net: keras.Model, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     order = rng.permutation(_num_filters(net, "stem_conv"))
     permutations, names = {"stem": order}, {layer.name for layer in net.layers}
-    for block in _block_names(net):
+    for block in block_names(net):
         num_channels = _num_filters(net, f"{block}_conv_2")
         if f"{block}_shortcut_conv" in names:
             order = rng.permutation(num_channels)
@@ -71,7 +69,7 @@ def _layer_orders(net: keras.Model, permutations: dict[str, np.ndarray]) -> dict
     """For each layer with weights that change, the orders of the channels that enter and that leave it, or None."""
     order = permutations["stem"]
     orders: dict[str, tuple] = {"stem_conv": (None, order), "stem_bn": (None, order)}
-    for block in _block_names(net):
+    for block in block_names(net):
         entering, order = order, permutations[f"section_{_numbers(block)[0]}"]
         orders |= {
             f"{block}_conv_1": (entering, None),
@@ -81,10 +79,6 @@ def _layer_orders(net: keras.Model, permutations: dict[str, np.ndarray]) -> dict
             f"{block}_shortcut_bn": (None, order),
         }
     return {**orders, "logits": (order, None)}
-
-
-def _block_names(net: keras.Model) -> list[str]:
-    return [layer.name for layer in net.layers if re.fullmatch(BLOCK_NAME, layer.name)]
 
 
 def _numbers(block: str) -> tuple[int, int]:

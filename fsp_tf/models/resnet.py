@@ -1,6 +1,7 @@
 """The paper's residual networks as functional Keras models whose sections' ends are extra heads (Figure 2)."""
 
 import dataclasses
+import re
 import zlib
 
 import keras
@@ -142,6 +143,11 @@ def imagenet_resnet(
     return _sections(
         layers, images, x, IMAGENET_BLOCKS[depth], widths, shortcut, num_classes, name or f"resnet_{depth}"
     )
+
+
+def block_names(net: keras.Model) -> list[str]:
+    """The blocks of a ResNet, from the input on, by the name of each one's last layer: `section_<s>_block_<b>`."""
+    return [layer.name for layer in net.layers if re.fullmatch(r"section_\d+_block_\d+", layer.name)]
 
 
 def _normalized_images(layers: _Layers, image_shape: tuple[int, int, int]):

@@ -106,9 +106,7 @@ def _train(run: Run, names: list[str], strategy) -> None:
 
 def _decisive(config: Config) -> dict:
     """The choices that change numbers."""
-    return {
-        name: getattr(config, name) for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]
-    }
+    return {name: getattr(config, name) for name in config_lib.decisive_fields()}
 
 
 def _facts(run: Run, names: list[str]) -> list[tuple]:

@@ -75,9 +75,8 @@ def fit_classifier(
 
 def _choices(run: Run, phase: str) -> dict[str, str | float | int | bool]:
     """What decides the numbers of a phase, as TensorBoard's hyper-parameters."""
-    decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
     choices: dict = {"phase": phase, "experiment": run.config.experiment}
-    for name in decisive:
+    for name in config_lib.decisive_fields():
         value = getattr(run.config, name)
         if value is not None:
             choices[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import re
 import zlib
 
 import keras
@@ -151,8 +152,10 @@ def _checked(config: Config, role: str, path: pathlib.Path, net, image_shape, nu
     shapes = [tuple(weight.shape) for weight in net.weights]
     wanted = [tuple(weight.shape) for weight in expected.weights]
     if shapes != wanted:
-        widths = [outputs[name].shape[-1] for name in ("section_1", "section_2", "section_3") if name in outputs]
-        wanted_widths = [expected.output[f"section_{number}"].shape[-1] for number in (1, 2, 3)]
+        widths, wanted_widths = (
+            [heads[name].shape[-1] for name in sorted(heads) if re.fullmatch(r"section_\d", name)]
+            for heads in (outputs, expected.output)
+        )
         raise UserError(
             f"The {role} in {path} has {len(shapes)} weights and sections of {widths} channels; --{role}_depth, "
             f"--width_multiplier and --shortcut describe a net of {len(wanted)} weights and {wanted_widths} channels: "

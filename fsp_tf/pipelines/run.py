@@ -90,10 +90,9 @@ class Run:
         # A flag younger than the folder had its default.
         before = config_lib.to_flags(Config()) | records.read_flagfile(path)
         now = config_lib.to_flags(self.config)
-        decisive = [name for name, field in config_lib.fields().items() if field.metadata["changes_numbers"]]
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
-            for name in decisive
+            for name in config_lib.decisive_fields()
             if before.get(name) != now.get(name)
         ]
         if changed:
