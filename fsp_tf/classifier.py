@@ -38,7 +38,13 @@ class Classifier(ReplicatedModel):
         return [self.total, self.accuracy]
 
     def train_step(self, data):
-        """One step on `(images, labels)`."""
+        """One step of the optimiser.
+
+        Args:
+            data: `(images, labels)`: (batch, height, width, channels) of any type, 0 to 255, and integers (batch,).
+        Returns:
+            The running means since they were last reset: `loss` and `logits_accuracy`, float32 scalars.
+        """
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:

@@ -83,7 +83,11 @@ class FSPDistiller(ReplicatedModel):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's feature maps: a list of (first, last) for each pair."""
+        """The student's feature maps of images (batch, height, width, channels), 0 to 255.
+
+        Returns:
+            For each pair (first, last), two tensors (batch, h, w, channels).
+        """
         return _by_pair(self.student_features(inputs, training=training))
 
     @property
@@ -91,7 +95,15 @@ class FSPDistiller(ReplicatedModel):
         return [self.total, *self.losses_per_pair, *self.relative_errors, *self.dead_channels]
 
     def train_step(self, data):
-        """One step on `images` or `(images, labels)`, whose labels are not looked at, or `(images, entries)`."""
+        """One step of the optimiser.
+
+        Args:
+            data: `images` or `(images, labels)`, whose labels are not looked at; where matrices are stored, `(images,
+                entries)`. Images are (batch, height, width, channels) of any type, 0 to 255.
+        Returns:
+            The running means since they were last reset: `loss` and of each pair `loss/<pair>`,
+            `relative_error/<pair>` and `dead_channels/<pair>`, float32 scalars.
+        """
         images, entries, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.stored:
             teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)

@@ -114,7 +114,14 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
         self.weight, self.pair = weight, pair
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """Float32 scalar from the outputs of the teacher and of the student."""
+        """lambda times Eq. 2, the mean over images.
+
+        Args:
+            teacher_outputs: A dictionary of maps, or `[first, last]`, each (batch, h, w, channels).
+            student_outputs: The student's, whose two maps have as many channels.
+        Returns:
+            A float32 scalar.
+        """
         del kwargs
         teacher_matrix, student_matrix = (
             fsp_matrix(*([outputs[name] for name in self.pair] if self.pair else outputs))

@@ -109,7 +109,15 @@ class HintDistiller(ReplicatedModel):
         return [self.total, *self.losses_per_hint, *self.relative_errors]
 
     def train_step(self, data):
-        """One step on `images` or `(images, labels)`; the labels are not looked at."""
+        """One step of the optimiser.
+
+        Args:
+            data: `images` or `(images, labels)`, whose labels are not looked at. Images are (batch, height, width,
+                channels) of any type, 0 to 255.
+        Returns:
+            The running means since they were last reset: `loss` and of each hint `loss/<layer>` and
+            `relative_error/<layer>`, float32 scalars.
+        """
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         hints = keras.tree.flatten(self.teacher_features(images, training=False))
         num_replicas = tf.distribute.get_strategy().num_replicas_in_sync

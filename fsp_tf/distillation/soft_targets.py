@@ -91,7 +91,13 @@ class SoftTargetDistiller(ReplicatedModel):
         return self.first_weight + (self.last_weight - self.first_weight) * progress
 
     def train_step(self, data):
-        """One step on `(images, labels)`."""
+        """One step of the optimiser.
+
+        Args:
+            data: `(images, labels)`: (batch, height, width, channels) of any type, 0 to 255, and integers (batch,).
+        Returns:
+            The running means since they were last reset, float32 scalars by name.
+        """
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         teacher_logits = self.teacher_logits(images, training=False)
         weight = self.soft_target_weight(self.optimizer.iterations)

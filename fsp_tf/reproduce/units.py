@@ -83,11 +83,13 @@ class Units:
         return {"evaluation_steps": every, "log_steps": min(every, self.base.log_steps)}
 
     def teacher(self, net: int = 1) -> str:
+        """A teacher with the whole schedule; of Tables 1 and 2 one of three."""
         name = f"{self.prefix}-{self.teacher_name}-{_length(self.base.teacher_steps)}-{net}"
         curve = self._curve(net, self.base.teacher_steps)
         return self._add(name, _TEACHER, "teacher_accuracy", net=net, pipeline="teacher", **curve)
 
     def source_teacher(self) -> str:
+        """A transfer's teacher on its own data set."""
         name = f"{self.source_prefix}-{self.teacher_name}-{_length(self.base.teacher_steps)}-source"
         return self._add(name, (*_SOURCE, *_TEACHER), "source_teacher_accuracy", pipeline="source_teacher")
 
@@ -100,6 +102,7 @@ class Units:
         return self._file(unit, "source_teacher"), (unit,)
 
     def fine_tuned_teacher(self) -> str:
+        """A transfer's teacher, trained on with the target's labels."""
         path, needs = self.source_file()
         name = f"{self.prefix}-{self.teacher_name}-fine_tuned-{_length(self.base.stage2_steps)}"
         used = ("teacher_depth", *_STAGE2)
@@ -113,10 +116,12 @@ class Units:
         return self._add(name, ("teacher_depth",), "teacher_accuracy", pipeline="teacher", **changes)
 
     def alone(self, net: int = 1) -> str:
+        """The student from initial weights, with stage 2's schedule: also Teacher *."""
         name = f"{self.prefix}-{self.student_name}-{_length(self.base.stage2_steps)}-{net}"
         return self._add(name, ("student_depth", *_STAGE2), "baseline_accuracy", net=net, pipeline="baseline")
 
     def continued(self, teacher: str, net: int) -> str:
+        """Teacher double dagger: stage 2 from a copy of a teacher."""
         name = f"{teacher}-continued-{_length(self.base.stage2_steps)}-{net}"
         start = self._file(teacher, "teacher")
         used = ("student_depth", *_STAGE2)
@@ -134,6 +139,7 @@ class Units:
         return self._add_fsp("fsp_of_source", _SOURCE, needs, teacher=path)
 
     def hints(self, teacher: str, num_hints: int) -> str:
+        """FitNet's stage 1."""
         name = f"{self.prefix}-{self.student_name}-fitnet_{num_hints}"
         changes: dict = {"method": "fitnet", "num_hints": num_hints, "teacher": self._file(teacher, "teacher")}
         used = ("teacher_depth", "student_depth", *_FITNET)
