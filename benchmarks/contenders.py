@@ -6,7 +6,7 @@ Plain values: whoever reads them needs no TensorFlow.
 import dataclasses
 
 from fsp_tf.config import Config
-from fsp_tf.config.choices import WEIGHTING_DEFAULTS
+from fsp_tf.config.choices import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 from fsp_tf.costs import TRAINING, forward_multiply_adds
 
 IMAGE_SIZE = 32
@@ -14,7 +14,7 @@ NUM_CLASSES = 10
 SHALLOW_DEPTH = 8
 BATCHES_IN_MEMORY = 10
 RECIPE = Config()
-STAGE1_WEIGHT, STAGE1_CLIPNORM = WEIGHTING_DEFAULTS["relative"]
+STAGE1_WEIGHT, STAGE1_CLIPNORM = DEFAULT_WEIGHTS["relative"], DEFAULT_CLIPNORM
 MATRIX_PRODUCT = "matrix_product"  # a worker, but no contender: the machine's peak
 MATRIX_SIDE = 2048
 

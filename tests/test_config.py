@@ -140,7 +140,7 @@ def test_each_weighting_has_its_own_lambda_and_clip():
     own = Config(fsp_taps=("first:last",))
     assert (own.fsp_weight, own.stage1_clipnorm) == (1000.0, 50.0)
     equal = Config(fsp_weighting="equal")
-    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 0.0)
+    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 500.0)
     assert Config(fsp_weight=3.0, stage1_clipnorm=0.0).fsp_weight == 3.0
 
 

@@ -55,6 +55,7 @@ def results() -> dict:
         "devices": ["Processor, 2 cores"],
         "dataset": "cifar10",
         "source_dataset": None,
+        "paper_data": ["cifar10", None],
         "evaluated_on": "10,000 images of cifar10/test",
         "schedule_scale": 0.015625,
         "seeds": [0, 1, 2],
@@ -215,6 +216,13 @@ def test_one_seed_of_single_nets(single, tmp_path):
         and "by 4,000 to 5,000 of its 64,000 iterations" in text
         and "not the paper's" not in text
     )
+
+
+def test_other_data_than_the_papers_are_told(results, tmp_path):
+    write_report(results, tmp_path)
+    assert "The paper's data are" not in (tmp_path / "report.md").read_text()
+    write_report(results | {"dataset": "mine", "paper_data": ["birds", "objects"]}, tmp_path)
+    assert "The paper's data are birds, the teacher on objects" in (tmp_path / "report.md").read_text()
 
 
 def test_text_table_fits_the_terminal(results):

@@ -12,9 +12,9 @@ PIPELINES = (
 DISTRIBUTIONS = ("auto", "off", "mirrored", "multi_worker")
 METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
-# Lambda and stage 1's largest gradient norm for each weighting; how they were found: docs/stage1.md.
-WEIGHTING_DEFAULTS = {"relative": (10_000.0, 500.0), "equal": (1.0, 0.0)}
-OWN_NETS_RELATIVE = (1000.0, 50.0)  # a tenth of the step, for nets that are not known
+# Lambda for each weighting and stage 1's largest gradient norm; how they were found: docs/stage1.md.
+DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
+OWN_NETS = 0.1  # of both: a tenth of the step, for nets that are not known
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
@@ -132,7 +132,8 @@ class Config:
         False, "Learn a 1x1 convolution wherever the student's map has other channels than the teacher's; stage 1 only."
     )
     fsp_weight: float | None = _option(
-        None, "Lambda, the weight of every pair's loss. Default: 10000 if relative (1000 with --fsp_taps), 1 if equal."
+        None,
+        "Lambda, the weight of every pair's loss. Default: 10000 if relative, 1 if equal; a tenth with --fsp_taps.",
     )
     fsp_weighting: str = _option(
         "relative",
@@ -152,8 +153,7 @@ class Config:
     )
     stage1_clipnorm: float | None = _option(
         None,
-        "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 500 if relative (50 with "
-        "--fsp_taps), 0 if equal.",
+        "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 500; 50 with --fsp_taps.",
     )
     num_hints: int = _option(1, "Layers that FitNet's stage 1 matches: 1, the middle one, or 3, at the quarters.")
     kd_temperature: float = _option(3.0, "Temperature by which soft targets are softened.")
@@ -221,9 +221,8 @@ class Config:
     )
 
     def __post_init__(self):
-        weight, clipnorm = WEIGHTING_DEFAULTS.get(self.fsp_weighting, (None, None))
-        if self.fsp_taps and self.fsp_weighting == "relative":
-            weight, clipnorm = OWN_NETS_RELATIVE
+        share = OWN_NETS if self.fsp_taps else 1.0
+        weight, clipnorm = share * DEFAULT_WEIGHTS.get(self.fsp_weighting, 1.0), share * DEFAULT_CLIPNORM
         loss = "cross_entropy" if self.method == "fsp" else "kd"
         for name, default in (("fsp_weight", weight), ("stage1_clipnorm", clipnorm), ("stage2_loss", loss)):
             if getattr(self, name) is None:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fsp_tf.reproduce.statistics import mean_and_interval, seed_values
@@ -76,10 +77,11 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
     if values:
         mean, half_width = mean_and_interval(values)
         axes.barh(height, mean, thickness, color=bar_colour)
-        axes.text(1.2, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK)
+        number = axes.text(1.2, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, zorder=6)
+        number.set_path_effects([withStroke(linewidth=3.5, foreground=bar_colour)])  # legible where an interval is wide
         if half_width is not None:
             axes.errorbar(mean, height, xerr=half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
-        axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=3)
+        axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
     paper = (row["paper"] or {}).get(measure)
     if paper is not None:
         axes.plot(paper, height, zorder=5, **PAPER_MARK)

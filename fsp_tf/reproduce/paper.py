@@ -24,10 +24,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One table: its title and its rows."""
+    """One table: its title, its rows and its data in TFDS's names: the set, and a transfer's source."""
 
     title: str
     rows: tuple[Row, ...]
+    dataset: str
+    source_dataset: str | None = None
 
     def row(self, key: str) -> Row:
         return next(row for row in self.rows if row.key == key)
@@ -48,7 +50,7 @@ def _single(key: str, title: str, value: float) -> Row:
     return Row(key, title, (value,), value)
 
 
-def _with_one_teacher(title: str, teacher: float, alone: float, fitnet: float, student: float) -> Table:
+def _with_one_teacher(title: str, dataset: str, teacher: float, alone: float, fitnet: float, student: float) -> Table:
     """Tables 3 and 4."""
     return Table(
         title,
@@ -58,6 +60,7 @@ def _with_one_teacher(title: str, teacher: float, alone: float, fitnet: float, s
             _single("fitnet_1", "FitNet", fitnet),
             _single("student", "FSP", student),
         ),
+        dataset,
     )
 
 
@@ -73,6 +76,7 @@ TABLES = {
             Row("student", "Student * (one stage 1, shared)", (92.28, 92.08, 92.07), 92.14, 93.26, 84_000),
             Row("student_shuffled", "Student *† (shuffled stage 1 each)", (92.28, 91.89, 92.08), 92.08, 93.67, 126_000),
         ),
+        "cifar10",
     ),
     2: Table(
         "Table 2: CIFAR-100, ResNet-32 ×4 → ResNet-32 ×4, three nets each",
@@ -82,9 +86,10 @@ TABLES = {
             Row("fitnet_1", "FitNet *", (62.85, 62.46, 62.35), 62.55, 67.6, 98_000),
             Row("student", "Student * (one stage 1, shared)", (64.66, 64.64, 64.65), 64.65, 68.8, 95_000),
         ),
+        "cifar100",
     ),
-    3: _with_one_teacher("Table 3: CIFAR-10, ResNet-26 → ResNet-8", 91.91, 87.91, 88.57, 88.70),
-    4: _with_one_teacher("Table 4: CIFAR-100, ResNet-32 ×4 → ResNet-14 ×4", 64.06, 58.65, 61.28, 63.33),
+    3: _with_one_teacher("Table 3: CIFAR-10, ResNet-26 → ResNet-8", "cifar10", 91.91, 87.91, 88.57, 88.70),
+    4: _with_one_teacher("Table 4: CIFAR-100, ResNet-32 ×4 → ResNet-14 ×4", "cifar100", 64.06, 58.65, 61.28, 63.33),
     5: Table(
         "Table 5: CUB-200-2011, ImageNet ResNet-34 → ResNet-20",
         (
@@ -94,6 +99,8 @@ TABLES = {
             _single("fitnet_1", "FitNet", 70.19),
             _single("student", "FSP", 74.26),
         ),
+        "caltech_birds2011",
+        "imagenet2012",
     ),
 }
 FIGURE_TITLE = "Figure 3: CIFAR-10, ResNet-26 from scratch against ResNet-26 after stage 1"

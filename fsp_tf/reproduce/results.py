@@ -32,8 +32,10 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
     config = next(iter(plan.units.values())).config
     rows = [_row(target, key, cells, plan.units, records) for key, cells in plan.rows.items()]
     curves = _curves(plan, finished) if target == "figure3" else []
-    phases = [phase for record in records.values() for phase in record.get("phases", {}).values()]
+    shown = {name for cells in plan.rows.values() for cell in cells.values() for name in cell.nets} & set(records)
+    phases = [phase for name in shown for phase in records[name].get("phases", {}).values()]
     evaluated = {phase["evaluated_on"] for phase in phases if "evaluated_on" in phase}
+    in_paper = paper.TABLES[1 if target == "figure3" else int(target[-1])]
     return {
         "name": target,
         "title": paper.FIGURE_TITLE if target == "figure3" else paper.TABLES[int(target[-1])].title,
@@ -42,6 +44,7 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         "devices": sorted({record["device"] for record in records.values()}),
         "dataset": config.dataset,
         "source_dataset": config.source_dataset,
+        "paper_data": [in_paper.dataset, in_paper.source_dataset],
         "evaluated_on": ", ".join(sorted(evaluated)) or None,
         "schedule_scale": config.schedule_scale,
         "seeds": list(seeds),

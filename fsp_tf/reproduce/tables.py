@@ -77,8 +77,7 @@ def claims_table(summary: dict[str, Any]) -> Table:
 
 def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
     """What the numbers were made on: labels and values."""
-    source = results["source_dataset"]
-    data = results["dataset"] + (f", the teacher on {source}" if source else "")
+    data = _data(results["dataset"], results["source_dataset"])
     one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no interval and no verdict)"
     return [
         ("Schedule", schedule(results["schedule_scale"])),
@@ -124,12 +123,21 @@ def reading(results: dict[str, Any]) -> list[str]:
     together = " Disagreement is the share of images that two nets of an ensemble put into different classes; the gain "
     together += "is the ensemble's accuracy less the average of its nets."
     paragraphs.append(counted + (together if has_ensembles(results) else ""))
+    if results["paper_data"] != [results["dataset"], results["source_dataset"]]:
+        paragraphs.append(
+            f"The paper's data are {_data(*results['paper_data'])}: with others, as here, the rows compare with each "
+            "other alone."
+        )
     if results["schedule_scale"] != 1:
         paragraphs.append(
             f"This is {schedule(results['schedule_scale'])}, not the paper's: the rows compare with each other, not "
             "with the paper's accuracies, and a verdict is one on this schedule."
         )
     return paragraphs
+
+
+def _data(dataset: str, source_dataset: str | None) -> str:
+    return dataset + (f", the teacher on {source_dataset}" if source_dataset else "")
 
 
 def _without_empty_paper(table: Table) -> Table:
