@@ -9,6 +9,7 @@ from fsp_tf.devices import make_strategy
 from fsp_tf.distillation.hints import HintDistiller, hint_layers, hint_loss
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
+from tests.step_logs import StepLogs
 
 IMAGE_SHAPE = (8, 8, 3)
 LEARNING_RATE = 0.01
@@ -186,16 +187,6 @@ def test_maps_of_different_shapes_raise():
     message = r"hint section_3_block_1 \(4, 4, 5\) and the student's guided layer section_3_block_1 \(4, 4, 6\) differ"
     with pytest.raises(ValueError, match=message):
         HintDistiller(small_net(1), small_net(2, last_width=6), 3)
-
-
-class StepLogs(keras.callbacks.Callback):
-    """Keeps every step's logs."""
-
-    def on_train_begin(self, logs=None):
-        self.steps = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps.append(dict(logs))
 
 
 def fitted(strategy: tf.distribute.Strategy, **optimizer_options):

@@ -7,7 +7,6 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from fsp_tf import pipelines
 from fsp_tf.config import Config
@@ -111,18 +110,6 @@ def test_agreement_of_nets_by_hand():
     assert record["pairwise_disagreement"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
 
 
-def write_images(folder: pathlib.Path, labels: int) -> str:
-    """16 noisy images per split and label, the labels of different brightness."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for label in range(labels):
-            (folder / split / str(label)).mkdir(parents=True)
-            for number in range(16):
-                pixels = rng.integers(0, 80, (40, 36, 3)) + 80 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / str(label) / f"{number}.png")
-    return f"folder:{folder}"
-
-
 @pytest.fixture(scope="module")
 def transfer(tmp_path_factory) -> Config:
     """A transfer from three classes to two, and its folder, finished."""
@@ -130,8 +117,8 @@ def transfer(tmp_path_factory) -> Config:
     config = tiny(
         folder / "run",
         pipeline="transfer",
-        source_dataset=write_images(folder / "source", labels=3),
-        dataset=write_images(folder / "target", labels=2),
+        source_dataset=smallest.write_images(folder / "source", labels=3),
+        dataset=smallest.write_images(folder / "target", labels=2),
         train_split="train",
         eval_split="test",
         image_size=32,

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from fsp_tf import callbacks, export, pipelines, terminal
 from fsp_tf.config import Config
@@ -251,7 +250,7 @@ def test_every_other_choice_runs(tmp_path):
 
 def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 0)
-    write_images(tmp_path / "images", labels=2)
+    smallest.write_images(tmp_path / "images", labels=2)
     choices = {"dataset": f"folder:{tmp_path / 'images'}", "image_size": 32, "pipeline": "teacher"}
     choices |= {"train_split": "train", "eval_split": "test"}
     pipelines.run_pipeline(tiny(tmp_path / "whole", **choices))
@@ -281,17 +280,6 @@ def test_holdout_stands_in_for_the_test_set(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "32 images of digits/train[:48] (the rest: 32)" in printed
     assert "16 images of digits/train[:48] (held out: 16)" in printed
-
-
-def write_images(folder: pathlib.Path, labels: int) -> None:
-    """16 noisy images per split and label, the labels of different brightness."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for label in range(labels):
-            (folder / split / str(label)).mkdir(parents=True)
-            for number in range(16):
-                pixels = rng.integers(0, 80, (40, 36, 3)) + 80 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / str(label) / f"{number}.png")
 
 
 def test_a_diverging_rate_is_stopped_by_name(tmp_path):

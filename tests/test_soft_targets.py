@@ -9,6 +9,7 @@ from fsp_tf.devices import make_strategy
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
+from tests.step_logs import StepLogs
 
 IMAGE_SHAPE = (2, 2, 3)
 NUM_CLASSES = 5
@@ -194,16 +195,6 @@ def test_what_cannot_be_distilled_raises():
         SoftTargetDistiller(linear_net(1), linear_net(2), 0)
     with pytest.raises(ValueError, match=r"positive, got 10 and 0\.0"):
         SoftTargetDistiller(linear_net(1), linear_net(2), 10, temperature=0.0)
-
-
-class StepLogs(keras.callbacks.Callback):
-    """Keeps every step's logs."""
-
-    def on_train_begin(self, logs=None):
-        self.steps = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps.append(dict(logs))
 
 
 def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
