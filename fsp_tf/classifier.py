@@ -46,14 +46,12 @@ class Classifier(ReplicatedModel):
             The running means since they were last reset: `loss` and `logits_accuracy`, float32 scalars.
         """
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             logits = self(images, training=True)["logits"]
             losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
             total = tf.reduce_mean(losses) + tf.add_n([0.0, *self.net.losses])
-            scaled = self.optimizer.scale_loss(total / num_replicas)  # the replicas' gradients add up
-        variables = self.net.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+            scaled = self.scaled(total)
+        self.descend(tape, scaled, self.net)
         self.total.update_state(total)
         self.accuracy.update_state(labels, logits)
         return self.global_results()

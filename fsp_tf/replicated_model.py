@@ -38,6 +38,15 @@ class ReplicatedModel(keras.Model):
 
             self.train_function = train_function
 
+    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        """This replica's part of the mean loss over all replicas, whose gradients add up; for the tape."""
+        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+
+    def descend(self, tape: tf.GradientTape, scaled: tf.Tensor, net: keras.Model) -> None:
+        """One step of the optimiser on the net's trained weights."""
+        variables = net.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+
     def global_results(self) -> dict[str, tf.Tensor]:
         """Every metric by name, of what all replicas have seen since it was reset; called in a replica's step."""
         replica = tf.distribute.get_replica_context()

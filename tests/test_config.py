@@ -8,10 +8,11 @@ import pytest
 from absl import flags
 
 from fsp_tf import config as config_lib
+from fsp_tf import costs
 from fsp_tf.config import METHODS, Config
 from fsp_tf.distillation import NAMED_PAIRS, WEIGHTINGS
 from fsp_tf.errors import UserError
-from fsp_tf.models import SHORTCUTS
+from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
 
 FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
 
@@ -147,6 +148,7 @@ def test_each_weighting_has_its_own_lambda_and_clip():
 def test_choices_are_those_of_the_parts():
     for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": WEIGHTINGS, "shortcut": SHORTCUTS}.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
+    assert costs.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 
 
 def test_a_list_flag_of_words_is_refused():

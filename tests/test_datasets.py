@@ -181,6 +181,21 @@ class TestHoldout:
             load_split("digits", "train", holdout=holdout)
 
 
+class Unlabelled(tfds.testing.DummyDataset):
+    """As ImageNet's test split: -1 instead of labels."""
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(3):
+            yield number, {"image": np.zeros((8, 8, 3), np.uint8), "label": -1}
+
+
 class TestTFDS:
     @pytest.mark.parametrize(
         ("file_format", "source"), [("tfrecord", sources.RecordFiles), ("array_record", sources.RandomAccess)]
@@ -196,6 +211,12 @@ class TestTFDS:
         streamed = load_split("dummy_mnist", "train[5:8]", data_dir=str(tmp_path), memory_limit_bytes=0)
         assert isinstance(streamed.source, source)
         np.testing.assert_array_equal(contents(streamed)[1], labels[5:8])
+
+    @pytest.mark.parametrize("memory_limit_bytes", [None, 0], ids=["in_memory", "streamed"])
+    def test_images_without_labels_are_refused(self, tmp_path, memory_limit_bytes):
+        Unlabelled(data_dir=tmp_path).download_and_prepare()
+        with pytest.raises(UserError, match="unlabelled/test has images without labels: name another split"):
+            load_split("unlabelled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes)
 
     def test_a_set_of_no_images_is_refused(self, tmp_path):
         tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()

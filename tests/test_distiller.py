@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.classifier import Classifier
+from fsp_tf.config import Config
 from fsp_tf.devices import make_strategy
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.models import FusedBatchNormalization, cifar_resnet
@@ -116,13 +117,20 @@ def test_train_step_by_hand(weighting):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_lambda_is_the_pipelines_unless_given():
+    nets = small_net(1), small_net(2)
+    weights = [FSPDistiller(*nets, PAIRS, weighting=name).weight for name in ("relative", "equal")]
+    assert weights == [Config().fsp_weight, Config(fsp_weighting="equal").fsp_weight]
+    assert FSPDistiller(*nets, PAIRS, weight=0.0).weight == 0.0
+
+
 def test_one_step_changes_only_what_it_trains():
     """Labels are not looked at; teacher and head stay, the student's batch statistics move."""
     images, fitted = some_images(8), []
     for labels in (None, np.zeros(8, np.int64), np.ones(8, np.int64)):
         teacher, student = small_net(1), small_net(2)
         before_teacher, before = state(teacher), state(student)
-        distiller = FSPDistiller(teacher, student, PAIRS)
+        distiller = FSPDistiller(teacher, student, PAIRS, weight=1.0)
         distiller.compile(keras.optimizers.SGD(LEARNING_RATE, momentum=0.9))
         distiller.fit(images, labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
         for name, value in state(teacher).items():
@@ -188,7 +196,7 @@ def test_each_net_runs_once_a_step_and_no_further_than_its_last_pair():
 
 
 def test_a_fit_traces_once():
-    distiller = FSPDistiller(small_net(1), small_net(2), PAIRS)
+    distiller = FSPDistiller(small_net(1), small_net(2), PAIRS, weight=1.0)
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
     traces, train_step = [], distiller.train_step
     distiller.train_step = lambda data: (traces.append(None), train_step(data))[1]
@@ -215,7 +223,8 @@ def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **opt
         optimizer = make_optimizer((0.05, 0.01), (3, 5), momentum=0.9, weight_decay=1e-2, **optimizer_options)
         student = small_net(2, normalizes=normalizes, synchronized=True)
         is_fsp = stage == "fsp"
-        model = FSPDistiller(small_net(1, normalizes=normalizes), student, PAIRS) if is_fsp else Classifier(student)
+        teacher = small_net(1, normalizes=normalizes)
+        model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
         model.compile(optimizer)
         model.optimizer.build(model.student_features.trainable_variables if is_fsp else student.trainable_variables)
     stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True)
@@ -254,7 +263,7 @@ def test_low_precision_gradients_are_near_those_of_float32(precision):
     updates = {}
     for dtype in ("float32", precision):
         student = small_net(2, dtype=dtype)
-        distiller = FSPDistiller(small_net(1, dtype=dtype), student, PAIRS)
+        distiller = FSPDistiller(small_net(1, dtype=dtype), student, PAIRS, weight=1.0)
         scales_loss = dtype == "mixed_float16"
         distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
         before = [variable.numpy() for variable in distiller.student_features.trainable_variables]

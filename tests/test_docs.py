@@ -46,7 +46,7 @@ class Block(NamedTuple):
     line: int
     language: str
     text: str
-    is_run: bool  # whether the paragraph before it does not say "not run here"
+    is_run: bool  # whether the paragraph before it does not say "not tested"
 
 
 def blocks_of(path: pathlib.Path) -> list[Block]:
@@ -54,7 +54,7 @@ def blocks_of(path: pathlib.Path) -> list[Block]:
     for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         before = text[: match.start()].rstrip().rpartition("\n\n")[2]
         line = text[: match.start()].count("\n") + 1
-        found.append(Block(path, line, match[1], match[2], "not run here" not in before.lower()))
+        found.append(Block(path, line, match[1], match[2], "not tested" not in before.lower()))
     return found
 
 
@@ -128,7 +128,7 @@ def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch
         assert module == "fsp_tf.reproduce" or names <= known
     elif module.startswith("benchmarks."):
         names = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
-        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | set(config_lib.fields()) | COMMON_FLAGS
+        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | COMMON_FLAGS
 
 
 def test_every_flag_that_the_manual_names_exists():
@@ -253,7 +253,7 @@ def test_files_are_classified(workplace):
 
 
 def test_rest_requests_are_json_of_the_signatures_inputs(workplace):
-    """The bodies that curl sends; what TensorFlow Serving makes of them is not run here."""
+    """The bodies that curl sends; what TensorFlow Serving makes of them is not tested."""
     (block,) = (block for block in BLOCKS if "curl" in block.text)
     script = re.sub(r"\|\s*(\\\n)?\s*curl \S+ @- \S+", "; echo", block.text.replace("\\\n", " "))
     script = script.replace("python -c", f"{shlex.quote(sys.executable)} -c")

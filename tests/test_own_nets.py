@@ -28,7 +28,7 @@ def teacher_net() -> keras.Model:
     images = keras.Input((32, 32, 1), name="images")
     x = keras.layers.Rescaling(1 / 255)(images)
     x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="early")(x)
-    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.MaxPooling2D(name="pooled")(x)
     x = keras.layers.Conv2D(20, 3, padding="same", activation="relu", name="late")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x), name="theirs")
@@ -119,6 +119,13 @@ def test_taps_that_read_otherwise_are_refused(taps):
 
 def test_taps_are_pairs():
     assert own_nets.parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
+
+
+def test_other_layers_of_the_teacher_have_other_stored_matrices(files, tmp_path):
+    choices = {"pipeline": "stage1", "fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "store")}
+    for first in ("early", "pooled"):
+        run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
+    assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
 
 
 def test_a_layer_that_is_not_there_is_named(files, tmp_path):

@@ -275,6 +275,20 @@ def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
     assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
 
 
+def test_what_is_evaluated_in_the_end_is_looked_at_before_training(tmp_path):
+    for split, size in (("train", 12), ("test", 8)):
+        for number in range(16):
+            path = tmp_path / "images" / split / "cat" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tf.io.encode_png(np.zeros((size, size, 3), np.uint8)).numpy())
+    config = tiny(tmp_path / "run", dataset=f"folder:{tmp_path / 'images'}", train_split="train", eval_split="test")
+    with pytest.raises(UserError, match=r"\(12, 12, 3\), .*/test of \(8, 8, 3\): bring them to one size with --image"):
+        pipelines.run_pipeline(config)
+    with pytest.raises(UserError, match="has the splits test, train, got 'validation'"):
+        pipelines.run_pipeline(dataclasses.replace(config, eval_split="validation"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_holdout_stands_in_for_the_test_set(tmp_path, capsys):
     pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher", holdout=16))
     printed = capsys.readouterr().out

@@ -22,7 +22,7 @@ from fsp_tf.distillation import HintDistiller
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, costs, paper, plans, runner
-from fsp_tf.reproduce.units import NET_SEEDS
+from fsp_tf.reproduce.units import FIELDS, NET_SEEDS
 from tests import smallest
 
 TARGETS = ("table1", "table2", "table3", "table4", "table5", "figure3")
@@ -122,6 +122,11 @@ def test_multiply_adds_are_those_of_the_nets_convolutions(make, architecture, de
     assert forward_multiply_adds(architecture, depth, width, size) == convolutions(net)
 
 
+def test_help_has_the_flags_that_some_table_uses():
+    used = set().union(*(plan(f"table{number}").used for number in range(1, 6)), plan("figure3").used, {"run_dir"})
+    assert used == FIELDS
+
+
 def test_differences_are_paired_by_seed_and_missing_ones_left_out():
     rows = [
         {"key": "student", "seeds": {"0": {"average": 0.8}, "1": {"average": 0.7}}},
@@ -139,7 +144,10 @@ def test_the_cost_of_stage_1_is_that_of_a_step():
     speeds = dict.fromkeys(cells["teacher"], 200.0) | dict.fromkeys(cells["student"], 200.0)
     speeds[cells["student"][0]] = 100.0
     records = {
-        name: {"phases": {"p": {"steps": costs.unit_steps(made.units[name].config), "images_per_second": speed}}}
+        name: {
+            "config": {"batch_size": 128},
+            "phases": {"p": {"steps": costs.unit_steps(made.units[name].config), "images_per_second": speed}},
+        }
         for name, speed in speeds.items()
     }
     rows = [{"key": row, "seeds": {"0": {}}} for row in made.rows]
@@ -156,7 +164,8 @@ def test_the_cost_is_compared_on_one_device_alone():
     rows = [{"key": row, "seeds": {"0": {}}} for row in made.rows]
     for devices, judged in ((["CPU"], True), (["CPU", "GPU"], False)):
         records = {
-            name: {"phases": phase, "device": devices[number % len(devices)]} for number, name in enumerate(counted)
+            name: {"config": {"batch_size": 128}, "phases": phase, "device": devices[number % len(devices)]}
+            for number, name in enumerate(counted)
         }
         by_key = {claim["key"]: claim["differences"] for claim in claims.judge_table(1, rows, made, records)}
         assert bool(by_key["table1_stage1_cost_live"]) == judged
@@ -273,6 +282,7 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
         (("--table=3", "--unit=nothing"), "--unit=nothing is none of table3's: --list shows them"),
         (("--table=3", "--seeds=0,1000"), "--seeds is a list of whole numbers under 1000, got 0,1000"),
         (("--table=3", "--stage2_loss=kd", "--list"), "--stage2_loss: no unit of table3 has a use for it"),
+        (("--figure=3", "--stage2_steps=7,8,9", "--list"), "--stage2_steps: no unit of figure3 has a use for it"),
         (("--table=3", "--format=ids"), "--format says how --list shows the units"),
         (("--table=3", "--list", "--unit=cifar10-s0-resnet8-fsp"), "--list shows all units, --unit runs one"),
         (("--table=5", "--teacher=/no/such.keras"), "/no/such.keras, which does not exist: name a .keras file"),

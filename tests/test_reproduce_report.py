@@ -72,6 +72,7 @@ def results() -> dict:
             {"key": "one", "text": "one", "paper": None, "unit": "seconds", "differences": {"0": 0.5}},
             {"key": "none", "text": "none", "paper": 1.5, "unit": "points", "differences": {}},
         ],
+        "collapsed": [],
         "curves": [],
     }
 
@@ -133,7 +134,7 @@ def test_summary_leaves_the_results_alone(results):
 @pytest.mark.parametrize(
     ("scale", "words"),
     [
-        (1, "the paper's whole schedule"),
+        (1, "whole"),
         (0.015625, "1/64 of every schedule"),
         (1 / 3, "1/3 of every schedule"),
         (0.3, "0.3 of every schedule"),
@@ -223,6 +224,12 @@ def test_other_data_than_the_papers_are_told(results, tmp_path):
     assert "The paper's data are" not in (tmp_path / "report.md").read_text()
     write_report(results | {"dataset": "mine", "paper_data": ["birds", "objects"]}, tmp_path)
     assert "The paper's data are birds, the teacher on objects" in (tmp_path / "report.md").read_text()
+
+
+def test_a_stage_1_that_collapsed_is_told(results, tmp_path):
+    write_report(results | {"collapsed": ["s0-fsp (stem-section_1)"]}, tmp_path)
+    assert "Stage 1 collapsed" in (tmp_path / "report.md").read_text()
+    assert "s0-fsp (stem-section_1)" in (tmp_path / "report.html").read_text()
 
 
 def test_text_table_fits_the_terminal(results):

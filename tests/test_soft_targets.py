@@ -119,6 +119,24 @@ def test_steps_by_hand(scales_loss):
             np.testing.assert_allclose(got, by_hand, rtol=1e-4, atol=1e-6)
 
 
+def test_what_a_student_adds_to_its_loss_is_added_once():
+    images, labels, decay = some_images(6), some_labels(6), 0.05
+    logs, kernels = {}, {}
+    for regularizer in (None, keras.regularizers.L2(decay)):
+        inputs = keras.Input(IMAGE_SHAPE)
+        start = keras.initializers.HeNormal(2)
+        logits = keras.layers.Dense(NUM_CLASSES, kernel_initializer=start, kernel_regularizer=regularizer)
+        student = keras.Model(inputs, {"logits": logits(keras.layers.Flatten()(inputs))})
+        before = student.get_weights()[0]
+        distiller = SoftTargetDistiller(linear_net(1), student, 5)
+        distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+        logs[regularizer] = distiller.train_on_batch(images, labels, return_dict=True)
+        kernels[regularizer] = student.get_weights()[0]
+    (plain, regularised), (kernel, decayed) = logs.values(), kernels.values()
+    assert regularised["loss"] - plain["loss"] == pytest.approx(decay * np.sum(before**2), rel=1e-4)
+    np.testing.assert_allclose(kernel - decayed, LEARNING_RATE * 2 * decay * before, rtol=1e-3, atol=1e-6)
+
+
 def distiller_of_six_steps(scales_loss: bool) -> SoftTargetDistiller:
     distiller = SoftTargetDistiller(linear_net(1), linear_net(2), 6, TEMPERATURE)
     distiller.compile(make_optimizer((LEARNING_RATE,), (6,), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss))

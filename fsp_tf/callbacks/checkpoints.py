@@ -88,8 +88,6 @@ class Checkpoints(keras.callbacks.Callback):
         if self.writes:
             for path in self.directory.glob(".writing.*"):
                 path.unlink()
-        if (self.directory / "checkpoint").exists():
-            terminal.tell(f"{self.directory} holds checkpoints of an earlier version, which are not read.")
         for path in reversed(self._paths()):
             if files.is_whole(path):
                 with np.load(path, allow_pickle=False) as arrays:

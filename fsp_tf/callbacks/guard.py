@@ -11,8 +11,10 @@ import tensorflow as tf
 from fsp_tf import terminal
 from fsp_tf.errors import UserError
 
-TOO_LARGE = (
-    "the learning rate or --fsp_weight is likely too large: lower the one or the other and start in a new --run_dir."
+TOO_LARGE = "the learning rate is likely too large: lower it and start in a new --run_dir."
+TOO_LARGE_STAGE1 = (
+    "the steps are likely too long: lower --fsp_weight and --stage1_clipnorm, or the learning rate, and start in a new "
+    "--run_dir."
 )
 BROKEN_START = (
     "nothing has been learned yet, so the weights of the teacher or of the net that is trained are likely no numbers: "
@@ -55,14 +57,18 @@ class NaNGuard(keras.callbacks.Callback):
         """Raises UserError if a weight is no number, which a finite loss need not show."""
         for weight in self.trained.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
-                self._stop(f"{weight.path} is no number any more after step {step}", TOO_LARGE)
+                self._stop(f"{weight.path} is no number any more after step {step}", self._too_large)
 
     def _cause(self, step: int) -> str:
         """What is likely to blame: the batch is read again, and before the first step no rate has had a part yet."""
         batch = self.batch_of(step) if self.batch_of else ()
         if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in batch):
             return "that step's images or targets hold values that are no numbers: mend the data."
-        return TOO_LARGE if step > 1 else BROKEN_START
+        return self._too_large if step > 1 else BROKEN_START
+
+    @property
+    def _too_large(self) -> str:
+        return TOO_LARGE_STAGE1 if self.stage == "stage1" else TOO_LARGE
 
     def _stop(self, what: str, cause: str) -> None:
         raise UserError(f"{self.stage}: {what}; {cause} The last checkpoint is whole and from before it.")
@@ -98,7 +104,7 @@ class CollapseWarning(keras.callbacks.Callback):
                 self.collapsed.add(name)
                 terminal.tell(
                     f"WARNING: stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
-                    f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: lower "
-                    "--fsp_weight, --stage1_clipnorm or stage 1's first learning rate.",
+                    f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: take "
+                    "a tenth of --fsp_weight and of --stage1_clipnorm in a new --run_dir.",
                     logging.WARNING,
                 )

@@ -27,7 +27,7 @@ def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_n
 class Config:
     """The choices of a run. Flag, field, key in `result.json` and column of a table have the same name."""
 
-    experiment: str = _option("fsp", "Name of the experiment.", changes_numbers=False)
+    experiment: str = _option("fsp", "Names the run's folder in saved_models.", changes_numbers=False)
     pipeline: str = _option(
         "distill",
         "What to run: the whole job (distill: teacher, baseline, stage 1, stage 2, export), the same with a teacher "
@@ -138,7 +138,7 @@ class Config:
     fsp_weighting: str = _option(
         "relative",
         "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
-        choices=("relative", "equal"),
+        choices=tuple(DEFAULT_WEIGHTS),
     )
     fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
     fsp_store_views: int = _option(
@@ -228,7 +228,7 @@ class Config:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
         choices = {name: field.metadata["choices"] for name, field in fields().items()}
-        for problem in problems(self, choices):
+        if problem := next(problems(self, choices), None):
             raise UserError(problem)
 
     @property

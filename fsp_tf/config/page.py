@@ -26,8 +26,8 @@ takes those that its units have a use for, and its own ([reproduce.md](reproduce
 see [serving.md](serving.md).
 
 A run's folder belongs to the choices that decide its numbers: with the same ones it goes on, with others it is refused.
-Flags whose last column says yes may change; what was made from another net than the one named now is refused all the
-same.
+Flags whose last column says yes may change, but a folder whose nets were made from another teacher or student than the
+one named now is refused.
 
 `--verbosity=-1` leaves out the lines of progress, `--verbosity=-2` the warnings too, so that errors and the tables at
 the end remain; `--verbosity=1` adds TensorFlow's own notes.

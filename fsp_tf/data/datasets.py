@@ -140,14 +140,13 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
     on_disk = ImageSet(title, names, shape, num_images, source=source)
-    if num_images * int(np.prod(shape)) > memory_limit_bytes:
-        return on_disk
+    fits = num_images * int(np.prod(shape)) <= memory_limit_bytes
     with _broken_files_told(title):
-        batches = list(on_disk.batches(1024).as_numpy_iterator())
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        some_or_all = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
+        images, labels = (np.concatenate(parts) for parts in zip(*some_or_all.as_numpy_iterator(), strict=True))
     if labels.min() < 0:
         raise UserError(f"{title} has images without labels: name another split.")
-    return ImageSet(title, names, shape, num_images, images, labels)
+    return ImageSet(title, names, shape, num_images, images, labels) if fits else on_disk
 
 
 @contextlib.contextmanager

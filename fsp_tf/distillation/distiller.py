@@ -5,17 +5,11 @@ import zlib
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.fsp import (
-    FSPLoss,
-    feature_map,
-    fsp_matrix,
-    resolve_pairs,
-    squared_norm,
-    unflatten_matrices,
-)
+from fsp_tf.config.choices import DEFAULT_WEIGHTS
+from fsp_tf.distillation.fsp import feature_map, fsp_matrix, resolve_pairs, squared_norm, unflatten_matrices
 from fsp_tf.replicated_model import ReplicatedModel
 
-WEIGHTINGS = ("relative", "equal")
+WEIGHTINGS = tuple(DEFAULT_WEIGHTS)
 
 
 class FSPDistiller(ReplicatedModel):
@@ -26,15 +20,16 @@ class FSPDistiller(ReplicatedModel):
     lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`).
     The teacher runs in inference mode and stays as it is; each net runs once a step, no further than its last pair.
 
-    Deviates: `relative` is not the paper's. The matrices' norms differ a hundredfold between pairs, so that one lambda
-    for all teaches almost nothing but the first pair, and the best one differs from net to net.
+    Deviates: `relative` is not the paper's. It frees lambda of the teacher's scale, so that one value serves other
+    teachers and nets (docs/stage1.md).
 
     Args:
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
-        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines take 10,000 for
-            `relative` and clip the gradient's norm to 500, and a tenth of both for nets of one's own.
+        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines clip the gradient's
+            norm to 500 with it, and take a tenth of both for nets of one's own. Default: 10,000 for `relative`, 1 for
+            `equal`.
         weighting: `relative` or `equal`.
         connectors: Whether a student's map of other channels than the teacher's goes through a learned 1x1 convolution
             to as many; they are trained with the student and are no part of it.
@@ -42,7 +37,7 @@ class FSPDistiller(ReplicatedModel):
             (batch, sum of m n), instead of running the teacher.
 
     Example:
-        distiller = FSPDistiller(teacher, student, "section_input", weight=10_000.0)
+        distiller = FSPDistiller(teacher, student, "section_input")
         distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9, global_clipnorm=500.0))
         distiller.fit(images)
     """
@@ -53,7 +48,7 @@ class FSPDistiller(ReplicatedModel):
         student: keras.Model,
         pairs="section_input",
         *,
-        weight: float = 1.0,
+        weight: float | None = None,
         weighting: str = "relative",
         connectors: bool = False,
         stored: bool = False,
@@ -62,6 +57,7 @@ class FSPDistiller(ReplicatedModel):
         super().__init__(name="fsp_distiller")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
+        weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         names = resolve_pairs(teacher, student, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
@@ -75,7 +71,6 @@ class FSPDistiller(ReplicatedModel):
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
         self.teacher_features = keras.Model(teacher.input, keras.tree.flatten(teacher_maps), name="teacher_features")
         self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
-        self.fsp_loss = FSPLoss()
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
@@ -112,11 +107,10 @@ class FSPDistiller(ReplicatedModel):
         with tf.GradientTape() as tape:
             student_maps = self(images, training=True)
             student_matrices = [fsp_matrix(*maps) for maps in student_maps]
-            total = self._total_loss(teacher_matrices, student_matrices)
-            scaled = self.optimizer.scale_loss(total)
-        variables = self.student_features.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
-        return self._update_metrics(total, teacher_matrices, student_matrices, student_maps)
+            losses = self._image_losses(teacher_matrices, student_matrices)
+            scaled = self.scaled(tf.reduce_mean(losses))
+        self.descend(tape, scaled, self.student_features)
+        return self._update_metrics(losses, teacher_matrices, student_matrices, student_maps)
 
     def mean_matrices(self, images) -> tuple[list, list]:
         """The teacher's and the student's FSP matrices, the mean over images: float32 (m, n) of each pair."""
@@ -125,22 +119,21 @@ class FSPDistiller(ReplicatedModel):
         teacher, student = ([tf.reduce_mean(fsp_matrix(*pair), axis=0).numpy() for pair in each] for each in maps)
         return teacher, student
 
-    def _total_loss(self, teacher_matrices, student_matrices) -> tf.Tensor:
-        """Eq. 2, divided by the number of replicas as `keras.losses.Loss` divides, so that gradients add up."""
+    def _image_losses(self, teacher_matrices, student_matrices) -> tf.Tensor:
+        """Each image's term of Eq. 2, (batch,)."""
         losses = []
-        for teacher_matrix, student_matrix in zip(teacher_matrices, student_matrices, strict=True):
+        for expected, got in zip(teacher_matrices, student_matrices, strict=True):
             weights = self.weight
             if self.weighting == "relative":
-                weights = self.weight / tf.maximum(squared_norm(teacher_matrix), 1e-12)
-            losses.append(self.fsp_loss(teacher_matrix, student_matrix, sample_weight=weights))
+                weights = self.weight / tf.maximum(squared_norm(expected), 1e-12)
+            losses.append(weights * squared_norm(expected - got))
         return tf.add_n(losses)
 
-    def _update_metrics(self, total, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
-        count = tf.shape(teacher_matrices[0])[0]
+    def _update_metrics(self, losses, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
         alive = [tf.cast(tf.reduce_max(maps[1], axis=[0, 1, 2]) > 0, tf.float32) for maps in student_maps]
         alive = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(alive, axis=0))
         dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
-        self.total.update_state(total * tf.distribute.get_strategy().num_replicas_in_sync, sample_weight=count)
+        self.total.update_state(losses)
         for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
             errors = squared_norm(expected - got)
             self.losses_per_pair[i].update_state(errors)

@@ -120,14 +120,12 @@ class HintDistiller(ReplicatedModel):
         """
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         hints = keras.tree.flatten(self.teacher_features(images, training=False))
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             guided_maps = self(images, training=True)
             losses = [hint_loss(hint, guided) for hint, guided in zip(hints, guided_maps, strict=True)]
             total = tf.add_n(losses)
-            scaled = self.optimizer.scale_loss(tf.reduce_mean(total) / num_replicas)  # the replicas' gradients add up
-        variables = self.student_features.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+            scaled = self.scaled(tf.reduce_mean(total))
+        self.descend(tape, scaled, self.student_features)
         self.total.update_state(total)
         for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
             self.losses_per_hint[i].update_state(loss)

@@ -33,7 +33,8 @@ class SoftTargetDistiller(ReplicatedModel):
 
     l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to weights[1] at the last
     one, t = num_steps - 1; t is the optimiser's count of updates, so a resumed run goes on where it was.
-    The teacher runs in inference mode and stays as it is; each net runs once a step.
+    The teacher runs in inference mode and stays as it is; each net runs once a step. What a student of one's own adds
+    to its loss, such as a layer's regularizer, is added once.
 
     Args:
         teacher: A functional Keras model with a head or layer `logits`.
@@ -101,15 +102,13 @@ class SoftTargetDistiller(ReplicatedModel):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         teacher_logits = self.teacher_logits(images, training=False)
         weight = self.soft_target_weight(self.optimizer.iterations)
-        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             logits = self(images, training=True)
             hard = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
-            losses = hard + weight * soft
-            scaled = self.optimizer.scale_loss(tf.reduce_mean(losses) / num_replicas)  # the replicas' gradients add up
-        variables = self.student_logits.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+            losses = hard + weight * soft + tf.add_n([0.0, *self.student_logits.losses])
+            scaled = self.scaled(tf.reduce_mean(losses))
+        self.descend(tape, scaled, self.student_logits)
         for metric, values in ((self.total, losses), (self.cross_entropy, hard), (self.soft_targets, soft)):
             metric.update_state(values)
         self.accuracy.update_state(labels, logits)

@@ -100,7 +100,7 @@ def _train(run: Run, names: list[str], strategy) -> None:
             # Dropout in a net of one's own draws its seed from here: the same whatever phases this process has run.
             keras.utils.set_random_seed(zlib.crc32(f"{run.config.seed}/{name}".encode()))
             TRAINERS[name](run, strategy)
-        devices.wait_for_all(strategy)
+        devices.wait_for_all(strategy)  # the chief has recorded the phase before the others look for it
         devices.wait_for_all(strategy, phases_that_have_finished=[name for name in names if run.has_finished(name)])
 
 

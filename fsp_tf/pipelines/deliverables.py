@@ -142,7 +142,7 @@ def _measure(run: Run, name: str) -> dict:
     """Model, accuracy, parameters, SavedModel's bytes, inference images/s and training seconds of a net, if there."""
     accuracy, path = run.result.get(f"{name}_accuracy"), run.path(NETS[name]["file"])
     known = run.result.get("nets", {}).get(name)
-    if known and "model" in known and known["accuracy"] == accuracy:
+    if known and known["accuracy"] == accuracy:
         return known
     if accuracy is None or not path.exists():
         return {}

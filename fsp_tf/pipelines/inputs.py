@@ -25,6 +25,7 @@ def check_inputs(run: Run, names: list[str]) -> None:
         UserError: If data or a net is missing or does not fit.
     """
     _check_images(run, names)
+    _check_evaluation(run, names)
     if "fine_tuning" in names and "source_teacher" not in names:
         load_source_teacher(run)
     if "stage1" in names:
@@ -64,6 +65,18 @@ def _check_images(run: Run, names: list[str]) -> None:
             f"{source.name} has images of {source.image_shape}, {target.name} of {target.image_shape}: bring them to "
             "one size with --image_size=PIXELS; channels must be the same."
         )
+
+
+def _check_evaluation(run: Run, names: list[str]) -> None:
+    """Raises UserError if what the phases end with evaluating is not there or of another size."""
+    pairs = [(run.source_train_set, run.source_eval_set)] if "source_teacher" in names else []
+    pairs += [(run.train_set, run.eval_set)] if set(names) - {"source_teacher", "stage1"} else []
+    for train_set, eval_set in pairs:
+        if train_set.image_shape != eval_set.image_shape:
+            raise UserError(
+                f"{train_set.name} has images of {train_set.image_shape}, {eval_set.name} of {eval_set.image_shape}: "
+                "bring them to one size with --image_size=PIXELS."
+            )
 
 
 def origin(run: Run, phase: str) -> str:

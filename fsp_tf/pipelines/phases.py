@@ -51,9 +51,7 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     config = run.config
     plain_teacher = inputs.load_stage1_teacher(run)
     with strategy.scope():
-        shuffles_now = (
-            config.fsp_shuffle and not config.fsp_store_views
-        )  # stored matrices are shuffled as they are read
+        shuffles_now = config.fsp_shuffle and not config.fsp_store_views  # stored ones are shuffled as they are read
         teacher = nets.frozen_copy(config, plain_teacher, config.seed if shuffles_now else None)
         student = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
         distiller = inputs.make_distiller(config, teacher, student)

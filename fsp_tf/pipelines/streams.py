@@ -41,7 +41,7 @@ def stored_matrices_stream(run: Run, distiller: FSPDistiller, plain_teacher: ker
         folder,
         distiller.teacher_features,
         nets.digest(plain_teacher),
-        distiller.pair_names,
+        [f"{first}-{last}" for first, last in distiller.teacher_pairs],
         run.train_set,
         crop=config.augmentation == "crop",
         flip=config.flip,

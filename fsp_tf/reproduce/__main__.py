@@ -5,7 +5,8 @@
 
 Each row is made of units, one run each in a folder of its own; units that rows have in common run once. Stop it at any
 time: the same command does what is missing. Several processes may work on one table. The recipe is flags/table<N>.cfg;
-flags of data, nets, schedules, FSP and machine can be given too, and win; one that no unit has a use for is refused.
+the flags below can be given too, and win (defaults shown are those of fsp_tf.main); one that no unit of the table has a
+use for is refused.
 --verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
 """
 
@@ -22,14 +23,15 @@ from fsp_tf import command_line, config
 from fsp_tf.errors import UserError
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.plans import Plan, plan_target
-from fsp_tf.reproduce.units import NET_SEEDS
+from fsp_tf.reproduce.units import FIELDS, NET_SEEDS
 
 RECIPES = pathlib.Path(__file__).parents[2] / "flags"
 FIGURES_TABLE = "1"  # Figure 3's nets are Table 1's
 _GIVEN: set[str] = set()  # the flags of `Config` on the command line
 
 config.define_flags()
-flags.adopt_module_key_flags(config.flags)
+for _name in FIELDS:
+    flags.declare_key_flag(_name)
 _TABLE = flags.DEFINE_enum("table", None, ["1", "2", "3", "4", "5"], "The table to make.")
 _FIGURE = flags.DEFINE_enum("figure", None, ["3"], "The figure to make.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "One replicate of every row for each.")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 from fsp_tf.reproduce import paper
+from fsp_tf.reproduce.costs import step_seconds
 from fsp_tf.reproduce.plans import Plan
 
 
@@ -79,9 +80,9 @@ def _ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool, choose
         if bool(first.fsp_store_views) != stored or not all(name in records for name in (*teachers, *students)):
             continue
         if len({records[name].get("device") for name in (*teachers, *students)}) == 1:
-            plain = sum(_seconds(records[name]) for name in teachers)
-            stage1 = _seconds(records[students[0]]) / _steps(records[students[0]])
-            faster = plain / sum(_seconds(records[name]) for name in students)
+            plain = sum(step_seconds(records[name]) for name in teachers)
+            stage1 = step_seconds(records[students[0]]) / _steps(records[students[0]])
+            faster = plain / sum(step_seconds(records[name]) for name in students)
             ratio = choose(plain / sum(_steps(records[name]) for name in teachers), stage1, faster)
             if math.isfinite(ratio):
                 ratios[str(seed)] = ratio
@@ -90,11 +91,6 @@ def _ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool, choose
 
 def _steps(record: dict) -> int:
     return sum(phase["steps"] for phase in record["phases"].values())
-
-
-def _seconds(record: dict) -> float:
-    """The seconds of a unit's steps, without evaluations, over the batch size, which cancels; NaN if not measured."""
-    return sum(phase["steps"] / (phase["images_per_second"] or math.nan) for phase in record["phases"].values())
 
 
 def judge_figure(curves: list[dict]) -> list[dict]:

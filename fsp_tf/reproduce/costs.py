@@ -1,4 +1,6 @@
-"""What a unit costs, so that a table can be planned before anything has run."""
+"""What a unit costs: planned before anything has run, and as it was measured."""
+
+import math
 
 from fsp_tf.config import Config
 from fsp_tf.costs import step_multiply_adds
@@ -17,3 +19,10 @@ def unit_phase(config: Config) -> str:
 def tera_multiply_adds(config: Config) -> float:
     """The multiply-adds of a unit's training steps, in 10^12."""
     return step_multiply_adds(config, unit_phase(config)) * unit_steps(config) / 1e12
+
+
+def step_seconds(record: dict) -> float:
+    """The seconds of a finished unit's steps, without evaluations; NaN where they were not measured."""
+    batch_size = record["config"]["batch_size"]
+    phases = record["phases"].values()
+    return sum(phase["steps"] * batch_size / (phase["images_per_second"] or math.nan) for phase in phases)

@@ -103,6 +103,13 @@ TABLES = {
         "imagenet2012",
     ),
 }
+
+
+def table_of(target: str) -> Table:
+    """The table of `table1` to `table5`, and of `figure3`, whose nets are Table 1's."""
+    return TABLES[1 if target == "figure3" else int(target[-1])]
+
+
 FIGURE_TITLE = "Figure 3: CIFAR-10, ResNet-26 from scratch against ResNet-26 after stage 1"
 FIGURE_REACHED = 0.85 / 0.9175  # of the teacher's last accuracy: the paper compares at about 0.85 of 0.9175
 FIGURE_TEXT = (

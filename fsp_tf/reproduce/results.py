@@ -1,5 +1,6 @@
 """What a report is made of: every row's measures per seed, the claims' differences, the curves."""
 
+import math
 import pathlib
 
 import tensorflow as tf
@@ -8,9 +9,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fsp_tf.pipelines import environment
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.claims import judge_figure, judge_table
-from fsp_tf.reproduce.costs import tera_multiply_adds, unit_steps
+from fsp_tf.reproduce.costs import step_seconds, tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.plans import Cell, Plan
-from fsp_tf.reproduce.runner import is_finished, seconds_of, unit_result
+from fsp_tf.reproduce.runner import is_finished, unit_result
 from fsp_tf.reproduce.units import Unit
 
 CURVES = {"teacher": "From scratch", "student": "After stage 1"}
@@ -35,10 +36,10 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
     shown = {name for cells in plan.rows.values() for cell in cells.values() for name in cell.nets} & set(records)
     phases = [phase for name in shown for phase in records[name].get("phases", {}).values()]
     evaluated = {phase["evaluated_on"] for phase in phases if "evaluated_on" in phase}
-    in_paper = paper.TABLES[1 if target == "figure3" else int(target[-1])]
+    in_paper = paper.table_of(target)
     return {
         "name": target,
-        "title": paper.FIGURE_TITLE if target == "figure3" else paper.TABLES[int(target[-1])].title,
+        "title": paper.FIGURE_TITLE if target == "figure3" else in_paper.title,
         "command": command,
         "versions": _versions(list(records.values())),
         "devices": sorted({record["device"] for record in records.values()}),
@@ -51,9 +52,19 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         "num_units": len(plan.units),
         "num_finished": len(finished),
         "rows": rows,
+        "collapsed": _collapsed(plan, records),
         "claims": judge_figure(curves) if target == "figure3" else judge_table(int(target[-1]), rows, plan, records),
         "curves": curves,
     }
+
+
+def _collapsed(plan: Plan, records: dict[str, dict]) -> list[str]:
+    """The finished units of stage 1 whose student lost features, with their pairs (see `CollapseWarning`)."""
+    return [
+        f"{name} ({', '.join(pairs)})"
+        for name in plan.units
+        if (pairs := records.get(name, {}).get("phases", {}).get("stage1", {}).get("collapsed_pairs"))
+    ]
 
 
 def _versions(records: list[dict]) -> dict[str, str]:
@@ -68,7 +79,7 @@ def _versions(records: list[dict]) -> dict[str, str]:
 def _row(target: str, key: str, cells: dict[int, Cell], units: dict[str, Unit], records: dict[str, dict]) -> dict:
     """One row as the report shows it."""
     cell = next(iter(cells.values()))
-    in_paper = paper.TABLES[1 if target == "figure3" else int(target[-1])].row(key)
+    in_paper = paper.table_of(target).row(key)
     counted = [units[name].config for name in cell.counted]
     phases = [phase for name in cell.nets for phase in records.get(name, {}).get("phases", {}).values()]
     parameters = [phase["parameters"] for phase in phases if "parameters" in phase]
@@ -100,7 +111,8 @@ def _measures(cell: Cell, units: dict[str, Unit], records: dict[str, dict]) -> d
         measures["disagreement"] = record["pairwise_disagreement"]
         measures["ensemble_gain"] = record["ensemble_gain"]
     if all(name in records for name in cell.counted):
-        measures["seconds"] = sum(seconds_of(units[name]) for name in cell.counted)
+        seconds = sum(step_seconds(records[name]) for name in cell.counted)
+        measures |= {"seconds": seconds} if math.isfinite(seconds) else {}
     return measures
 
 

@@ -140,7 +140,7 @@ def _announcement(unit: Unit, units: list[Unit]) -> str:
     finished = [other for other in units if is_finished(other)]
     left = [other for other in units if other not in finished]
     text = f"{unit.id}: unit {len(finished) + 1} of {len(units)}, {len(left)} left"
-    seconds = sum(seconds_of(other) for other in finished)
+    seconds = sum(_seconds_of(other) for other in finished)
     done = sum(tera_multiply_adds(other.config) for other in finished)
     if not (seconds and done):
         return text
@@ -148,7 +148,7 @@ def _announcement(unit: Unit, units: list[Unit]) -> str:
     return f"{text}, about {minutes // 60}:{minutes % 60:02} hours in this process alone"
 
 
-def seconds_of(unit: Unit) -> float:
+def _seconds_of(unit: Unit) -> float:
     """The training seconds of a finished unit."""
     phases = unit_result(unit).get("phases", {})
     return sum(phase["training_seconds"] for phase in phases.values())

@@ -91,7 +91,7 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
 def schedule(scale: float) -> str:
     """A schedule scale in words."""
     if scale == 1:
-        return "the paper's whole schedule"
+        return "whole"
     inverse = round(1 / scale)
     share = f"1/{inverse}" if inverse > 1 and abs(inverse * scale - 1) < 1e-6 else f"{scale:g}"
     return f"{share} of every schedule"
@@ -119,10 +119,15 @@ def reading(results: dict[str, Any]) -> list[str]:
         )
     if results["curves"]:
         paragraphs.append(paper.FIGURE_TEXT)
-    counted = "Iterations are counted as the paper counts them, multiply-adds and seconds over the same training."
+    counted = "Iterations are counted as the paper counts them, multiply-adds and seconds over the same steps."
     together = " Disagreement is the share of images that two nets of an ensemble put into different classes; the gain "
     together += "is the ensemble's accuracy less the average of its nets."
     paragraphs.append(counted + (together if has_ensembles(results) else ""))
+    if results["collapsed"]:
+        paragraphs.append(
+            "Stage 1 collapsed, with dead channels or a relative error near that of all-zero matrices, in "
+            f"{', '.join(results['collapsed'])}: what was trained from it had little of the teacher's flow."
+        )
     if results["paper_data"] != [results["dataset"], results["source_dataset"]]:
         paragraphs.append(
             f"The paper's data are {_data(*results['paper_data'])}: with others, as here, the rows compare with each "

@@ -24,6 +24,9 @@ _FSP = (
 )
 _FITNET = ("fitnet_learning_rates", "fitnet_steps")
 _KD = ("kd_temperature", "kd_weights", "teacher_depth")
+# What some table's units have a use for.
+FIELDS = {*_SHARED, *_SOURCE, *_TEACHER, *_STAGE2, *_FSP, *_FITNET, *_KD, "student_depth", "teacher"}
+FIELDS |= {"transfer_teacher", "run_dir"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +79,8 @@ class Units:
         return self._add(whole, used, None, needs, net, pipeline="stage1", **changes, **folder)
 
     def _curve(self, net: int, steps: tuple[int, ...]) -> dict[str, int]:
-        """Net 1 is evaluated along the way, for Figure 3."""
-        if net > 1:
+        """Net 1 is evaluated along the way, for Figure 3, unless --evaluation_steps says when."""
+        if net > 1 or self.base.evaluation_steps:
             return {}
         every = max(1, round(steps[-1] * self.base.schedule_scale / CURVE_POINTS))
         return {"evaluation_steps": every, "log_steps": min(every, self.base.log_steps)}
@@ -158,7 +161,8 @@ class Units:
             needs.append(soft_teacher)
             changes |= {"teacher": self._file(soft_teacher, "teacher"), "method": "fitnet"}
         name = f"{stage1}-{_length(steps)}-{net}"
-        used = ("student_depth", *_STAGE2, *(_KD if soft_teacher else ()))
+        schedule = () if like_teacher else _STAGE2
+        used = ("student_depth", *schedule, *(_KD if soft_teacher else ()))
         return self._add(name, used, "student_accuracy", needs, net, pipeline="stage2", **changes)
 
     def ensemble(self, row: str, nets: tuple[str, ...], file: str, depth: int | None = None) -> str:
