@@ -109,7 +109,8 @@ def test_train_step_by_hand(weighting):
     np.testing.assert_allclose(logs["loss"], loss, rtol=1e-5)
     for name, error, norm, dead in zip(("first-last", "last-last"), errors, norms, (0.25, 0.25), strict=True):
         np.testing.assert_allclose(logs[f"loss/{name}"], np.mean(error), rtol=1e-5)
-        np.testing.assert_allclose(logs[f"relative_error/{name}"], np.sum(error) / np.sum(norm), rtol=1e-5)
+        relative_error = np.mean(error / norm) if weighting == "relative" else np.sum(error) / np.sum(norm)
+        np.testing.assert_allclose(logs[f"relative_error/{name}"], relative_error, rtol=1e-5)
         assert logs[f"dead_channels/{name}"] == dead
     after = state(student)
     assert after.keys() == expected.keys()

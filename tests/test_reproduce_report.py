@@ -228,7 +228,7 @@ def test_other_data_than_the_papers_are_told(results, tmp_path):
 
 def test_a_stage_1_that_collapsed_is_told(results, tmp_path):
     write_report(results | {"collapsed": ["s0-fsp (stem-section_1)"]}, tmp_path)
-    assert "Stage 1 collapsed" in (tmp_path / "report.md").read_text()
+    assert "Stage 1 warned of a collapse" in (tmp_path / "report.md").read_text()
     assert "s0-fsp (stem-section_1)" in (tmp_path / "report.html").read_text()
 
 

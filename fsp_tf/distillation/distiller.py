@@ -73,7 +73,8 @@ class FSPDistiller(ReplicatedModel):
         self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
-        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
+        of_errors = keras.metrics.Mean if weighting == "relative" else RatioOfSums
+        self.relative_errors = [of_errors(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
         self.built = True
 
@@ -97,7 +98,8 @@ class FSPDistiller(ReplicatedModel):
                 entries)`. Images are (batch, height, width, channels) of any type, 0 to 255.
         Returns:
             The running means since they were last reset: `loss` and of each pair `loss/<pair>`,
-            `relative_error/<pair>` and `dead_channels/<pair>`, float32 scalars.
+            `relative_error/<pair>` and `dead_channels/<pair>`, float32 scalars. The relative error is ||G_T - G_S||^2
+            over ||G_T||^2: the mean of the images' own (`relative`, as in the loss) or of the sums over images.
         """
         images, entries, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.stored:
@@ -123,10 +125,8 @@ class FSPDistiller(ReplicatedModel):
         """Each image's term of Eq. 2, (batch,)."""
         losses = []
         for expected, got in zip(teacher_matrices, student_matrices, strict=True):
-            weights = self.weight
-            if self.weighting == "relative":
-                weights = self.weight / tf.maximum(squared_norm(expected), 1e-12)
-            losses.append(weights * squared_norm(expected - got))
+            errors = squared_norm(expected - got)
+            losses.append(self.weight * (errors / _norms(expected) if self.weighting == "relative" else errors))
         return tf.add_n(losses)
 
     def _update_metrics(self, losses, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
@@ -137,7 +137,10 @@ class FSPDistiller(ReplicatedModel):
         for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
             errors = squared_norm(expected - got)
             self.losses_per_pair[i].update_state(errors)
-            self.relative_errors[i].update_state(errors, squared_norm(expected))
+            if self.weighting == "relative":
+                self.relative_errors[i].update_state(errors / _norms(expected))
+            else:
+                self.relative_errors[i].update_state(errors, squared_norm(expected))
             self.dead_channels[i].update_state(tf.reduce_mean(dead[i]))
         return self.global_results()
 
@@ -158,6 +161,11 @@ class RatioOfSums(keras.metrics.Metric):
 
     def result(self):
         return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
+
+
+def _norms(teacher_matrices: tf.Tensor) -> tf.Tensor:
+    """Each matrix's squared norm, to divide by: (batch, m, n) to (batch,)."""
+    return tf.maximum(squared_norm(teacher_matrices), 1e-12)
 
 
 def _by_pair(maps: list) -> list:

@@ -125,8 +125,8 @@ def reading(results: dict[str, Any]) -> list[str]:
     paragraphs.append(counted + (together if has_ensembles(results) else ""))
     if results["collapsed"]:
         paragraphs.append(
-            "Stage 1 collapsed, with dead channels or a relative error near that of all-zero matrices, in "
-            f"{', '.join(results['collapsed'])}: what was trained from it had little of the teacher's flow."
+            "Stage 1 warned of a collapse, by dead channels or a relative error near that of all-zero matrices, in "
+            f"{', '.join(results['collapsed'])}."
         )
     if results["paper_data"] != [results["dataset"], results["source_dataset"]]:
         paragraphs.append(
