@@ -73,8 +73,7 @@ class FSPDistiller(ReplicatedModel):
         self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
-        of_errors = keras.metrics.Mean if weighting == "relative" else RatioOfSums
-        self.relative_errors = [of_errors(f"relative_error/{name}") for name in self.pair_names]
+        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
         self.built = True
 
@@ -137,10 +136,9 @@ class FSPDistiller(ReplicatedModel):
         for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
             errors = squared_norm(expected - got)
             self.losses_per_pair[i].update_state(errors)
-            if self.weighting == "relative":
-                self.relative_errors[i].update_state(errors / _norms(expected))
-            else:
-                self.relative_errors[i].update_state(errors, squared_norm(expected))
+            norms = _norms(expected)
+            each = (errors / norms, tf.ones_like(norms)) if self.weighting == "relative" else (errors, norms)
+            self.relative_errors[i].update_state(*each)
             self.dead_channels[i].update_state(tf.reduce_mean(dead[i]))
         return self.global_results()
 
