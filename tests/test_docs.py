@@ -128,8 +128,7 @@ def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch
         assert module == "fsp_tf.reproduce" or names <= known
     elif module.startswith("benchmarks."):
         names = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
-        runs = set(config_lib.fields()) if module == "benchmarks.replicas" else set()  # it hands them to fsp_tf.main
-        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | runs | COMMON_FLAGS
+        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | COMMON_FLAGS
 
 
 def test_every_flag_that_the_manual_names_exists():
@@ -148,7 +147,11 @@ def own_flags_of_reproduce() -> set[str]:
 
 def flags_of_benchmark(name: str) -> set[str]:
     """Read in the source: importing every benchmark would define its flags beside the others'."""
-    return set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "benchmarks" / f"{name}.py").read_text()))
+    text = (ROOT / "benchmarks" / f"{name}.py").read_text()
+    found = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text))
+    for definer in re.findall(r"(\w+)\.define_flags\(\)", text):
+        found |= set(config_lib.fields()) if definer == "config" else flags_of_benchmark(definer)
+    return found
 
 
 def flags_of_predict() -> set[str]:
