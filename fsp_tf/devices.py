@@ -100,7 +100,7 @@ def distribute(
 
     def local_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         stream = make_stream(Share(context.input_pipeline_id, context.num_input_pipelines))
-        return stream.rebatch(per_replica, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        return stream.rebatch(per_replica, drop_remainder=True)
 
     return strategy.distribute_datasets_from_function(local_batches)
 

@@ -143,6 +143,14 @@ def test_a_part_of_a_set_on_disk_is_shuffled_and_resumed_too(kind):
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in part.batches(4)]), np.flatnonzero(mask))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_waits_for_an_autotuner_when_it_ends(kind):
+    image_set = numbered_set(12, kind)
+    batches = stream(image_set, 0, 3)
+    for dataset in (batches, batches.rebatch(2), image_set.batches(4)):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_views_of_one_image_change_from_step_to_step():
     image_set = numbered_set(1, "memory")
     images = [images for images, _ in stream(image_set, 0, 30, batch_size=1).as_numpy_iterator()]

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from fsp_tf.data.augmentation import Views, augment, draw_views, take_views
 from fsp_tf.data.datasets import ImageSet
-from fsp_tf.data.sources import shuffled_rows
+from fsp_tf.data.sources import READERS, read_ahead, shuffled_rows
+
+BATCHES_AT_ONCE = min(8, READERS)
 
 
 def training_stream(
@@ -145,16 +147,14 @@ def _batches(
             rows, epochs = rows[own], epochs[own]
             return finish(step, rows, epochs, tf.gather(images, rows), tf.gather(labels, rows))
 
-        stream = steps.map(batch, tf.data.AUTOTUNE, deterministic=True)
+        stream = steps.map(batch, BATCHES_AT_ONCE, deterministic=True)
     else:
         decode = image_set.source.decode
         elements = image_set.source.shuffled_from(first_step * batch_size, stream_seed)
         if own != slice(0, batch_size):  # what other workers train on is not decoded
             is_own = lambda place, *_: (place % batch_size >= own.start) & (place % batch_size < own.stop)  # noqa: E731
             elements = elements.enumerate().filter(is_own).map(lambda _, element: element)
-        decoded = elements.map(
-            lambda row, epoch, number: (row, epoch, *decode(number)), tf.data.AUTOTUNE, deterministic=True
-        )
+        decoded = elements.map(lambda row, epoch, number: (row, epoch, *decode(number)), READERS, deterministic=True)
         numbered = tf.data.Dataset.zip(steps, decoded.batch(own.stop - own.start, drop_remainder=True))
-        stream = numbered.map(lambda step, batch: finish(step, *batch), tf.data.AUTOTUNE, deterministic=True)
-    return stream.prefetch(tf.data.AUTOTUNE)
+        stream = numbered.map(lambda step, batch: finish(step, *batch), BATCHES_AT_ONCE, deterministic=True)
+    return read_ahead(stream)
