@@ -111,6 +111,8 @@ def test_the_baseline_has_the_schedule_of_stage_2():
         ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),
         ({"method": "kd", "stage2_loss": "cross_entropy"}, "--method=kd has soft targets in stage 2"),
         ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle is for --method=fsp, got --method=fitnet"),
+        ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch is for --method=fsp, got --method=fitnet"),
+        ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be had with --fsp_store_views"),
         ({"num_hints": 2}, "--num_hints is 1 or 3, got 2"),
         ({"fitnet_steps": (1, 2, 3)}, "--fitnet_learning_rates and --fitnet_steps have one entry per phase each"),
         ({"kd_temperature": 0.0}, "--kd_temperature is above 0"),

@@ -80,6 +80,15 @@ def test_a_shuffled_stage_1_has_another_target_for_each_seed(teacher, tmp_path):
     assert len({result(tmp_path / name)["phases"]["stage1"]["made_from"] for name in ("plain", "shuffled")}) == 1
 
 
+def test_a_teacher_by_batch_statistics_is_another_target_and_stays_as_it_is(teacher, tmp_path):
+    before = weights(teacher)
+    for statistics in ("moving", "batch"):
+        train(tiny(tmp_path / statistics, pipeline="stage1", teacher=teacher, fsp_teacher_statistics=statistics))
+    moving, batch = (weights(tmp_path / statistics / "stage1.keras") for statistics in ("moving", "batch"))
+    assert not same(moving, batch)
+    assert same(before, weights(teacher))
+
+
 def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     train(tiny(tmp_path / "b", pipeline="baseline", seed=1))
     other = str(tmp_path / "b" / "baseline.keras")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.devices import make_strategy
-from fsp_tf.models import FusedBatchNormalization
+from fsp_tf.models import FusedBatchNormalization, cifar_resnet, with_batch_statistics
 
 OPTIONS = {"momentum": 0.9, "epsilon": 1.001e-5}
 SHAPE = (4, 5, 6, 3)
@@ -84,6 +84,20 @@ def test_frozen_or_in_inference_nothing_moves():
     np.testing.assert_array_equal(fused(inputs(), training=True), expected)
     for weight, value in zip(fused.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, value)
+
+
+def test_a_net_with_batch_statistics_is_the_net_in_training_and_never_changes():
+    images = inputs(shape=(6, 8, 8, 3))
+    net = cifar_resnet(8, 10, (8, 8, 3), fused=True)
+    copy = with_batch_statistics(net)
+    before = copy.get_weights()
+    for training in (False, True):
+        outputs = copy(images, training=training)
+        np.testing.assert_array_equal(outputs["logits"], net(images, training=True)["logits"])
+    assert sorted(outputs) == sorted(net.output)
+    assert np.abs(outputs["logits"] - net(images, training=False)["logits"]).max() > 0.1
+    for weight, old in zip(copy.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
 
 
 def test_weights_load_both_ways_and_the_layer_saves():

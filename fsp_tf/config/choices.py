@@ -141,6 +141,12 @@ class Config:
         choices=tuple(DEFAULT_WEIGHTS),
     )
     fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
+    fsp_teacher_statistics: str = _option(
+        "moving",
+        "What the teacher's batch normalisation takes in stage 1: its moving averages, as when it is used, or each "
+        "batch's own statistics, as when it is trained.",
+        choices=("moving", "batch"),
+    )
     fsp_store_views: int = _option(
         0,
         "Augmented views of every image whose teacher matrices are computed once and read in stage 1; 0 runs the "

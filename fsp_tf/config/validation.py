@@ -118,6 +118,12 @@ def _method_problems(config) -> Iterator[str]:
         yield "--fsp_shuffle is for the nets of this project, got --fsp_taps too."
     if config.fsp_shuffle and config.method != "fsp":
         yield f"--fsp_shuffle is for --method=fsp, got --method={config.method}."
+    if config.fsp_teacher_statistics == "batch":
+        for name in ("fsp_taps", "fsp_store_views"):
+            if getattr(config, name):
+                yield f"--fsp_teacher_statistics=batch cannot be had with --{name}: leave the one or the other."
+        if config.method != "fsp":
+            yield f"--fsp_teacher_statistics=batch is for --method=fsp, got --method={config.method}."
 
 
 def _pipeline_problems(config) -> Iterator[str]:

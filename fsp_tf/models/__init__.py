@@ -3,7 +3,7 @@
 from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
 from fsp_tf.models.folding import fold_batch_normalization
 from fsp_tf.models.keras_file import load_keras_file
-from fsp_tf.models.normalization import FusedBatchNormalization
+from fsp_tf.models.normalization import FusedBatchNormalization, with_batch_statistics
 from fsp_tf.models.resnet import IMAGENET_BLOCKS, SHORTCUTS, cifar_resnet, imagenet_resnet
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "imagenet_resnet",
     "load_keras_file",
     "permuted_weights",
+    "with_batch_statistics",
 ]

@@ -80,6 +80,34 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
 
 
+class BatchStatisticsNormalization(FusedBatchNormalization):
+    """Normalises by the statistics of the batch at hand, in training or not, and moves none."""
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalises float (batch, height, width, channels), on several replicas each its own part."""
+        del training, mask
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=self.epsilon)[0]
+
+
+def with_batch_statistics(net: keras.Model) -> keras.Model:
+    """A copy of a net that always normalises as in training, by each batch's own statistics, and never changes.
+
+    Args:
+        net: A functional model whose batch normalisations are `FusedBatchNormalization`.
+    Returns:
+        A functional model with the same inputs, outputs, layer names and weights.
+    """
+
+    def clone(layer):
+        kind = BatchStatisticsNormalization if isinstance(layer, FusedBatchNormalization) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(net, clone_function=clone)
+    copy.set_weights(net.get_weights())
+    return copy
+
+
 def _num_replicas_here() -> int:
     """How many replicas run this step together; 1 outside of a replica, as where a model is built."""
     replica = tf.distribute.get_replica_context()

@@ -18,6 +18,7 @@ from fsp_tf.models import (
     imagenet_resnet,
     load_keras_file,
     permuted_weights,
+    with_batch_statistics,
 )
 from fsp_tf.pipelines import own_nets
 
@@ -77,14 +78,23 @@ def training_copy(config: Config, role: str, net: keras.Model) -> keras.Model:
     return copy
 
 
-def frozen_copy(config: Config, teacher: keras.Model, shuffle_seed: int | None = None) -> keras.Model:
-    """A teacher as it runs beside a student: batch normalisation folded, channels permuted if a seed is given."""
+def frozen_copy(
+    config: Config, teacher: keras.Model, shuffle_seed: int | None = None, statistics: str = "moving"
+) -> keras.Model:
+    """A teacher as it runs beside a student, and stays.
+
+    Args:
+        config: Says what net it is.
+        teacher: In any form.
+        shuffle_seed: Permutes its channels, if given.
+        statistics: `moving` folds its batch normalisation into the convolutions; `batch` takes each batch's own.
+    """
     if config.fsp_taps:
         return teacher
     copy = training_copy(config, "teacher", teacher)
     if shuffle_seed is not None:
         copy.set_weights(permuted_weights(teacher, shuffle_seed))
-    return fold_batch_normalization(copy)
+    return with_batch_statistics(copy) if statistics == "batch" else fold_batch_normalization(copy)
 
 
 def with_new_head(config: Config, role: str, net: keras.Model, num_classes: int) -> keras.Model:

@@ -52,7 +52,8 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     plain_teacher = inputs.load_stage1_teacher(run)
     with strategy.scope():
         shuffles_now = config.fsp_shuffle and not config.fsp_store_views  # stored ones are shuffled as they are read
-        teacher = nets.frozen_copy(config, plain_teacher, config.seed if shuffles_now else None)
+        shuffle_seed = config.seed if shuffles_now else None
+        teacher = nets.frozen_copy(config, plain_teacher, shuffle_seed, config.fsp_teacher_statistics)
         student = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
         distiller = inputs.make_distiller(config, teacher, student)
         distiller.compile(make_optimizer(run, "stage1"), jit_compile=False)

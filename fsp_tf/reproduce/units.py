@@ -19,8 +19,8 @@ _SOURCE = ("source_dataset", "source_train_split")
 _TEACHER = ("teacher_depth", "teacher_learning_rates", "teacher_steps")
 _STAGE2 = ("stage2_learning_rates", "stage2_steps")
 _FSP = (
-    *("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_store_views", "stage1_clipnorm"),
-    *("stage1_learning_rates", "stage1_steps"),
+    *("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_teacher_statistics", "fsp_store_views"),
+    *("stage1_clipnorm", "stage1_learning_rates", "stage1_steps"),
 )
 _FITNET = ("fitnet_learning_rates", "fitnet_steps")
 _KD = ("kd_temperature", "kd_weights", "teacher_depth")
