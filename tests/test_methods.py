@@ -12,7 +12,8 @@ from fsp_tf import pipelines
 from fsp_tf.config import Config
 from fsp_tf.data import load_split
 from fsp_tf.errors import UserError
-from fsp_tf.pipelines import ensemble
+from fsp_tf.pipelines import ensemble, origin, plan
+from fsp_tf.pipelines.run import Run
 from tests import smallest
 
 
@@ -109,6 +110,7 @@ def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     assert record["ensemble_gain"] == pytest.approx(record["ensemble_accuracy"] - np.mean(accuracies))
     with pytest.raises(UserError, match=r"file .*nothing\.keras does not exist"):
         train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
+    assert not (tmp_path / "c").exists(), "a mistake is no run that stands in the way of the next"
 
 
 def test_agreement_of_nets_by_hand():
@@ -159,6 +161,17 @@ def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
     assert set(record["phases"]) == {"stage1", "stage2"}
     assert record["student_accuracy"] == result(pathlib.Path(transfer.run_dir))["student_accuracy"]
     assert "source_teacher_accuracy" not in record
+
+
+def test_a_transfers_hints_and_its_card_are_of_the_fine_tuned_teacher(transfer):
+    fitnet = dataclasses.replace(transfer, method="fitnet", baseline=False)
+    assert plan.phases_of(fitnet) == ["source_teacher", "fine_tuning", "stage1", "stage2"]
+    for method, model in {"fsp": f"ResNet-8, trained on {transfer.source_dataset}", "fitnet": "ResNet-8"}.items():
+        name = "source_teacher" if method == "fsp" else "teacher"
+        run = Run(dataclasses.replace(transfer, method=method, run_dir=None, experiment="no_such_folder"))
+        run.folder = pathlib.Path(str(transfer.run_dir))
+        learned_from = origin.origin(run)["teacher"]
+        assert learned_from == {"model": model, "accuracy": result(run.folder)[f"{name}_accuracy"]}
 
 
 @pytest.mark.long

@@ -19,9 +19,10 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.costs import forward_multiply_adds, step_multiply_adds
 from fsp_tf.distillation import HintDistiller
+from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
-from fsp_tf.reproduce import claims, costs, paper, plans, runner
+from fsp_tf.reproduce import claims, costs, paper, plans, results, runner
 from fsp_tf.reproduce.units import FIELDS, NET_SEEDS
 from tests import smallest
 
@@ -88,6 +89,8 @@ def test_tables_share_what_is_the_same():
     first, third, figure = (plan(target).units for target in ("table1", "table3", "figure3"))
     assert first[teacher].config == third[teacher].config == figure[teacher].config
     assert first["cifar10-s0-resnet26-fsp"] == figure["cifar10-s0-resnet26-fsp"]
+    whole_curve = figure["cifar10-s0-resnet26-fsp-64k-1-curve"].config
+    assert whole_curve.evaluation_steps == 2000, "whatever flags are given, no other table has this unit"
     second, fourth = plan("table2").units, plan("table4").units
     assert set(second) & set(fourth) == {"cifar100-s0-teacher32-64k-1"}
 
@@ -98,6 +101,7 @@ def test_the_transfers_rows_have_the_teachers_of_the_paper():
     assert config["student"].teacher.endswith("source/source_teacher.keras") and config["student"].transfers
     assert config["fitnet_1"].teacher.endswith("fine_tuned-30k/teacher.keras")
     assert config["teacher_scratch"].schedule("teacher") == config["teacher"].schedule("fine_tuning")
+    assert config["teacher"].source_dataset == "imagenet2012", "one of another source is another run"
     given = plan("table5", teacher="some.keras")
     assert not any("source" in name and "teacher" in name for name in given.units)
 
@@ -247,6 +251,42 @@ def test_stored_matrices_make_units_of_their_own_beside_shared_teachers():
     assert all("resnet26-fsp" in name or "ensemble-student" in name for name in live - stored)
 
 
+def test_a_folder_of_images_gives_units_names_of_bearable_length():
+    one, other = (plan("table3", dataset=f"folder:/{'long/' * 60}{name}/photos").units for name in ("a", "b"))
+    assert all(len(name) < 100 and name.startswith("photos_") for name in one) and not set(one) & set(other)
+
+
+def test_a_folder_of_other_flags_is_refused_whatever_unit_is_wanted(tmp_path):
+    made = plans.plan_target("table3", recipe("table3"), (0,), tmp_path)
+    other = tmp_path / "cifar10-s0-resnet8-64k-1"
+    other.mkdir()
+    (other / "flags.cfg").write_text("--student_depth=8\n--momentum=0.5\n")
+    with pytest.raises(UserError, match=r"--momentum was 0\.5 and is 0\.9"):
+        runner.run_units(made.units, ["cifar10-s0-teacher26-64k-1"])
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_nets_that_would_not_fit_are_told_before_the_first_unit(tmp_path):
+    sets = [smallest.write_images(tmp_path / name, labels=2) for name in ("source", "target")]
+    choices = {"source_dataset": sets[0], "dataset": sets[1], "image_size": 64, "batch_size": 16}
+    choices |= {"train_split": "train", "source_train_split": "train", "eval_split": "test", "student_depth": 18}
+    base = dataclasses.replace(recipe("table5"), **choices)
+    made = plans.plan_target("table5", base, (0,), tmp_path / "units")
+    with pytest.raises(UserError, match="section_2_block_2"):
+        runner.run_units(made.units, list(made.units))
+    missing = dataclasses.replace(base, dataset=f"folder:{tmp_path / 'nowhere'}")
+    made = plans.plan_target("table5", missing, (0,), tmp_path / "units")
+    with pytest.raises(UserError, match="nowhere"):
+        runner.run_units(made.units, list(made.units))
+    assert not (tmp_path / "units").exists()
+
+
+def test_a_curve_that_is_gone_is_told(tmp_path):
+    made = plans.plan_target("figure3", recipe("figure3"), (0,), tmp_path)
+    with pytest.raises(UserError, match=r"has no curve of test_accuracy any more: remove .*-curve to make it anew"):
+        results._scalars(made.units[made.rows["student"][0].nets[0]], "stage2")
+
+
 def test_the_command_of_a_report_makes_all_of_it():
     words = ["--table=3", "--unit", "a-b", "--seeds=0,1", "--data_dir=some where", "--unit=c"]
     assert command._command(words) == "python -m fsp_tf.reproduce --table=3 --seeds=0,1 '--data_dir=some where'"
@@ -286,6 +326,7 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
         (("--table=3", "--format=ids"), "--format says how --list shows the units"),
         (("--table=3", "--list", "--unit=cifar10-s0-resnet8-fsp"), "--list shows all units, --unit runs one"),
         (("--table=5", "--teacher=/no/such.keras"), "/no/such.keras, which does not exist: name a .keras file"),
+        (("--table=1", "--student_depth=14", "--list"), "got --teacher_depth=26 and --student_depth=14: give both"),
         (("--table=3", "--list", "word"), "flags start with --, got 'word'"),
     ],
 )

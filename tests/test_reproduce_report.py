@@ -51,6 +51,7 @@ def results() -> dict:
         "name": "table1",
         "title": "Table 1: <CIFAR-10> & more",
         "command": "python -m fsp_tf.reproduce --table=1 --schedule_scale=0.015625",
+        "given": {"teacher_steps": "10,20", "schedule_scale": "0.015625"},
         "versions": {"tensorflow": "2.21.0"},
         "devices": ["Processor, 2 cores"],
         "dataset": "cifar10",
@@ -193,6 +194,7 @@ def test_markdown(results, tmp_path):
     assert claims[r"down \[2 of 3 seeds\]"] == ["\N{MINUS SIGN}0.50 ± 0.00 times", "+0.00 times", "does not hold"]
     assert claims[r"one \[1 of 3 seeds\]"] == ["+0.50 seconds", "–", "undecided"]
     assert claims["none"] == ["–", "+1.50 points", "undecided"]
+    assert r"Given beside the recipe: --teacher\_steps=10,20" in text
     for words in (results["command"], "1/64 of every schedule", "7 of 9 units", "(accuracy.svg)", r"\<CIFAR-10\>"):
         assert words in text
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fsp_tf import pipelines
 from fsp_tf.config import Config
@@ -171,6 +172,13 @@ def stage1(folder: pathlib.Path, **choices) -> tuple[dict, list[np.ndarray]]:
     return json.loads((folder / "result.json").read_text())["phases"]["stage1"]["scalars"], weights
 
 
+def first_picture(folder: pathlib.Path) -> bytes:
+    """The heat map of a pair before the first step."""
+    events = EventAccumulator(str(folder / "tensorboard" / "stage1"), size_guidance={"tensors": 0})
+    events.Reload()
+    return bytes(tf.make_ndarray(events.Tensors("fsp/section_1-section_2")[0].tensor_proto)[2])
+
+
 @pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.long), True])
 def test_without_augmentation_stored_is_live(tmp_path, shuffle):
     train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
@@ -183,6 +191,8 @@ def test_without_augmentation_stored_is_live(tmp_path, shuffle):
             assert stored[name] == pytest.approx(live[name], rel=2e-3), name
     for expected, got in zip(live_weights, stored_weights, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+    live_picture, stored_picture = (first_picture(tmp_path / name) for name in ("live", "stored"))
+    assert live_picture == stored_picture
     assert len([path for path in (tmp_path / "shared").iterdir() if path.is_dir()]) == 1
 
 

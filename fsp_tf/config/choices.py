@@ -242,6 +242,13 @@ class Config:
         """Whether the teacher is of another data set."""
         return self.pipeline == "transfer" or self.source_dataset is not None
 
+    @property
+    def learns_from_source(self) -> bool:
+        """Whether stage 1's teacher is another data set's as it is. Soft targets need one of the target's classes, and
+        so do FitNet's hints.
+        """
+        return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
+
     def schedule(self, phase: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """The learning rates of a phase and the steps at which they end, scaled by `schedule_scale`.
 

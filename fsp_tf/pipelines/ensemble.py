@@ -17,10 +17,10 @@ def evaluate_ensemble(run: Run) -> None:
     Raises:
         UserError: If a net is missing or does not fit.
     """
-    run.claim()
     shape, classes = run.eval_set.image_shape, len(run.eval_set.class_names)
     paths = [pathlib.Path(path).expanduser() for path in run.config.members]
     members = [nets.load(run.config, "student", path, shape, classes) for path in paths]
+    run.claim()
     labels = np.concatenate([batch.numpy() for _, batch in run.eval_set.batches(500)])
     record = agreement(np.stack([probabilities(net, run.eval_set) for net in members]), labels)
     run.update(**record, members_of_ensemble=[nets.digest(net) for net in members])

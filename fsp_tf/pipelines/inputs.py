@@ -24,19 +24,11 @@ def check_inputs(run: Run, names: list[str]) -> None:
     Raises:
         UserError: If data or a net is missing or does not fit.
     """
-    _check_images(run, names)
-    _check_evaluation(run, names)
+    check_data(run, names)
     if "fine_tuning" in names and "source_teacher" not in names:
         load_source_teacher(run)
     if "stage1" in names:
-        shape, classes = run.train_set.image_shape, len(run.train_set.class_names)
-        made = TEACHER_PHASES & set(names)
-        teacher = nets.build(run.config, "teacher", classes, shape, plain=True) if made else load_stage1_teacher(run)
-        try:
-            make_distiller(run.config, teacher, nets.initial_student(run.config, classes, shape, plain=True))
-        except ValueError as error:
-            advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
-            raise UserError(f"{error} {advice}".rstrip()) from error
+        check_stage1(run, None if TEACHER_PHASES & set(names) else load_stage1_teacher(run))
     if "stage2" in names:
         if run.config.stage2_loss == "kd" and not TEACHER_PHASES & set(names):
             load_teacher(run)
@@ -44,10 +36,38 @@ def check_inputs(run: Run, names: list[str]) -> None:
             load_start(run)
 
 
+def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
+    """Checks that stage 1's nets fit each other.
+
+    Args:
+        run: The run.
+        teacher: By default one as the flags describe it, for one that is still to be made.
+    Raises:
+        UserError: If they do not.
+    """
+    shape, classes = run.train_set.image_shape, len(run.train_set.class_names)
+    teacher = teacher or nets.build(run.config, "teacher", classes, shape, plain=True)
+    try:
+        make_distiller(run.config, teacher, nets.initial_student(run.config, classes, shape, plain=True))
+    except ValueError as error:
+        advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
+        raise UserError(f"{error} {advice}".rstrip()) from error
+
+
 def training_sets(run: Run, names: list[str]) -> list[ImageSet]:
     """The sets that the phases train on: of a transfer, its teacher's own first."""
     sets = [run.source_train_set] if "source_teacher" in names else []
     return sets + ([run.train_set] if set(names) - {"source_teacher"} else [])
+
+
+def check_data(run: Run, names: list[str]) -> None:
+    """Checks what the phases train on and end with evaluating.
+
+    Raises:
+        UserError: If data is missing, too little for a batch, or not of one size.
+    """
+    _check_images(run, names)
+    _check_evaluation(run, names)
 
 
 def _check_images(run: Run, names: list[str]) -> None:
@@ -115,14 +135,12 @@ def load_source_teacher(run: Run) -> keras.Model:
 
 
 def load_stage1_teacher(run: Run) -> keras.Model:
-    """The teacher of stage 1. FitNet's soft targets need a teacher of the target's classes, so do its hints.
+    """The teacher of stage 1: the source's as it is, or one of the target's classes.
 
     Raises:
         UserError: If it is not there or does not fit.
     """
-    config = run.config
-    as_it_is = config.transfers and config.transfer_teacher == "source" and config.method == "fsp"
-    return load_source_teacher(run) if as_it_is else load_teacher(run)
+    return load_source_teacher(run) if run.config.learns_from_source else load_teacher(run)
 
 
 def load_start(run: Run) -> keras.Model:

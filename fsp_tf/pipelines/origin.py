@@ -36,7 +36,7 @@ def command(run: Run) -> str:
 
 def _teacher(run: Run) -> dict[str, Any]:
     """The teacher that the student learned from, and its accuracy where it was evaluated."""
-    name = "source_teacher" if run.config.transfers and run.config.transfer_teacher == "source" else "teacher"
+    name = "source_teacher" if run.config.learns_from_source else "teacher"
     model = "a net of one's own" if run.config.fsp_taps else f"ResNet-{run.config.teacher_depth}"
     of = f", trained on {run.config.source_dataset or 'another data set'}" if name == "source_teacher" else ""
     return {"model": f"{model}{of}", "accuracy": run.result.get(f"{name}_accuracy")}

@@ -67,6 +67,8 @@ def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
     made_from = nets.digest(plain_teacher)
     if config.fsp_store_views:
         stream = stored_matrices_stream(run, distiller, plain_teacher)
+        if config.fsp_shuffle:  # the store is of the teacher as it is; what is learned and pictured is shuffled
+            teacher.set_weights(nets.frozen_copy(config, plain_teacher, config.seed).get_weights())
     else:
         stream = live_stream(run, "stage1", run.train_set)
     record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=tuple(callbacks))

@@ -15,7 +15,7 @@ def phases_of(config: Config) -> list[str]:
     if config.pipeline in FILES:
         return [config.pipeline]
     names = [] if config.teacher else ["source_teacher" if config.transfers else "teacher"]
-    needs_fine_tuning = config.stage2_loss == "kd" or config.transfer_teacher == "fine_tuned"
+    needs_fine_tuning = config.stage2_loss == "kd" or not config.learns_from_source
     names += ["fine_tuning"] if config.transfers and (config.baseline or needs_fine_tuning) else []
     names += ["baseline"] if config.baseline else []
     names += ["stage1"] if config.method != "kd" else []

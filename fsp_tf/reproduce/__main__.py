@@ -74,11 +74,11 @@ def _run(target: str, plan: Plan, folder: pathlib.Path) -> None:
     found: dict[str, Any] = {}
 
     def write_report() -> None:
-        found.update(results.collect(target, plan, _seeds(), _command(sys.argv[1:])))
+        found.update(results.collect(target, plan, _seeds(), _command(sys.argv[1:]), _given()))
         report.write_report(found, folder)
 
     wanted = [_UNIT.value] if _UNIT.value else list(plan.units)
-    runner.run_units(runner.needed(plan.units, wanted), after_each=write_report)
+    runner.run_units(plan.units, wanted, after_each=write_report)
     write_report()
     print(f"\n{report.text_table(found)}\n\nThe report: {folder / 'report.html'}")
 
@@ -87,6 +87,12 @@ def _command(arguments: list[str]) -> str:
     """The command that makes the whole table, without what was said of one unit or of a list."""
     whole = re.sub(r"(^|\0)--?unit[=\0][^\0]*", "", "\0".join(arguments))
     return shlex.join(["python", "-m", "fsp_tf.reproduce", *filter(None, whole.split("\0"))])
+
+
+def _given() -> dict[str, str]:
+    """The choices that were given beside the recipe and change numbers, as flags."""
+    values = config.to_flags(config.from_flags())
+    return {name: values[name] for name in config.decisive_fields() if name in _GIVEN & set(values)}
 
 
 def _refuse_unused(target: str, plan: Plan) -> None:

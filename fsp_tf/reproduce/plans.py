@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from fsp_tf.config import Config
+from fsp_tf.errors import UserError
 from fsp_tf.reproduce.units import Unit, Units
 
 NETS = (1, 2, 3)
@@ -38,6 +39,8 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
         base: Its recipe.
         seeds: One replicate of everything each.
         folder: Where the units' folders are.
+    Raises:
+        UserError: If the target's rows cannot be made of these nets.
     """
     planners: dict[str, Callable[[Units], dict[str, Cell]]] = {
         "table1": lambda units: _three_nets(units) | _only_in_table_1(units),
@@ -57,6 +60,7 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
 
 def _three_nets(units: Units) -> dict[str, Cell]:
     """Table 2's rows, which Table 1 has too."""
+    _refuse_two_depths(units.base)
     teachers = tuple(units.teacher(net) for net in NETS)
     short = tuple(units.alone(net) for net in NETS)
     stage1 = units.fsp(teachers[0])
@@ -123,7 +127,17 @@ def _transfer(units: Units) -> dict[str, Cell]:
 
 def _two_curves(units: Units) -> dict[str, Cell]:
     """Figure 3: stage 2 has the teacher's schedule."""
+    _refuse_two_depths(units.base)
     teacher = units.teacher()
     stage1 = units.fsp(teacher)
     student = units.stage2(stage1, like_teacher=True)
     return {"teacher": Cell((teacher,), (teacher,)), "student": Cell((student,), (stage1, student))}
+
+
+def _refuse_two_depths(base: Config) -> None:
+    """Raises UserError where the student is not the teacher's own net, as these rows have it."""
+    if base.student_depth != base.teacher_depth:
+        raise UserError(
+            f"teacher and student are one net here, got --teacher_depth={base.teacher_depth} and "
+            f"--student_depth={base.student_depth}: give both the same, or take --table=3 for a smaller student."
+        )

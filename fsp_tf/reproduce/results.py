@@ -6,6 +6,7 @@ import pathlib
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fsp_tf.errors import UserError
 from fsp_tf.pipelines import environment
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.claims import judge_figure, judge_table
@@ -17,7 +18,7 @@ from fsp_tf.reproduce.units import Unit
 CURVES = {"teacher": "From scratch", "student": "After stage 1"}
 
 
-def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> dict:
+def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str, given: dict[str, str]) -> dict:
     """Everything that is known so far, read from the units' folders.
 
     Args:
@@ -25,8 +26,11 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         plan: Its units and rows.
         seeds: The replicates.
         command: What made it.
+        given: The choices beside the recipe's, by flag.
     Returns:
         What `write_report` takes.
+    Raises:
+        UserError: If a unit's folder holds a run of another configuration, or a curve is missing.
     """
     finished = {name: unit for name, unit in plan.units.items() if is_finished(unit)}
     records = {name: unit_result(unit) for name, unit in finished.items()}
@@ -41,6 +45,7 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str) -> di
         "name": target,
         "title": paper.FIGURE_TITLE if target == "figure3" else in_paper.title,
         "command": command,
+        "given": given,
         "versions": _versions(list(records.values())),
         "devices": sorted({record["device"] for record in records.values()}),
         "dataset": config.dataset,
@@ -135,13 +140,14 @@ def _curves(plan: Plan, finished: dict[str, Unit]) -> list[dict]:
 
 def _scalars(unit: Unit, phase: str) -> dict[str, list[tuple[int, float]]]:
     """What was logged of a phase: {name: [(step, value), ...]}; of a step logged twice, the later value."""
-    events = EventAccumulator(
-        str(pathlib.Path(str(unit.config.run_dir)) / "tensorboard" / phase), size_guidance={"tensors": 0}
-    )
-    events.Reload()
-    names = [name for name in ("test_accuracy", "loss") if name in events.Tags()["tensors"]]
+    folder = pathlib.Path(str(unit.config.run_dir)) / "tensorboard" / phase
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    if folder.exists():
+        events.Reload()
     curves = {}
-    for name in names:
+    for name in ("test_accuracy", "loss"):
+        if name not in events.Tags()["tensors"]:
+            raise UserError(f"{folder} has no curve of {name} any more: remove {unit.config.run_dir} to make it anew.")
         points = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
         curves[name] = sorted(points.items())
     return curves

@@ -11,9 +11,7 @@ import keras
 from fsp_tf import pipelines, terminal
 from fsp_tf.errors import UserError
 from fsp_tf.models import load_keras_file
-from fsp_tf.pipelines import nets
-from fsp_tf.pipelines.contents import FILES
-from fsp_tf.pipelines.records import read_result
+from fsp_tf.pipelines import inputs, nets
 from fsp_tf.pipelines.run import Run
 from fsp_tf.reproduce.costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
@@ -36,36 +34,42 @@ def needed(units: dict[str, Unit], wanted: list[str]) -> list[Unit]:
 
 
 def is_finished(unit: Unit) -> bool:
-    """Whether a unit's folder holds all that it is to make."""
-    record = unit_result(unit)
+    """Whether a unit's folder holds all that it is to make.
+
+    Raises:
+        UserError: If it holds a run of another configuration.
+    """
+    run = Run(unit.config)
     if unit.config.pipeline == "ensemble":
-        return "ensemble_accuracy" in record
-    phase = unit_phase(unit.config)
-    return phase in record.get("phases", {}) and (pathlib.Path(str(unit.config.run_dir)) / FILES[phase]).exists()
+        return "ensemble_accuracy" in run.result
+    return run.has_finished(unit_phase(unit.config))
 
 
 def unit_result(unit: Unit) -> dict:
-    """A unit's `result.json`; empty where there is none yet."""
-    return read_result(pathlib.Path(str(unit.config.run_dir)) / "result.json")
+    """A unit's `result.json`; empty where there is none yet.
+
+    Raises:
+        UserError: If its folder holds a run of another configuration.
+    """
+    return Run(unit.config).result
 
 
-def run_units(units: list[Unit], after_each: Callable[[], None] = lambda: None) -> None:
+def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], None] = lambda: None) -> None:
     """Runs what has not finished; what another process runs is waited for where nothing else can be done.
 
     Args:
-        units: In an order in which they can run, with all that they need.
+        plan: All units of the target.
+        wanted: The names of those to run, with what they need.
         after_each: Called when this process has finished a unit.
     Raises:
         UserError: If a unit's folder holds a run of another configuration or was made from another net than it needs
-            now, a net that is named is missing, or a unit fails.
+            now, data or a net that is named is missing or does not fit, or a unit fails.
     """
-    made_here = {unit.config.run_dir for unit in units}
-    for unit in units:
-        Run(unit.config)  # refuses a folder of another configuration before anything is run
-        for path in _nets_read(unit):
-            if str(path.parent) not in made_here and not path.exists():
-                raise UserError(f"{unit.id} needs {path}, which does not exist: name a .keras file with --teacher.")
+    units = needed(plan, wanted)
+    for unit in plan.values():
+        is_finished(unit)  # one of another configuration would stand in the same report
     _refuse_other_nets(units)
+    _check_inputs(units)
     announced = None
     while unfinished := [unit for unit in units if not is_finished(unit)]:
         names = {unit.id for unit in unfinished}
@@ -79,6 +83,22 @@ def run_units(units: list[Unit], after_each: Callable[[], None] = lambda: None) 
         announced = elsewhere
         time.sleep(SECONDS_BETWEEN_LOOKS)
     _refuse_other_nets(units)  # a teacher that was made anew may be another one
+
+
+def _check_inputs(units: list[Unit]) -> None:
+    """Raises UserError if data or a net that is named is missing, or nets that are still to be made would not fit."""
+    made_here = {unit.config.run_dir for unit in units}
+    methods = set()  # all that the nets of a table's first stages differ in
+    for unit in units:
+        for path in _nets_read(unit):
+            if str(path.parent) not in made_here and not path.exists():
+                raise UserError(f"{unit.id} needs {path}, which does not exist: name a .keras file with --teacher.")
+        if not is_finished(unit) and unit.config.pipeline != "ensemble":
+            run, phase = Run(unit.config), unit_phase(unit.config)
+            inputs.check_data(run, [phase])
+            if phase == "stage1" and (method := (unit.config.method, unit.config.num_hints)) not in methods:
+                inputs.check_stage1(run)
+                methods.add(method)
 
 
 def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -> bool:

@@ -79,8 +79,10 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
     """What the numbers were made on: labels and values."""
     data = _data(results["dataset"], results["source_dataset"])
     one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no interval and no verdict)"
+    given = " ".join(f"--{name}={value}" for name, value in results["given"].items() if name != "schedule_scale")
     return [
         ("Schedule", schedule(results["schedule_scale"])),
+        *([("Given beside the recipe", given)] if given else []),
         ("Seeds", ", ".join(map(str, results["seeds"])) + one_seed),
         ("Data", f"{data}; evaluated on {results['evaluated_on'] or MISSING}"),
         ("Device", "; ".join(results["devices"]) or MISSING),

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import zlib
 
 from fsp_tf.config import Config
 
@@ -54,8 +55,7 @@ class Units:
 
     def __init__(self, base: Config, seed: int, folder: pathlib.Path, units: dict[str, Unit], used: set[str]):
         self.base, self.seed, self.folder, self.units, self.used = base, seed, folder, units, used
-        dataset, source = (re.sub(r"\W+", "_", name or "") for name in (base.dataset, base.source_dataset))
-        self.prefix, self.source_prefix = f"{dataset}-s{seed}", f"{source}-s{seed}"
+        self.prefix, self.source_prefix = f"{_set(base.dataset)}-s{seed}", f"{_set(base.source_dataset or '')}-s{seed}"
         self.stored = f"_stored_{base.fsp_store_views}" if base.fsp_store_views else ""
         self.teacher_name, self.student_name = f"teacher{base.teacher_depth}", f"resnet{base.student_depth}"
 
@@ -108,7 +108,7 @@ class Units:
         """A transfer's teacher, trained on with the target's labels."""
         path, needs = self.source_file()
         name = f"{self.prefix}-{self.teacher_name}-fine_tuned-{_length(self.base.stage2_steps)}"
-        used = ("teacher_depth", *_STAGE2)
+        used = ("teacher_depth", *_SOURCE, *_STAGE2)
         return self._add(name, used, "teacher_accuracy", needs, pipeline="teacher", teacher=path)
 
     def teacher_from_scratch(self) -> str:
@@ -160,7 +160,7 @@ class Units:
         if soft_teacher:
             needs.append(soft_teacher)
             changes |= {"teacher": self._file(soft_teacher, "teacher"), "method": "fitnet"}
-        name = f"{stage1}-{_length(steps)}-{net}"
+        name = f"{stage1}-{_length(steps)}-{net}{'-curve' * like_teacher}"
         schedule = () if like_teacher else _STAGE2
         used = ("student_depth", *schedule, *(_KD if soft_teacher else ()))
         return self._add(name, used, "student_accuracy", needs, net, pipeline="stage2", **changes)
@@ -178,6 +178,13 @@ class Units:
             members=members,
             student_depth=depth or self.base.student_depth,
         )
+
+
+def _set(name: str) -> str:
+    """A data set's name as a part of a file's; of images in a folder, the folder's and what tells its path."""
+    if name.startswith("folder:"):
+        name = f"{pathlib.Path(name).name[:32]}_{zlib.crc32(name.encode()):08x}"
+    return re.sub(r"\W+", "_", name)
 
 
 def _length(steps: tuple[int, ...]) -> str:
