@@ -70,8 +70,8 @@ def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[],
         is_finished(unit)  # one of another configuration would stand in the same report
     _refuse_other_nets(units)
     _check_inputs(units)
-    announced = None
-    while unfinished := [unit for unit in units if not is_finished(unit)]:
+    announced, unfinished = None, units
+    while unfinished := [unit for unit in unfinished if not is_finished(unit)]:
         names = {unit.id for unit in unfinished}
         ready = [unit for unit in unfinished if not names & set(unit.needs)]
         if any(_run_locked(unit, units, after_each) for unit in ready):
