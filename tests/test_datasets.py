@@ -245,6 +245,12 @@ class TestTFDS:
         with pytest.raises(UserError, match=f"{name} is not in {tmp_path} and cannot be downloaded without a network"):
             load_split(name, "train", data_dir=str(tmp_path))
 
+    def test_a_set_of_files_fetched_by_hand_says_where_they_belong(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
+        place = tmp_path / "downloads" / "manual"
+        with pytest.raises(UserError, match=f"files that are fetched by hand: put them in {place} as its catalogue"):
+            load_split("imagenet2012", "train", data_dir=str(tmp_path))
+
 
 class TestRealImages:
     def test_cifar10(self, data_dir):

@@ -91,6 +91,8 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
         (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
         (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
         (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10", "3 replicas"]),
+        (["--noresume=true"], ["fsp_tf: --noresume=true does not take an argument; see --help."]),
+        ([f"--flagfile={sys.executable}"], ["fsp_tf: --flagfile names a file that is no text: one flag a line"]),
         (["--flagfile=flags/missing.cfg"], ["--flagfile=flags/missing.cfg: No such file or directory; see --help."]),
     ],
 )

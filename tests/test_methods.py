@@ -108,7 +108,7 @@ def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     accuracies = [np.mean(net.argmax(-1) == images.labels) for net in (first, second, first)]
     assert record["member_accuracies"] == pytest.approx(accuracies)
     assert record["ensemble_gain"] == pytest.approx(record["ensemble_accuracy"] - np.mean(accuracies))
-    with pytest.raises(UserError, match=r"file .*nothing\.keras does not exist"):
+    with pytest.raises(UserError, match=r"--members names nothing\.keras, which does not exist"):
         train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
     assert not (tmp_path / "c").exists(), "a mistake is no run that stands in the way of the next"
 

@@ -196,6 +196,16 @@ def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_p
         pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_teacher_that_was_trained_here_is_not_replaced_by_the_one_named(finished, tmp_path, resume):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    other = tiny(folder, teacher=str(folder / "baseline.keras"), resume=resume)
+    with pytest.raises(UserError, match=r"holds another teacher than .*baseline\.keras: name the same --teacher"):
+        pipelines.run_pipeline(other)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 @pytest.mark.long
 def test_noresume_runs_a_phase_anew(finished, tmp_path):
     pipelines.run_pipeline(tiny(tmp_path, pipeline="teacher"))

@@ -327,6 +327,8 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
         (("--table=3", "--list", "--unit=cifar10-s0-resnet8-fsp"), "--list shows all units, --unit runs one"),
         (("--table=5", "--teacher=/no/such.keras"), "/no/such.keras, which does not exist: name a .keras file"),
         (("--table=1", "--student_depth=14", "--list"), "got --teacher_depth=26 and --student_depth=14: give both"),
+        (("--table=3", "--list", "--pipeline=transfer"), "--pipeline: no unit of table3 has a use for it"),
+        (("--table=3", "--list", "--noflip=true"), "--noflip=true does not take an argument; see --help"),
         (("--table=3", "--list", "word"), "flags start with --, got 'word'"),
     ],
 )

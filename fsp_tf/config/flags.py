@@ -39,14 +39,19 @@ def parse(arguments: list[str]) -> list[str]:
     """Parses a command line for `absl.app.run`; a mistake ends the process with one sentence and exit code 1."""
     try:
         return flags.FLAGS(arguments)
-    except flags.Error as error:
-        sys.exit(f"fsp_tf: {_sentence(error).rstrip('.')}; see --help.")
+    except UnicodeDecodeError:
+        sys.exit("fsp_tf: --flagfile names a file that is no text: one flag a line is expected; see --help.")
+    except (flags.Error, ValueError) as error:  # ValueError: --noflag=value
+        sys.exit(f"fsp_tf: {_sentence(error, arguments).rstrip('.')}; see --help.")
 
 
-def _sentence(error: flags.Error) -> str:
+def _sentence(error: Exception, arguments: list[str]) -> str:
     text = str(error)
     if missing := re.search(r"Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
-        return f"--flagfile={missing[2]}: {missing[1]}"
+        is_named = any(missing[2] in argument for argument in arguments)
+        return f"--flagfile={missing[2]}: {missing[1]}" + (
+            "" if is_named else "; the project's flagfiles name each other from its root: start the command there"
+        )
     if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
         kind = next((kind for words, kind in PYTHON_SAYS.items() if words in wrong[3]), None)
         return f"--{wrong[1]} is {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"

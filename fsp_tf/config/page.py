@@ -21,9 +21,9 @@ KINDS = {str: "text", int: "whole number", float: "number"}
 HEAD = """# Flags
 
 What `python -m fsp_tf.main` takes; `--help` prints the same for a terminal. `--flagfile=FILE` reads flags from a file,
-one a line; of two assignments the last wins, so that flags after a flagfile override it. `python -m fsp_tf.reproduce`
-takes those that its units have a use for, and its own ([reproduce.md](reproduce.md)); for `python -m fsp_tf.predict`
-see [serving.md](serving.md).
+one a line; of two assignments the last wins, so that flags after a flagfile override it. Those in `flags/` name each
+other from the project's root: start the command there. `python -m fsp_tf.reproduce` takes those that its units have a
+use for, and its own ([reproduce.md](reproduce.md)); for `python -m fsp_tf.predict` see [serving.md](serving.md).
 
 A run's folder belongs to the choices that decide its numbers: with the same ones it goes on, with others it is refused.
 Flags whose last column says yes may change, but a folder whose nets were made from another teacher or student than the

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import socket
 import urllib.request
 
@@ -54,7 +55,8 @@ def is_at_hand(name: str, data_dir: str | None) -> bool:
 
 def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
     """Lets TFDS download and prepare the set; looks for a network first, since TFDS retries for minutes without."""
-    advice = f"connect to a network, or name with --data_dir the folder that holds {name} as TFDS prepared it."
+    prepared_elsewhere = f"name with --data_dir the folder that holds {name} as TFDS prepared it."
+    advice = f"connect to a network, or {prepared_elsewhere}"
     try:
         if not urllib.request.getproxies():
             socket.getaddrinfo("storage.googleapis.com", 443)
@@ -64,4 +66,8 @@ def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
     try:
         builder.download_and_prepare()
     except (OSError, tfds.download.DownloadError, AssertionError) as error:
-        raise UserError(f"{name} could not be downloaded to {builder.data_path}: {error}: {advice}") from error
+        reason = str(error).strip().partition("\n")[0]
+        if by_hand := re.match(r"Manual directory (.*) does not exist or is empty", reason):
+            reason = "TFDS prepares it from files that are fetched by hand"
+            advice = f"put them in {by_hand[1]} as its catalogue says, or {prepared_elsewhere}"
+        raise UserError(f"{name} could not be downloaded to {builder.data_path}: {reason}: {advice}") from error

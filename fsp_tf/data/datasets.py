@@ -17,6 +17,7 @@ from fsp_tf.errors import UserError
 MEMORY_LIMIT_BYTES = 2 * 2**30
 DIGITS_TRAINING_IMAGES = 1000
 DIGITS_SIZE = 32
+SPLIT_FLAGS = "name one with --train_split or --eval_split"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _digits(split: str, size: int) -> ImageSet:
             rows.append(np.arange(start, stop)[slice(part.from_, part.to)])
     except (ValueError, AssertionError) as error:
         raise UserError(
-            f"digits has the splits train and test and slices such as train[:200], got {split!r}."
+            f"digits has the splits train and test and slices such as train[:200], got {split!r}: {SPLIT_FLAGS}."
         ) from error
     chosen = np.concatenate(rows)
     if not len(chosen):
@@ -127,7 +128,8 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     try:
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
-        raise UserError(f"{name} has the splits {', '.join(builder.info.splits)}, got {split!r}.") from error
+        splits = ", ".join(builder.info.splits)
+        raise UserError(f"{name} has the splits {splits}, got {split!r}: {SPLIT_FLAGS}.") from error
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):

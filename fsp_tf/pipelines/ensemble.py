@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.data import ImageSet
+from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets
 from fsp_tf.pipelines.run import Run
 
@@ -19,6 +20,8 @@ def evaluate_ensemble(run: Run) -> None:
     """
     shape, classes = run.eval_set.image_shape, len(run.eval_set.class_names)
     paths = [pathlib.Path(path).expanduser() for path in run.config.members]
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise UserError(f"--members names {missing}, which does not exist: name .keras files.")
     members = [nets.load(run.config, "student", path, shape, classes) for path in paths]
     run.claim()
     labels = np.concatenate([batch.numpy() for _, batch in run.eval_set.batches(500)])

@@ -9,7 +9,7 @@ from fsp_tf.data import ImageSet
 from fsp_tf.distillation import FSPDistiller, HintDistiller
 from fsp_tf.errors import UserError
 from fsp_tf.pipelines import nets, own_nets
-from fsp_tf.pipelines.contents import FILES
+from fsp_tf.pipelines.contents import FILES, NETS
 from fsp_tf.pipelines.run import Run
 
 TEACHER_PHASES = {"source_teacher", "teacher", "fine_tuning"}
@@ -25,6 +25,8 @@ def check_inputs(run: Run, names: list[str]) -> None:
         UserError: If data or a net is missing or does not fit.
     """
     check_data(run, names)
+    if run.config.teacher and run.config.pipeline in ("distill", "transfer"):
+        _refuse_another_teacher(run)
     if "fine_tuning" in names and "source_teacher" not in names:
         load_source_teacher(run)
     if "stage1" in names:
@@ -34,6 +36,22 @@ def check_inputs(run: Run, names: list[str]) -> None:
             load_teacher(run)
         if "stage1" not in names and run.config.method != "kd":
             load_start(run)
+
+
+def _refuse_another_teacher(run: Run) -> None:
+    """Raises UserError if the net that --teacher names would take the place of another one in the folder."""
+    name = "source_teacher" if run.config.transfers else "teacher"
+    own = run.path(FILES[name])
+    is_trained_here = any(run.has_finished(phase) for phase in NETS[name]["phases"])
+    if not own.exists() or not (run.config.resume or is_trained_here):
+        return
+    named = load_source_teacher(run) if run.config.transfers else load_teacher(run)
+    if nets.digest(named) != nets.digest(nets.load(run.config, "teacher", own)):
+        anew = "" if is_trained_here else ", or begin anew with --noresume"
+        raise UserError(
+            f"{run.folder} holds another {name} than {run.config.teacher}: name the same --teacher, take another "
+            f"--run_dir{anew}."
+        )
 
 
 def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:

@@ -6,7 +6,7 @@
 Each row is made of units, one run each in a folder of its own; units that rows have in common run once. Stop it at any
 time: the same command does what is missing. Several processes may work on one table. The recipe is flags/table<N>.cfg;
 the flags below can be given too, and win (defaults shown are those of fsp_tf.main); one that no unit of the table has a
-use for is refused.
+use for is refused. --run_dir is saved_models/table<N> or saved_models/figure3 unless given.
 --verbosity=-1 leaves the progress out, 1 adds TensorFlow's own notes.
 """
 
@@ -57,8 +57,9 @@ def main(arguments: list[str]) -> None:
         target = f"table{_TABLE.value}" if _TABLE.value else f"figure{_FIGURE.value}"
         folder = pathlib.Path(flags.FLAGS.run_dir or f"saved_models/{target}").expanduser()
         units_folder = pathlib.Path(_UNITS_DIR.value).expanduser() if _UNITS_DIR.value else folder / "units"
+        _refuse_unused(target, FIELDS)
         plan = plan_target(target, config.from_flags(), _seeds(), units_folder)
-        _refuse_unused(target, plan)
+        _refuse_unused(target, plan.used)
         if _UNIT.value and _UNIT.value not in plan.units:
             raise UserError(f"--unit={_UNIT.value} is none of {target}'s: --list shows them.")
         if _LIST.value:
@@ -95,9 +96,9 @@ def _given() -> dict[str, str]:
     return {name: values[name] for name in config.decisive_fields() if name in _GIVEN & set(values)}
 
 
-def _refuse_unused(target: str, plan: Plan) -> None:
+def _refuse_unused(target: str, used: set[str]) -> None:
     """Raises UserError for a flag that was given and that would change nothing."""
-    if unused := sorted(_GIVEN - plan.used - {"run_dir"}):
+    if unused := sorted(_GIVEN - used - {"run_dir"}):
         names = ", ".join(f"--{name}" for name in unused)
         raise UserError(
             f"{names}: no unit of {target} has a use for it; leave it out, or make a run of your own with fsp_tf.main."
