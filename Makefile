@@ -24,7 +24,7 @@ fuzz: $(VENV)/.installed-dev
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0
-	$(BIN)/python -m tests.mutants fsp_tf/distillation/fsp.py tests/test_fsp.py tests/test_fsp_properties.py
+	$(BIN)/python -m tests.support.mutants fsp_tf/distillation/fsp.py tests/test_fsp.py tests/test_fsp_properties.py
 
 # Asks a service on the network for known vulnerabilities of every package of the lock, so it is no part of CI. A package
 # that could not be asked about fails it too: pip-audit alone would say that nothing was found.

@@ -7,7 +7,7 @@ import dataclasses
 
 from fsp_tf.config import Config
 from fsp_tf.config.choices import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
-from fsp_tf.costs import TRAINING, forward_multiply_adds
+from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10

@@ -17,8 +17,8 @@ from absl import app, flags
 from benchmarks.contenders import IMAGE_SIZE
 from benchmarks.rounds import Worker, take_rounds, worker_command
 from benchmarks.versions import versions
-from fsp_tf import command_line
-from fsp_tf.errors import UserError
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 _SECONDS = flags.DEFINE_float("seconds", 5.0, "How long each stream is read.", lower_bound=0.0)
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
@@ -48,7 +48,7 @@ def measure() -> dict:
     training = _BATCH_SIZE.value / seconds_per_step
     command_line.prepare_tensorflow()
     from benchmarks import streams  # here, so that --help needs no TensorFlow
-    from fsp_tf.pipelines import environment
+    from fsp_tf.runs import environment
 
     rows = {}
     with tempfile.TemporaryDirectory() as folder:

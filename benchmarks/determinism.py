@@ -17,7 +17,7 @@ import time
 
 from absl import app, flags
 
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
 MODES = ("deterministic", "not")
@@ -61,7 +61,7 @@ def measure(mode: str, depth: int, precision: str) -> dict[str, dict]:
     from fsp_tf.data import ImageSet, training_stream
     from fsp_tf.distillation import FSPDistiller
     from fsp_tf.models import cifar_resnet, fold_batch_normalization
-    from fsp_tf.pipelines import environment
+    from fsp_tf.runs import environment
 
     environment.compute_deterministically(mode == "deterministic")
     images, labels = random_images(1000, 32, 10)

@@ -15,8 +15,8 @@ import time
 
 from absl import app, flags
 
-from fsp_tf import command_line
-from fsp_tf.errors import UserError
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 LINES = 10
 

@@ -15,8 +15,8 @@ import time
 
 from absl import app, flags
 
-from fsp_tf import command_line
-from fsp_tf.costs import TRAINING, forward_multiply_adds
+from fsp_tf.config import command_line
+from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
 

@@ -18,11 +18,12 @@ from benchmarks.contenders import (
 )
 from benchmarks.images import random_images
 from benchmarks.turns import Turns
-from fsp_tf import devices, training
-from fsp_tf.classifier import Classifier
+from fsp_tf import training
 from fsp_tf.data import ImageSet, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
+from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
+from fsp_tf.training import devices
 
 NUM_STEPS = 1_000_000  # more than are ever run: one call of fit takes all turns
 

@@ -15,7 +15,7 @@ import time
 
 from absl import app, flags
 
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 FORMATS = ("tfrecord", "array_record")
 BATCH = 128

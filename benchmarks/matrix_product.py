@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from benchmarks.contenders import MATRIX_SIDE
 from benchmarks.turns import Turns
-from fsp_tf.pipelines import environment
+from fsp_tf.runs import environment
 
 
 def run(turns: Turns) -> None:

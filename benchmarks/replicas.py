@@ -30,7 +30,8 @@ from benchmarks.worker_jobs import (
     losses,
     two_namespaces,
 )
-from fsp_tf import command_line, config
+from fsp_tf import config
+from fsp_tf.config import command_line
 
 NUM_STEPS = 12
 OTHER_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
@@ -91,9 +92,9 @@ def main(arguments: list[str]) -> None:
         with command_line.mistakes_told():
             command_line.refuse_words(arguments)
             command_line.prepare_tensorflow()
-            from fsp_tf import pipelines
+            from fsp_tf import runs
 
-            pipelines.run_pipeline(config.from_flags(), hand_over=False)
+            runs.run_pipeline(config.from_flags(), hand_over=False)
         return
     logging.set_verbosity(logging.WARNING)  # TensorBoard's readers say which files they open
     head = f"{'nets':<14}{'devices':<19}{'difference':>12}{'teacher':>10}{'alone':>10}{'distilled':>10}"

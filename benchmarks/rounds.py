@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECONDS_TO_END = 20.0

@@ -10,8 +10,8 @@ spends more of a step on the network than on computing. Latency and overlap are 
 
 from absl import app
 
-from fsp_tf import command_line
-from fsp_tf.costs import TRAINING, forward_multiply_adds
+from fsp_tf.config import command_line
+from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
 
 NETS = (("cifar", 8, 32, 128), ("cifar", 26, 32, 128), ("imagenet", 34, 224, 256))
 NUM_DEVICES = (2, 8, 64)

@@ -21,8 +21,8 @@ from absl import app, flags
 
 from benchmarks.rounds import Worker, take_rounds
 from benchmarks.runtimes import RUNTIMES, Runtime
-from fsp_tf import command_line
-from fsp_tf.errors import UserError
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 STEPS = {1: 20, 64: 2}  # of a turn, by batch size; short, so that few turns are disturbed by what else runs
 RATIOS = (

@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from benchmarks import serving
 from benchmarks.rounds import Worker
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 NUM_CALLS = 100
 KINDS = {

@@ -15,7 +15,7 @@ from absl import app, flags
 from benchmarks import turns
 from benchmarks.open_runtime import open_runtime, probabilities_of
 from benchmarks.runtimes import RUNTIMES
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 CHECK_BATCH = 250
 SAVED_MODEL_PARTS = ("saved_model.pb", "fingerprint.pb", "variables/*", "assets/*")
@@ -91,8 +91,8 @@ def write_reference(run_dir: pathlib.Path, folder: pathlib.Path) -> dict:
 
     from fsp_tf.config import Config
     from fsp_tf.export.saved_model import write_saved_model
-    from fsp_tf.pipelines import environment
-    from fsp_tf.pipelines.run import Run
+    from fsp_tf.runs import environment
+    from fsp_tf.runs.run import Run
 
     values = json.loads((run_dir / "result.json").read_text())["config"]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

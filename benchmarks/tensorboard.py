@@ -16,7 +16,7 @@ import time
 
 from absl import app, flags
 
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 BATCH_SIZE, NUM_CLASSES, PICTURED_IMAGES = 128, 10, 64
 STAGES = {"plain": 4000, "stage 1": 1312}  # the steps of flags/cifar10.cfg with --schedule_scale=0.0625
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     with command_line.mistakes_told():
         command_line.refuse_words(arguments)
         command_line.prepare_tensorflow()
-        from fsp_tf.pipelines import environment
+        from fsp_tf.runs import environment
 
         print(f"{environment.device()}, ResNet-{_DEPTH.value}, batch {BATCH_SIZE}\n")
         print(
@@ -94,8 +94,8 @@ def compiled(stage: str):
 
 def scalars(folder: pathlib.Path):
     """The callback of a run, within a long stage."""
-    from fsp_tf.callbacks import TensorBoardLog
     from fsp_tf.config import Config
+    from fsp_tf.training import TensorBoardLog
 
     log_steps = Config().log_steps
     return TensorBoardLog(folder, first_step=0, num_steps=10**6, batch_size=BATCH_SIZE, log_steps=log_steps)
@@ -136,7 +136,7 @@ def once_seconds(stage: str, model, net, folder: pathlib.Path) -> float:
     import numpy as np
 
     from benchmarks.images import random_images
-    from fsp_tf.callbacks import FSPHeatMaps, log_outcome
+    from fsp_tf.training import FSPHeatMaps, log_summary
 
     images, _ = random_images(PICTURED_IMAGES, 32, NUM_CLASSES)
     if stage == "stage 1":
@@ -150,7 +150,7 @@ def once_seconds(stage: str, model, net, folder: pathlib.Path) -> float:
     began = time.perf_counter()
     names = [str(number) for number in range(NUM_CLASSES)]
     choices = {"phase": "stage2", "experiment": "benchmark"}
-    log_outcome(folder, net, STAGES[stage], np.eye(NUM_CLASSES, dtype=np.int32), names, choices)
+    log_summary(folder, net, STAGES[stage], np.eye(NUM_CLASSES, dtype=np.int32), names, choices)
     return time.perf_counter() - began
 
 

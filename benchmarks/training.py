@@ -20,8 +20,8 @@ from benchmarks.contenders import CONTENDERS, MATRIX_PRODUCT, Contender
 from benchmarks.rounds import Worker, take_rounds, worker_command
 from benchmarks.summary import summarize, table
 from benchmarks.versions import versions
-from fsp_tf import command_line
-from fsp_tf.errors import UserError
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 _QUICK = flags.DEFINE_bool("quick", False, "5 rounds of 2 steps instead of 15 of 4.")
 _ROUNDS = flags.DEFINE_integer("rounds", None, "Number of rounds, if another.", lower_bound=1)

@@ -10,7 +10,7 @@ from absl import app, flags
 
 from benchmarks import turns as turns_lib
 from benchmarks.contenders import CONTENDERS, MATRIX_PRODUCT
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
 _DEPTH = flags.DEFINE_integer("depth", 26, "Depth of the deep nets, 6k+2.", lower_bound=8)

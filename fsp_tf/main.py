@@ -9,7 +9,8 @@ adds TensorFlow's own notes.
 
 from absl import app, flags
 
-from fsp_tf import command_line, config
+from fsp_tf import config
+from fsp_tf.config import command_line
 
 config.define_flags()
 flags.adopt_module_key_flags(config.flags)
@@ -21,9 +22,9 @@ def main(arguments: list[str]) -> None:
         command_line.refuse_words(arguments)
         run_config = config.from_flags()
         command_line.prepare_tensorflow()
-        from fsp_tf import pipelines  # here, so that --help and a mistyped flag need no TensorFlow
+        from fsp_tf import runs  # here, so that --help and a mistyped flag need no TensorFlow
 
-        pipelines.run_pipeline(run_config)
+        runs.run_pipeline(run_config)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from fsp_tf import command_line, config
-from fsp_tf.errors import UserError
+from fsp_tf import config
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 SUFFIXES = {".jpeg", ".jpg", ".png"}
 LARGEST_FILE_BYTES = 2**28

@@ -20,10 +20,10 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.data import ImageSet, load_split
 from fsp_tf.distillation import MatrixStore
-from fsp_tf.errors import UserError
 from fsp_tf.models import load_keras_file
-from fsp_tf.pipelines.records import read_result
-from fsp_tf.pipelines.run import Run
+from fsp_tf.runs.records import read_result
+from fsp_tf.runs.run import Run
+from fsp_tf.system.errors import UserError
 
 NUM_CASES = int(os.environ.get("FSP_TF_FUZZ_CASES", "60"))
 LONGEST_SECONDS = 60

@@ -10,8 +10,9 @@ from absl import flags, logging
 from PIL import Image
 
 from fsp_tf import config as config_lib
-from fsp_tf import main, terminal
+from fsp_tf import main
 from fsp_tf.models import cifar_resnet
+from fsp_tf.system import console
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess:
@@ -24,10 +25,10 @@ def run_main(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.fixture(autouse=True)
 def said_as_before():
     """How much is said is for the process."""
-    verbosity, level = logging.get_verbosity(), terminal.logger.level
+    verbosity, level = logging.get_verbosity(), console.logger.level
     yield
     logging.set_verbosity(verbosity)
-    terminal.logger.setLevel(level)
+    console.logger.setLevel(level)
 
 
 def last_words(*arguments: str) -> str:

@@ -13,9 +13,9 @@ import tensorflow as tf
 from PIL import Image
 
 from fsp_tf import predict
-from fsp_tf.errors import UserError
 from fsp_tf.export import export_saved_model
 from fsp_tf.models import cifar_resnet
+from fsp_tf.system.errors import UserError
 
 CLASS_NAMES = ["apple", "pear", "quince"]
 

@@ -15,9 +15,9 @@ from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.data import ImageSet, augment, training_stream
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
-from fsp_tf.errors import UserError
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
-from fsp_tf.pipelines.records import read_flagfile
+from fsp_tf.runs.records import read_flagfile
+from fsp_tf.system.errors import UserError
 
 SEEDS = st.integers(0, 2**31 - 1)
 

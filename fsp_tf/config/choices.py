@@ -3,7 +3,7 @@
 import dataclasses
 
 from fsp_tf.config.validation import problems
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 PIPELINES = (
     *("distill", "transfer", "teacher", "source_teacher", "baseline", "stage1", "stage2"),

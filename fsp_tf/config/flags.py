@@ -9,7 +9,7 @@ import typing
 from absl import flags
 
 from fsp_tf.config.choices import Config, fields
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 # What Python says of a value of the wrong kind, and the kind.
 PYTHON_SAYS = {"invalid literal": "a whole number", "could not convert": "a number", "Non-boolean": "true or false"}

@@ -9,7 +9,7 @@ import urllib.request
 import tensorflow_datasets as tfds
 
 from fsp_tf.data import image_files
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 
 def prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

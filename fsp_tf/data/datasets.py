@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from fsp_tf.data import builders
 from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, read_ahead
 from fsp_tf.data.tfds_sources import source_of
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
 DIGITS_TRAINING_IMAGES = 1000

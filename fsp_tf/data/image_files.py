@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fsp_tf.errors import UserError
+from fsp_tf.system.errors import UserError
 
 PIXEL_LIMIT = 2**24  # of an image that is served, and of one brought to the size wanted
 TRAINING_PIXEL_LIMIT = 2**27

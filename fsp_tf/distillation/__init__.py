@@ -3,8 +3,8 @@
 from fsp_tf.distillation.distiller import WEIGHTINGS, FSPDistiller
 from fsp_tf.distillation.fsp import NAMED_PAIRS, FSPDistillationLoss, FSPLoss, fsp_matrix, resolve_pairs
 from fsp_tf.distillation.hints import HintDistiller, hint_layers
+from fsp_tf.distillation.matrix_store import MatrixStore
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
-from fsp_tf.distillation.store import MatrixStore
 
 __all__ = [
     "NAMED_PAIRS",

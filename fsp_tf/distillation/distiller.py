@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fsp_tf.config.choices import DEFAULT_WEIGHTS
 from fsp_tf.distillation.fsp import feature_map, fsp_matrix, resolve_pairs, squared_norm, unflatten_matrices
-from fsp_tf.replicated_model import ReplicatedModel
+from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 WEIGHTINGS = tuple(DEFAULT_WEIGHTS)
 

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from fsp_tf.distillation.distiller import RatioOfSums
 from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.models.resnet import block_names
-from fsp_tf.replicated_model import ReplicatedModel
 
 NUM_HINTS = (1, 3)
 

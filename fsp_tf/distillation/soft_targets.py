@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.fsp import feature_map
-from fsp_tf.replicated_model import ReplicatedModel
+from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 
 def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.data import ImageSet
-from fsp_tf.errors import UserError
 from fsp_tf.export import replay
+from fsp_tf.system.errors import UserError
 
 TOLERANCE = 1e-4  # the largest difference of a probability in a float format
 INT8_ACCURACY_LOSS = 0.02  # the largest loss of accuracy in int8: 2 points

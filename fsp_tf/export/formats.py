@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf import command_line
+from fsp_tf.config import command_line
 from fsp_tf.data import ImageSet
-from fsp_tf.errors import UserError
 from fsp_tf.export.saved_model import weights_of
+from fsp_tf.system.errors import UserError
 
 FILES = {
     "saved_model": "",  # the version folder itself

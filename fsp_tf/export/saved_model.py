@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from fsp_tf import files
 from fsp_tf.export.decoding import decode_images
 from fsp_tf.models import fold_batch_normalization
+from fsp_tf.system import files
 
 
 def export_saved_model(

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from fsp_tf import files
 from fsp_tf.data import ImageSet
 from fsp_tf.export import checks, model_card, saved_model
 from fsp_tf.export.formats import FILES, write_format
 from fsp_tf.export.warm_up import write_warm_up_requests
 from fsp_tf.models import fold_batch_normalization
+from fsp_tf.system import files
 
 
 def versions_in(folder: pathlib.Path) -> list[int]:

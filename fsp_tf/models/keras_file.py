@@ -13,8 +13,8 @@ import zipfile
 import h5py
 import keras
 
-from fsp_tf.errors import UserError
 from fsp_tf.models.allowed_objects import objection
+from fsp_tf.system.errors import UserError
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 LARGEST_FILE = 2**31  # bytes, as it is and unpacked

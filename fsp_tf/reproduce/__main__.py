@@ -19,11 +19,12 @@ from typing import Any
 
 from absl import app, flags
 
-from fsp_tf import command_line, config
-from fsp_tf.errors import UserError
-from fsp_tf.reproduce.costs import tera_multiply_adds, unit_steps
+from fsp_tf import config
+from fsp_tf.config import command_line
 from fsp_tf.reproduce.plans import Plan, plan_target
+from fsp_tf.reproduce.unit_costs import tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.units import FIELDS, NET_SEEDS
+from fsp_tf.system.errors import UserError
 
 RECIPES = pathlib.Path(__file__).parents[2] / "flags"
 FIGURES_TABLE = "1"  # Figure 3's nets are Table 1's

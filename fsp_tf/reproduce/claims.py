@@ -5,8 +5,8 @@ import math
 from collections.abc import Callable
 
 from fsp_tf.reproduce import paper
-from fsp_tf.reproduce.costs import step_seconds
 from fsp_tf.reproduce.plans import Plan
+from fsp_tf.reproduce.unit_costs import step_seconds
 
 
 def judge_table(number: int, rows: list[dict], plan: Plan, records: dict[str, dict]) -> list[dict]:

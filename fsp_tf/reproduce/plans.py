@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Callable
 
 from fsp_tf.config import Config
-from fsp_tf.errors import UserError
 from fsp_tf.reproduce.units import Unit, Units
+from fsp_tf.system.errors import UserError
 
 NETS = (1, 2, 3)
 

@@ -7,8 +7,8 @@ import re
 import textwrap
 from typing import Any
 
-from fsp_tf.reproduce import figures, page, tables
-from fsp_tf.reproduce.statistics import summarise
+from fsp_tf.reproduce import figures, html_page, tables
+from fsp_tf.reproduce.intervals import summarise
 
 TERMINAL_WIDTH = 110
 ACCURACY_ALT = "A bar for every row's accuracy, with its interval, its seeds and the paper's value"
@@ -37,7 +37,7 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
     texts = {
         "report.json": json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         "report.md": markdown(summary, {alt: f"{stem}.svg" for stem, alt in drawn.items()}),
-        "report.html": page.html_page(summary, images),
+        "report.html": html_page.html_page(summary, images),
     }
     for name, text in texts.items():
         aside = folder / f".{name}.{os.getpid()}.writing"

@@ -6,14 +6,14 @@ import pathlib
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fsp_tf.errors import UserError
-from fsp_tf.pipelines import environment
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.claims import judge_figure, judge_table
-from fsp_tf.reproduce.costs import step_seconds, tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.plans import Cell, Plan
 from fsp_tf.reproduce.runner import is_finished, unit_result
+from fsp_tf.reproduce.unit_costs import step_seconds, tera_multiply_adds, unit_steps
 from fsp_tf.reproduce.units import Unit
+from fsp_tf.runs import environment
+from fsp_tf.system.errors import UserError
 
 CURVES = {"teacher": "From scratch", "student": "After stage 1"}
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 import filelock
 import keras
 
-from fsp_tf import pipelines, terminal
-from fsp_tf.errors import UserError
+from fsp_tf import runs
 from fsp_tf.models import load_keras_file
-from fsp_tf.pipelines import inputs, nets
-from fsp_tf.pipelines.run import Run
-from fsp_tf.reproduce.costs import tera_multiply_adds, unit_phase
+from fsp_tf.reproduce.unit_costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
+from fsp_tf.runs import inputs, nets
+from fsp_tf.runs.run import Run
+from fsp_tf.system import console
+from fsp_tf.system.errors import UserError
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -79,7 +80,7 @@ def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[],
             continue
         elsewhere = ", ".join(unit.id for unit in ready)
         if elsewhere != announced:
-            terminal.tell(f"Waiting for {elsewhere}, which another process runs.")
+            console.tell(f"Waiting for {elsewhere}, which another process runs.")
         announced = elsewhere
         time.sleep(SECONDS_BETWEEN_LOOKS)
     _refuse_other_nets(units)  # a teacher that was made anew may be another one
@@ -112,10 +113,10 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
         return False
     try:
         if not is_finished(unit):
-            terminal.tell(f"\n=== {_announcement(unit, units)}")
+            console.tell(f"\n=== {_announcement(unit, units)}")
             others = [other for other in units if other is not unit and not is_finished(other)]
             work_after = 1e12 * sum(tera_multiply_adds(other.config) for other in others)
-            pipelines.run_pipeline(unit.config, hand_over=False, work_after=work_after)
+            runs.run_pipeline(unit.config, hand_over=False, work_after=work_after)
             keras.utils.clear_session()
             after_each()
         return True

@@ -1,0 +1,176 @@
+"""The teacher's FSP matrices of stored views: computed once, kept on disk in half precision, read in stage 1."""
+
+import hashlib
+import logging
+import pathlib
+import shutil
+import time
+
+import filelock
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fsp_tf.data import ImageSet, Views, stored_views, take_views
+from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
+from fsp_tf.system import console, files
+from fsp_tf.system.errors import UserError
+
+SHARD_IMAGES = 4096
+BATCH = 128
+LAYOUT = "1"  # of the files; another one is another key
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class MatrixStore:
+    """The matrices of every pair for each view of each image: float16 (num_entries,), pair after pair.
+
+    The folder is named by a key of all that the matrices depend on, so that what belongs to another teacher, set,
+    augmentation or pair is never read. A file carries the digest of its bytes in its name: one that is torn or changed
+    is found when the store is opened, named and made again.
+
+    Args:
+        folder: Where stores are kept.
+        teacher_features: A model that gives the maps of the pairs: first, last, first, last, ...
+        teacher_digest: Names the teacher's weights.
+        pair_names: Name the pairs.
+        image_set: The training images.
+        crop: Whether views are cropped.
+        flip: Whether they are mirrored at random.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        teacher_features: keras.Model,
+        teacher_digest: str,
+        pair_names: list[str],
+        image_set: ImageSet,
+        *,
+        crop: bool,
+        flip: bool,
+    ):
+        self.teacher_features, self.image_set, self.crop, self.flip = teacher_features, image_set, crop, flip
+        maps = keras.tree.flatten(teacher_features.output)
+        channels = [features.shape[-1] for features in maps]
+        self.shapes = list(zip(channels[::2], channels[1::2], strict=True))
+        self.num_entries = sum(rows * columns for rows, columns in self.shapes)
+        parts = [
+            LAYOUT,
+            teacher_digest,
+            teacher_features.layers[-1].compute_dtype,
+            *pair_names,
+            _digest_of_set(image_set),
+            f"crop={crop}",
+            f"flip={flip}",
+        ]
+        self.folder = folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        self.num_shards = -(-image_set.num_images // SHARD_IMAGES)
+        self._opened: dict[tuple[int, int], np.ndarray] = {}
+
+    def open(self, num_views: int) -> None:
+        """Makes what is missing of the first `num_views` views, and opens them; one process at a time.
+
+        Raises:
+            UserError: If the disk is too small, or a matrix is too large for half precision.
+        """
+        needed = num_views * self.image_set.num_images * self.num_entries * 2
+        console.tell(
+            f"stage1: the teacher's matrices of {num_views} view{'s' * (num_views > 1)} of "
+            f"{self.image_set.num_images:,} images, {needed / 1e6:,.0f} MB, in {self.folder}"
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+            shards = [(view, shard) for view in range(num_views) for shard in range(self.num_shards)]
+            missing = [(view, shard) for view, shard in shards if not self._open_shard(view, shard)]
+            bytes_missing = sum(self._num_images(shard) for _, shard in missing) * self.num_entries * 2
+            bytes_free = shutil.disk_usage(self.folder).free
+            if bytes_missing > bytes_free:
+                raise UserError(
+                    f"{self.folder} needs {bytes_missing / 1e6:,.0f} MB more for the teacher's matrices and has "
+                    f"{bytes_free / 1e6:,.0f} MB free: lower --fsp_store_views, or name another --fsp_store_dir."
+                )
+            self._compute(missing)
+
+    def read(self, rows: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+        """The matrices of images `rows` in `views`, both int64 (batch,): float16 (batch, num_entries)."""
+        found = tf.numpy_function(self._read, [rows, views], tf.float16, stateful=False)
+        return tf.ensure_shape(found, [None, self.num_entries])
+
+    def _read(self, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), self.num_entries), np.float16)
+        for view, shard in {*zip(views.tolist(), (rows // SHARD_IMAGES).tolist(), strict=True)}:
+            here = (views == view) & (rows // SHARD_IMAGES == shard)
+            found[here] = self._opened[view, shard][rows[here] % SHARD_IMAGES]
+        return found
+
+    def _num_images(self, shard: int) -> int:
+        return min(SHARD_IMAGES, self.image_set.num_images - shard * SHARD_IMAGES)
+
+    def _open_shard(self, view: int, shard: int) -> bool:
+        """Opens a shard; removes what is not whole."""
+        for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
+            if files.is_whole(path):
+                self._opened[view, shard] = self._matrices_in(path, shard)
+                return True
+            console.tell(f"WARNING: {path} is not whole: it is made again.", logging.WARNING)
+            path.unlink()
+        return False
+
+    def _matrices_in(self, path: pathlib.Path, shard: int) -> np.ndarray:
+        """The matrices of a shard, float16 (images, num_entries), as they are needed; a whole file may hold others."""
+        try:
+            matrices = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{path} holds no matrices of this store: remove it.") from error
+        if (matrices.shape, matrices.dtype) != ((self._num_images(shard), self.num_entries), np.float16):
+            raise UserError(
+                f"{path} holds {matrices.dtype} {matrices.shape}, not the matrices of this store: remove it."
+            )
+        return matrices
+
+    def _compute(self, missing: list[tuple[int, int]]) -> None:
+        """Runs the teacher over the views, shard by shard."""
+        began = written = time.monotonic()
+        done = 0
+        for view in sorted({view for view, _ in missing}):
+            views, parts = stored_views(self.image_set, view, crop=self.crop, flip=self.flip), []
+            for number, (images, _) in enumerate(self.image_set.batches(BATCH)):
+                first, shard = number * BATCH, number * BATCH // SHARD_IMAGES
+                if (view, shard) not in missing:
+                    continue
+                taken = Views(*(part[first : first + len(images)] for part in views))
+                parts.append(self._matrices_of(take_views(images, taken, crop=self.crop, flip=self.flip)).numpy())
+                if sum(map(len, parts)) == self._num_images(shard):
+                    self._write(view, shard, np.concatenate(parts))
+                    done, parts = done + 1, []
+                if time.monotonic() - written > SECONDS_BETWEEN_LINES and done:
+                    written = time.monotonic()
+                    left = round((written - began) / done * (len(missing) - done))
+                    console.tell(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left")
+
+    def _write(self, view: int, shard: int, matrices: np.ndarray) -> None:
+        """Writes a shard aside, then in its place."""
+        if not np.isfinite(matrices).all():
+            raise UserError(
+                "The teacher's FSP matrices are too large for the half precision of a store: take --fsp_store_views=0."
+            )
+        path = self.folder / f"view_{view}_shard_{shard}.npy"
+        files.write_with_digest(path, lambda file: np.save(file, matrices, allow_pickle=False))
+        self._open_shard(view, shard)
+
+    @tf.function(reduce_retracing=True)
+    def _matrices_of(self, images: tf.Tensor) -> tf.Tensor:
+        maps = keras.tree.flatten(self.teacher_features(images, training=False))
+        matrices = [fsp_matrix(first, last) for first, last in zip(maps[::2], maps[1::2], strict=True)]
+        return tf.cast(flatten_matrices(matrices), tf.float16)
+
+
+def _digest_of_set(image_set: ImageSet) -> str:
+    """Names a set's images: by all their pixels, or of one that streams from disk by its name and first images."""
+    total = hashlib.sha256(f"{image_set.name} {image_set.num_images} {image_set.image_shape}".encode())
+    if image_set.images is not None:
+        total.update(np.ascontiguousarray(image_set.images).data)
+    else:
+        total.update(next(iter(image_set.batches(BATCH)))[0].numpy().tobytes())
+    return total.hexdigest()

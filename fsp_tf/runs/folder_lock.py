@@ -1,0 +1,39 @@
+"""The lock of a run's folder: one process at a time, freed by the system when that process ends, however it ends."""
+
+import json
+import os
+import pathlib
+import socket
+import time
+
+import filelock
+
+from fsp_tf.system.errors import UserError
+
+
+def take(folder: pathlib.Path) -> filelock.BaseFileLock:
+    """Takes the lock of a folder that exists; release it with `.release()`.
+
+    Raises:
+        UserError: If another process has it; says which.
+        OSError: If the folder cannot be written.
+    """
+    path = folder / ".lock"
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{folder} is in use by {_holder(path)}: wait for its end, stop it, or take another --run_dir."
+        ) from error
+    since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+    return lock
+
+
+def _holder(path: pathlib.Path) -> str:
+    try:
+        record = json.loads(path.read_text())
+        return f"process {record['pid']} on {record['host']} since {record['since']}"
+    except (OSError, ValueError):  # it has the lock and has not written yet
+        return "another process"

@@ -1,0 +1,1 @@
+"""Files, signals, the console, and errors that a user can correct."""

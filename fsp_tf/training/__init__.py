@@ -1,0 +1,30 @@
+"""Training: the optimiser, the devices, evaluation, and the callbacks of a stage."""
+
+from fsp_tf.training.checkpoints import Checkpoints
+from fsp_tf.training.evaluation import accuracy, confusion_counter
+from fsp_tf.training.fit import fit_stage
+from fsp_tf.training.guard import CollapseWarning, NaNGuard
+from fsp_tf.training.heat_maps import FSPHeatMaps
+from fsp_tf.training.optimizer import CoupledSGD, LossScaleOptimizer, make_optimizer
+from fsp_tf.training.profiler import Profile
+from fsp_tf.training.progress import Progress
+from fsp_tf.training.tensorboard_log import TensorBoardLog, forget_events
+from fsp_tf.training.tensorboard_summary import log_summary
+
+__all__ = [
+    "Checkpoints",
+    "CollapseWarning",
+    "CoupledSGD",
+    "FSPHeatMaps",
+    "LossScaleOptimizer",
+    "NaNGuard",
+    "Profile",
+    "Progress",
+    "TensorBoardLog",
+    "accuracy",
+    "confusion_counter",
+    "fit_stage",
+    "forget_events",
+    "log_summary",
+    "make_optimizer",
+]

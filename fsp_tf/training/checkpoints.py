@@ -1,0 +1,156 @@
+"""What a stage needs to go on exactly where it was."""
+
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from fsp_tf.system import console, files, signals
+from fsp_tf.system.errors import UserError
+from fsp_tf.training.guard import NaNGuard
+
+MAX_TO_KEEP = 2
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves all that a stage needs to go on exactly: weights, batch statistics, random state, optimiser, running means.
+
+    A checkpoint is one file, `step-<number>.<digest>.npz`, made between a step and what other callbacks do after it:
+    the callbacks in `later` look at that step when it is restored. One is made every so many steps, at the last one,
+    and when a signal asks the process to leave. What is fitted is a `ReplicatedModel`.
+
+    Args:
+        directory: Where they are kept; the last two.
+        trained: The net whose weights are trained.
+        optimizer: Its optimiser, built.
+        num_steps: The stage's length.
+        every: Steps between checkpoints.
+        guard: Looks at the weights before they are saved.
+        later: The callbacks after this one; those that have a `state`, a dictionary for JSON, keep it.
+        writes: Whether this process saves; of several workers, one does and all restore.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        trained: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        num_steps: int,
+        every: int,
+        guard: NaNGuard | None = None,
+        later: Sequence[keras.callbacks.Callback] = (),
+        *,
+        writes: bool = True,
+    ):
+        super().__init__()
+        self.directory, self.guard, self.later, self.writes = directory, guard, later, writes
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True)
+        self.variables = {"weight": trained.variables, "optimizer": optimizer.variables}
+        self.num_steps, self.every = num_steps, every
+        self.first_step, self.step, self.saved_step = 0, 0, 0
+        self.seconds_before, self.began = 0.0, 0.0
+        self.logs: dict[str, float] = {}
+        self.running_sums: list[np.ndarray] = []
+
+    def restore(self) -> int:
+        """Goes back to the last checkpoint that is whole; gives the number of steps done.
+
+        Raises:
+            UserError: If it is of another net or optimiser.
+        """
+        found = self._last_whole()
+        if found is None:
+            return 0
+        path, arrays = found
+        for kind, variables in self.variables.items():
+            values = _of_kind(arrays, kind)
+            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+                raise UserError(f"{path} is a checkpoint of another net or optimiser: take another --run_dir.")
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        notes = json.loads(str(arrays["notes"]))
+        self.first_step = self.step = self.saved_step = notes["step"]
+        self.seconds_before, self.logs = notes["seconds"], notes["logs"]
+        self.running_sums = _of_kind(arrays, "running_sum")
+        for callback in self.later:
+            if state := notes["later"].get(type(callback).__name__):
+                callback.state = state
+        return self.first_step
+
+    def _last_whole(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
+        """The last checkpoint; says which ones are broken, and removes them and what was never finished."""
+        if self.writes:
+            for path in self.directory.glob(".writing.*"):
+                path.unlink()
+        for path in reversed(self._paths()):
+            if files.is_whole(path):
+                with np.load(path, allow_pickle=False) as arrays:
+                    return path, dict(arrays)
+            console.tell(f"WARNING: the checkpoint {path} is not whole: the one before it is used.", logging.WARNING)
+            if self.writes:
+                path.unlink()
+        return None
+
+    def _paths(self) -> list[pathlib.Path]:
+        return sorted(self.directory.glob("step-*.npz"), key=lambda path: int(path.name.split(".")[0][5:]))
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds spent in this stage, over all the processes that worked on it."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def on_train_begin(self, logs=None):
+        self.began = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Hands the restored step to the callbacks that had not seen it; fit has just cleared the running means."""
+        if not self.first_step:
+            return
+        variables = self.model.metrics_variables
+        if len(variables) == len(self.running_sums):  # else no step is left, and Keras has not made them
+            for variable, value in zip(variables, self.running_sums, strict=True):
+                variable.assign(value)
+        for callback in self.later:
+            callback.on_train_batch_end(-1, self.logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step, self.logs = self.first_step + batch + 1, dict(logs or {})
+        if self.step % self.every == 0 or self.step == self.num_steps or signals.is_asked():
+            self.save()
+        signals.stop_if_asked()
+
+    def save(self) -> None:
+        """Saves the step that was done last, unless it is saved.
+
+        Raises:
+            UserError: If a weight is no number.
+        """
+        if self.step == self.saved_step:
+            return
+        if self.guard:
+            self.guard.check_weights(self.step)
+        if not self.writes:
+            return
+        notes: dict[str, Any] = {"step": self.step, "seconds": self.training_seconds}
+        notes["logs"] = {name: float(value) for name, value in self.logs.items()}
+        notes["later"] = {type(callback).__name__: getattr(callback, "state", None) for callback in self.later}
+        arrays = {"notes": np.array(json.dumps(notes))}
+        for kind, values in (*self.variables.items(), ("running_sum", self.model.metric_sums)):
+            for number, value in enumerate(values):
+                arrays[f"{kind}_{number}"] = keras.ops.convert_to_numpy(value)
+        path = self.directory / f"step-{self.step}.npz"
+        files.write_with_digest(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        self.saved_step = self.step
+        for old in self._paths()[:-MAX_TO_KEEP]:
+            old.unlink()
+
+
+def _of_kind(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
+    names = [name for name in arrays if name.rpartition("_")[0] == kind]
+    return [arrays[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]

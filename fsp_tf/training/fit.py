@@ -1,0 +1,21 @@
+"""Fits a compiled model to a finite stream of batches."""
+
+import keras
+import tensorflow as tf
+
+
+def fit_stage(
+    model: keras.Model,
+    stream: tf.data.Dataset | tf.distribute.DistributedDataset,
+    *,
+    num_steps: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Runs a compiled model over a finite stream, once; where no step is left, lets the callbacks see the last one."""
+    if not num_steps:
+        callback_list = keras.callbacks.CallbackList(callbacks, model=model)
+        callback_list.on_train_begin()
+        callback_list.on_epoch_begin(0)
+        callback_list.on_train_end()
+        return
+    model.fit(stream, epochs=1, steps_per_epoch=num_steps, verbose=0, shuffle=False, callbacks=callbacks)

@@ -1,0 +1,51 @@
+"""What TensorBoard shows of a finished stage: its graph, its confusion matrix, and its choices beside others'."""
+
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams_api
+
+from fsp_tf.training.plots import confusion_picture
+
+OUTCOME_SUFFIX = ".outcome"  # of its event file, which is written when the stage's last step is done
+# Of the table that compares runs, from the left.
+COLUMNS = (
+    *("phase", "dataset", "method", "teacher_depth", "student_depth", "width_multiplier", "seed", "schedule_scale"),
+    *("fsp_pairs", "fsp_weighting", "fsp_weight", "stage1_clipnorm", "stage2_loss", "batch_size", "precision"),
+)
+
+
+def log_summary(
+    directory: pathlib.Path,
+    net: keras.Model,
+    step: int,
+    confusion_matrix: np.ndarray,
+    class_names: Sequence[str],
+    choices: dict[str, str | float | int | bool],
+) -> None:
+    """Writes the graph, the confusion matrix and the hyper-parameters of a classifier's stage.
+
+    Args:
+        directory: Where TensorBoard looks for the stage.
+        net: What was trained, as it classifies.
+        step: The stage's last.
+        confusion_matrix: Integers (classes, classes), the true class first.
+        class_names: One per class.
+        choices: What the stage was run with; `experiment` and `phase` name it.
+    """
+    images = tf.TensorSpec((None, *net.input_shape[1:]), tf.float32)
+    graph = tf.function(lambda images: net(images, training=False)["logits"]).get_concrete_function(images).graph
+    accuracy = float(np.trace(confusion_matrix)) / max(int(confusion_matrix.sum()), 1)
+    writer = tf.summary.create_file_writer(str(directory), filename_suffix=OUTCOME_SUFFIX)
+    with writer.as_default():
+        tf.summary.graph(graph)
+        tf.summary.image("confusion", confusion_picture(confusion_matrix, class_names), step=step)
+        columns = [hparams_api.HParam(name) for name in COLUMNS if name in choices]
+        accuracies = hparams_api.Metric("final_test_accuracy", display_name="test accuracy")
+        hparams_api.hparams_config(columns, [accuracies])
+        hparams_api.hparams(choices, trial_id=f"{choices['experiment']}/{choices['phase']}")
+        tf.summary.scalar("final_test_accuracy", accuracy, step=step)
+    writer.close()

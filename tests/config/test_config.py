@@ -1,0 +1,162 @@
+"""The flags and the dataclass made from them: one meaning, one name, and a clear sentence for what cannot be."""
+
+import dataclasses
+import math
+import pathlib
+
+import pytest
+from absl import flags
+
+from fsp_tf import config as config_lib
+from fsp_tf.config import METHODS, Config, multiply_adds
+from fsp_tf.distillation import NAMED_PAIRS, WEIGHTINGS
+from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
+from fsp_tf.system.errors import UserError
+
+FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined_flags():
+    """The flags."""
+    config_lib.define_flags()
+
+
+def parse(*arguments: str) -> Config:
+    """The `Config` of a command line."""
+    flags.FLAGS.unparse_flags()
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(["main", *arguments])
+    return config_lib.from_flags()
+
+
+def test_defaults_of_flags_are_those_of_the_dataclass():
+    assert parse() == Config()
+
+
+def test_there_are_flagfiles():
+    assert {"demo.cfg", "cifar10.cfg"} <= {path.name for path in FLAGFILES}
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.name)
+def test_every_flagfile_parses_and_validates(path):
+    config = parse(f"--flagfile={path}")
+    assert config.experiment == path.stem
+    command = f"--table={path.stem[-1]} " if path.stem.startswith("table") else f"--flagfile={path}"
+    assert command in path.read_text(), "its header says the command"
+
+
+def test_a_config_written_as_flags_parses_to_itself(tmp_path):
+    config = Config(
+        experiment="a b",
+        fsp_weight=0.25,
+        stage1_clipnorm=0.0,
+        flip=True,
+        baseline=False,
+        export_formats=("saved_model", "onnx"),
+        image_size=64,
+        stage1_steps=(1, 2, 3),
+        seed=7,
+    )
+    path = tmp_path / "flags.cfg"
+    path.write_text("\n".join(f"--{name}={value}" for name, value in config_lib.to_flags(config).items()))
+    assert parse(f"--flagfile={path}") == config
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        (1.0, (11000, 16000, 21000)),
+        (0.0625, (688, 1000, 1312)),  # 687.5 and 1312.5 round to even
+        (0.0001, (1, 2, 3)),  # at least one step a phase
+    ],
+)
+def test_schedule_scale_shortens_every_phase_alike(scale, expected):
+    assert Config(schedule_scale=scale).schedule("stage1") == ((1e-3, 1e-4, 1e-5), expected)
+
+
+def test_the_baseline_has_the_schedule_of_stage_2():
+    config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
+    assert config.schedule("baseline") == config.schedule("stage2") == ((0.1, 0.01, 0.001), (1, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ({"fsp_pairs": "typo"}, "--fsp_pairs is one of section_input, first_block, got 'typo'"),
+        (
+            {"export_formats": ("onnx", "tflite")},
+            "--export_formats is some of saved_model, litert, litert_int8, onnx, got 'onnx,tflite'",
+        ),
+        ({"teacher_depth": 9}, "--teacher_depth of a CIFAR ResNet is 6k\\+2 .* got 9"),
+        ({"student_depth": 2}, "--student_depth .* got 2"),
+        ({"architecture": "imagenet"}, "--teacher_depth of an ImageNet-size ResNet is one of 18, 20, 34, got 26"),
+        ({"batch_size": 0}, "--batch_size is at least 1"),
+        ({"batch_size": 9, "num_virtual_devices": 2}, "does not divide among 2 replicas"),
+        ({"schedule_scale": 0.0}, "--schedule_scale is above 0"),
+        ({"stage1_steps": (5, 5, 6)}, "--stage1_steps are the rising steps"),
+        ({"stage2_learning_rates": (0.1,)}, "one entry per phase each, got 1 and 3"),
+        ({"teacher_learning_rates": (0.1, 0.0, 0.1)}, "--teacher_learning_rates are above 0"),
+        ({"pipeline": "transfer"}, "give --source_dataset=NAME or --teacher=PATH"),
+        ({"image_size": 4}, "--image_size is at least 8 pixels"),
+        ({"momentum": 1.0}, "--momentum"),
+        ({"holdout": -1}, "--holdout is not negative"),
+        ({"fsp_weight": float("nan")}, "--fsp_weight is not negative, got nan"),
+        ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates are above 0"),
+        ({"student": "a.keras"}, "--student is for --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        ({"source_dataset": "digits"}, "--source_dataset is for --pipeline=transfer"),
+        ({"pipeline": "source_teacher"}, "--pipeline=source_teacher needs its data set"),
+        ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),
+        ({"method": "kd", "stage2_loss": "cross_entropy"}, "--method=kd has soft targets in stage 2"),
+        ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle is for --method=fsp, got --method=fitnet"),
+        ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch is for --method=fsp, got --method=fitnet"),
+        ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be had with --fsp_store_views"),
+        ({"num_hints": 2}, "--num_hints is 1 or 3, got 2"),
+        ({"fitnet_steps": (1, 2, 3)}, "--fitnet_learning_rates and --fitnet_steps have one entry per phase each"),
+        ({"kd_temperature": 0.0}, "--kd_temperature is above 0"),
+        ({"kd_weights": (1.0,)}, "--kd_weights are two numbers"),
+        ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs two nets or more: .* got 1"),
+        ({"members": ("a.keras", "b.keras")}, "--members is for --pipeline=ensemble, got --pipeline=distill"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Config(**choices)
+
+
+def test_the_method_decides_the_loss_of_stage_2_and_the_schedule_of_stage_1():
+    assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
+    assert Config(stage2_loss="kd").stage2_loss == "kd"
+    assert Config(method="fitnet").schedule("stage1") == ((1e-4, 1e-5), (25000, 35000))
+
+
+def test_fine_tuning_has_the_schedule_of_stage_2_and_the_source_teacher_the_teachers():
+    config = Config(stage2_steps=(1, 2, 9))
+    assert config.schedule("fine_tuning") == config.schedule("stage2")
+    assert config.schedule("source_teacher") == config.schedule("teacher")
+
+
+def test_each_weighting_has_its_own_lambda_and_clip():
+    assert (Config().fsp_weight, Config().stage1_clipnorm) == (10_000.0, 500.0)
+    own = Config(fsp_taps=("first:last",))
+    assert (own.fsp_weight, own.stage1_clipnorm) == (1000.0, 50.0)
+    equal = Config(fsp_weighting="equal")
+    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 500.0)
+    assert Config(fsp_weight=3.0, stage1_clipnorm=0.0).fsp_weight == 3.0
+
+
+def test_choices_are_those_of_the_parts():
+    for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": WEIGHTINGS, "shortcut": SHORTCUTS}.items():
+        assert config_lib.fields()[name].metadata["choices"] == expected
+    assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
+
+
+def test_a_list_flag_of_words_is_refused():
+    with pytest.raises(UserError, match="--stage1_steps is a list of whole numbers, got soon"):
+        parse("--stage1_steps=soon")
+
+
+def test_every_flag_says_what_it_is():
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"].endswith("."), field.name

@@ -1,0 +1,303 @@
+"""Stage 1's train step: against a computation by hand, on one and two replicas, in every precision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fsp_tf.config import Config
+from fsp_tf.distillation import FSPDistiller
+from fsp_tf.distillation.classifier import Classifier
+from fsp_tf.models import FusedBatchNormalization, cifar_resnet
+from fsp_tf.training import make_optimizer
+from fsp_tf.training.devices import make_strategy
+
+IMAGE_SHAPE = (8, 8, 3)
+PAIRS = [("first", "last"), ("last", "last")]
+LEARNING_RATE = 0.05
+MOMENTUM, EPSILON = 0.8, 1.1e-5
+
+
+def some_images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, *IMAGE_SHAPE)).astype(np.float32)
+
+
+def small_net(
+    seed: int,
+    *,
+    prefix: str = "",
+    last_width: int = 4,
+    normalizes: bool = True,
+    synchronized: bool = False,
+    dtype: str = "float32",
+) -> keras.Model:
+    """conv-BN-ReLU (8x8x3), conv-BN-ReLU (4x4x4), pooling, logits; heads `first`, `last`, `logits`."""
+
+    def stage(x, filters, strides, name):
+        initializer = keras.initializers.HeNormal(seed + filters)
+        x = keras.layers.Conv2D(
+            filters, 3, strides, "same", kernel_initializer=initializer, dtype=dtype, name=f"{prefix}{name}_conv"
+        )(x)
+        if normalizes:
+            x = FusedBatchNormalization(
+                momentum=MOMENTUM, epsilon=EPSILON, synchronized=synchronized, dtype=dtype, name=f"{prefix}{name}_bn"
+            )(x)
+        return keras.layers.ReLU(dtype=dtype, name=prefix + name)(x)
+
+    images = keras.Input(IMAGE_SHAPE, name="images")
+    first = stage(images, 3, 1, "first")
+    last = stage(first, last_width, 2, "last")
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32")(last)
+    logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed), name="logits")(x)
+    return keras.Model(images, {prefix + "first": first, prefix + "last": last, "logits": logits})
+
+
+def state(net: keras.Model) -> dict[str, np.ndarray]:
+    return {variable.path: variable.numpy() for variable in net.variables}
+
+
+def forward_by_hand(weights: dict, images, training: bool):
+    """The two feature maps of `small_net`, and its moving statistics after the pass."""
+    maps, statistics, x = [], {}, tf.constant(images)
+    for name, strides in (("first", 1), ("last", 2)):
+        x = tf.nn.conv2d(x, weights[f"{name}_conv/kernel"], strides, "SAME") + weights[f"{name}_conv/bias"]
+        moving = [weights[f"{name}_bn/moving_mean"], weights[f"{name}_bn/moving_variance"]]
+        mean, variance = moving
+        if training:
+            mean = tf.reduce_mean(x, [0, 1, 2])
+            variance = tf.reduce_mean((x - mean) ** 2, [0, 1, 2])
+            moving = [MOMENTUM * old + (1 - MOMENTUM) * new for old, new in zip(moving, (mean, variance), strict=True)]
+        scale = weights[f"{name}_bn/gamma"] / tf.sqrt(variance + EPSILON)
+        x = tf.maximum((x - mean) * scale + weights[f"{name}_bn/beta"], 0.0)
+        maps.append(x)
+        statistics |= {f"{name}_bn/moving_mean": moving[0], f"{name}_bn/moving_variance": moving[1]}
+    return maps, statistics
+
+
+def matrices_by_hand(first, last):
+    """Eq. 1 for first-last and last-last: the 8x8 map is max-pooled in blocks of 2x2."""
+    blocks = tf.reshape(first, (-1, 4, 2, 4, 2, 3))
+    first, last = tf.reshape(tf.reduce_max(blocks, [2, 4]), (-1, 16, 3)), tf.reshape(last, (-1, 16, 4))
+    return [tf.matmul(first, last, transpose_a=True) / 16.0, tf.matmul(last, last, transpose_a=True) / 16.0]
+
+
+@pytest.mark.parametrize("weighting", ["equal", "relative"])
+def test_train_step_by_hand(weighting):
+    images = some_images(6)
+    teacher, student = small_net(1), small_net(2)
+    student.get_layer("last_bn").beta.assign([-9.0, 0.0, 0.0, 0.0])  # its first channel is dead
+    expected = {name: tf.Variable(value) for name, value in state(student).items()}
+    trained = [name for name in expected if "moving" not in name and "logits" not in name]
+
+    targets = matrices_by_hand(*forward_by_hand(state(teacher), images, training=False)[0])
+    norms = [tf.reduce_sum(target**2, [1, 2]) for target in targets]
+    with tf.GradientTape() as tape:
+        maps, statistics = forward_by_hand(expected, images, training=True)
+        matrices = matrices_by_hand(*maps)
+        errors = [tf.reduce_sum((t - s) ** 2, [1, 2]) for t, s in zip(targets, matrices, strict=True)]
+        lambdas = [0.5 / norm if weighting == "relative" else 0.5 for norm in norms]
+        loss = tf.add_n([tf.reduce_mean(weight * error) for weight, error in zip(lambdas, errors, strict=True)])
+    gradients = tape.gradient(loss, [expected[name] for name in trained])
+    expected |= {
+        name: expected[name] - LEARNING_RATE * gradient for name, gradient in zip(trained, gradients, strict=True)
+    }
+    expected |= statistics
+
+    distiller = FSPDistiller(teacher, student, PAIRS, weight=0.5, weighting=weighting)
+    distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+    logs = distiller.train_on_batch(images, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], loss, rtol=1e-5)
+    for name, error, norm, dead in zip(("first-last", "last-last"), errors, norms, (0.25, 0.25), strict=True):
+        np.testing.assert_allclose(logs[f"loss/{name}"], np.mean(error), rtol=1e-5)
+        relative_error = np.mean(error / norm) if weighting == "relative" else np.sum(error) / np.sum(norm)
+        np.testing.assert_allclose(logs[f"relative_error/{name}"], relative_error, rtol=1e-5)
+        assert logs[f"dead_channels/{name}"] == dead
+    after = state(student)
+    assert after.keys() == expected.keys()
+    for name, value in after.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_lambda_is_the_pipelines_unless_given():
+    nets = small_net(1), small_net(2)
+    weights = [FSPDistiller(*nets, PAIRS, weighting=name).weight for name in ("relative", "equal")]
+    assert weights == [Config().fsp_weight, Config(fsp_weighting="equal").fsp_weight]
+    assert FSPDistiller(*nets, PAIRS, weight=0.0).weight == 0.0
+
+
+def test_one_step_changes_only_what_it_trains():
+    """Labels are not looked at; teacher and head stay, the student's batch statistics move."""
+    images, fitted = some_images(8), []
+    for labels in (None, np.zeros(8, np.int64), np.ones(8, np.int64)):
+        teacher, student = small_net(1), small_net(2)
+        before_teacher, before = state(teacher), state(student)
+        distiller = FSPDistiller(teacher, student, PAIRS, weight=1.0)
+        distiller.compile(keras.optimizers.SGD(LEARNING_RATE, momentum=0.9))
+        distiller.fit(images, labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        for name, value in state(teacher).items():
+            np.testing.assert_array_equal(value, before_teacher[name], err_msg=name)
+        for name, value in state(student).items():
+            assert np.array_equal(value, before[name]) == name.startswith("logits"), name
+        assert not [variable.path for variable in distiller.optimizer.variables if "logits" in variable.path]
+        assert len(distiller.optimizer.variables) == 2 + len(distiller.student_features.trainable_variables)
+        fitted.append(state(student))
+    for other in fitted[1:]:
+        for name, value in other.items():
+            np.testing.assert_array_equal(value, fitted[0][name], err_msg=name)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_features_come_by_pair(count):
+    student, images = small_net(2), some_images(4)
+    maps = FSPDistiller(small_net(1), student, PAIRS[:count])(images)
+    heads = student(images)
+    assert len(maps) == count
+    for pair, names in zip(maps, PAIRS, strict=False):
+        for features, name in zip(pair, names, strict=True):
+            np.testing.assert_array_equal(features, heads[name])
+
+
+def test_layers_of_different_names():
+    images = some_images(4)
+    losses = []
+    for prefix, pairs in (("", PAIRS), ("my_", [((a, b), (f"my_{a}", f"my_{b}")) for a, b in PAIRS])):
+        distiller = FSPDistiller(small_net(1), small_net(2, prefix=prefix), pairs)
+        distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+        losses.append(distiller.train_on_batch(images))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    assert distiller.pair_names == ["my_first-my_last", "my_last-my_last"]
+
+
+def test_pairs_that_do_not_fit_raise():
+    with pytest.raises(ValueError, match=r"Pair first-last.*\(4, 4, 4\).*\(4, 4, 6\).*3x4 and 3x6"):
+        FSPDistiller(small_net(1), small_net(2, last_width=6), PAIRS)
+    with pytest.raises(ValueError, match="no layer named 'stem'"):
+        FSPDistiller(small_net(1), small_net(2), [("stem", "last")])
+    with pytest.raises(ValueError, match="relative, equal, got 'sum'"):
+        FSPDistiller(small_net(1), small_net(2), PAIRS, weighting="sum")
+
+
+def test_pairs_that_cannot_be_pooled_raise():
+    inputs = keras.Input((9, 9, 3))
+    net = keras.Model(inputs, {"four": keras.layers.MaxPooling2D(2)(inputs), "nine": keras.layers.ReLU()(inputs)})
+    with pytest.raises(ValueError, match="Pair nine-four: A map of 9x9 cannot be max-pooled to 4x4"):
+        FSPDistiller(net, net, [("nine", "four")])
+
+
+def test_each_net_runs_once_a_step_and_no_further_than_its_last_pair():
+    teacher = cifar_resnet(14, 10, IMAGE_SHAPE, name="teacher")
+    student = cifar_resnet(8, 10, IMAGE_SHAPE, name="student")
+    distiller = FSPDistiller(teacher, student, [("stem", "section_1"), ("section_1", "section_2")])
+    distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+    distiller.optimizer.build(distiller.student_features.trainable_variables)
+    step = tf.function(distiller.train_step)
+    graph = step.get_concrete_function((tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32),)).graph
+    names = [operation.name for operation in graph.get_operations() if operation.type == "Conv2D"]
+    assert len(names) == (1 + 2 * 2 * 2) + (1 + 2 * 1 * 2), names
+
+
+def test_a_fit_traces_once():
+    distiller = FSPDistiller(small_net(1), small_net(2), PAIRS, weight=1.0)
+    distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+    traces, train_step = [], distiller.train_step
+    distiller.train_step = lambda data: (traces.append(None), train_step(data))[1]
+    distiller.optimizer.build(distiller.student_features.trainable_variables)
+    distiller.fit(some_images(12), batch_size=4, epochs=3, verbose=0)
+    assert len(traces) == 1
+
+
+class StepLogs(keras.callbacks.Callback):
+    """Keeps every step's logs."""
+
+    def on_train_begin(self, logs=None):
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append(dict(logs))
+
+
+def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **optimizer_options):
+    """Weights, logs and metric sums after five steps of 8 images, of which two replicas see 4 each."""
+    images = some_images(40)
+    labels = np.random.default_rng(1).integers(0, 5, 40)
+    with strategy.scope():
+        optimizer = make_optimizer((0.05, 0.01), (3, 5), momentum=0.9, weight_decay=1e-2, **optimizer_options)
+        student = small_net(2, normalizes=normalizes, synchronized=True)
+        is_fsp = stage == "fsp"
+        teacher = small_net(1, normalizes=normalizes)
+        model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
+        model.compile(optimizer)
+        model.optimizer.build(model.student_features.trainable_variables if is_fsp else student.trainable_variables)
+    stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True)
+    logs = StepLogs()
+    model.fit(stream, verbose=0, callbacks=[logs])
+    return state(student), logs.steps, model.metric_sums
+
+
+@pytest.mark.parametrize(
+    ("normalizes", "options"),
+    [(False, {}), (False, {"scales_loss": True}), (False, {"clipnorm": 0.1}), (True, {})],
+    ids=["plain", "scaled", "clipped", "synchronized"],
+)
+@pytest.mark.parametrize("stage", ["fsp", "cross entropy"])
+def test_two_replicas_are_one(stage, normalizes, options):
+    one, one_logs, one_sums = fitted(tf.distribute.get_strategy(), stage, normalizes, **options)
+    two, two_logs, two_sums = fitted(make_strategy(num_virtual_devices=2), stage, normalizes, **options)
+    assert len(one_logs) == len(two_logs) == 5
+    for expected, got in zip(*(np.divide(sums[::2], sums[1::2]) for sums in (one_sums, two_sums)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)  # a sum and what it is divided by
+    for expected, got in zip(one_logs, two_logs, strict=True):
+        assert expected.keys() == got.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(got[name], value, rtol=2e-6, atol=1e-6, err_msg=name)
+    initial = state(small_net(2, normalizes=normalizes))
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=0, atol=2e-6, err_msg=name)
+        trained = stage == "cross entropy" or "logits" not in name
+        if name.endswith("kernel"):
+            assert (np.abs(value - initial[name]).max() > 1e-4) == trained, name
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_low_precision_gradients_are_near_those_of_float32(precision):
+    images = some_images(16)
+    updates = {}
+    for dtype in ("float32", precision):
+        student = small_net(2, dtype=dtype)
+        distiller = FSPDistiller(small_net(1, dtype=dtype), student, PAIRS, weight=1.0)
+        scales_loss = dtype == "mixed_float16"
+        distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
+        before = [variable.numpy() for variable in distiller.student_features.trainable_variables]
+        while not int(distiller.optimizer.iterations):  # a scaled loss may overflow at first: such a step is skipped
+            distiller.train_on_batch(images)
+        after = [variable.numpy() for variable in distiller.student_features.trainable_variables]
+        updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])
+    expected, got = updates["float32"], updates[precision]
+    assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_connectors_bring_a_narrow_student_to_the_teachers_channels():
+    teacher = cifar_resnet(8, 10, (8, 8, 3), width_multiplier=2)
+    student = cifar_resnet(8, 10, (8, 8, 3))
+    with pytest.raises(ValueError, match="take nets of the same widths, or connectors"):
+        FSPDistiller(teacher, student)
+    distiller = FSPDistiller(teacher, student, connectors=True)
+    names = [layer.name for layer in distiller.student_features.layers if layer.name.startswith("connector")]
+    assert names == ["connector_stem_32", "connector_section_1_32", "connector_section_2_64", "connector_section_3_128"]
+    assert not any(layer.name.startswith("connector") for layer in student.layers)
+    before = {name: distiller.student_features.get_layer(name).get_weights()[0] for name in names}
+    stem = student.get_layer("stem_conv").get_weights()[0]
+    distiller.compile(keras.optimizers.SGD(1e-5), jit_compile=False)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+    distiller.train_on_batch(images)
+    for name in names:
+        assert (distiller.student_features.get_layer(name).get_weights()[0] != before[name]).any()
+    assert (student.get_layer("stem_conv").get_weights()[0] != stem).any()
+    again = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
+    for name in names:
+        np.testing.assert_array_equal(again.student_features.get_layer(name).get_weights()[0], before[name])
+
+
+def test_connectors_leave_equal_channels_alone():
+    distiller = FSPDistiller(cifar_resnet(14, 10, (8, 8, 3)), cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
+    assert not any(layer.name.startswith("connector") for layer in distiller.student_features.layers)

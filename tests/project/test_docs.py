@@ -1,0 +1,289 @@
+"""The manual: its commands parse, the short ones and the snippets run, its links lead somewhere, its flags exist."""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import urllib.request
+from concurrent import futures
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from PIL import Image
+from tensorboard import program
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from fsp_tf import config as config_lib
+from fsp_tf import predict, runs
+from fsp_tf.config import flags_page as flags_page
+from fsp_tf.reproduce import __main__ as reproduce
+
+ROOT = pathlib.Path(__file__).parents[2].absolute()
+PAGES = [ROOT / "README.md", ROOT / "saved_models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OUR_COMMAND = re.compile(r"python -m ((?:fsp_tf|benchmarks)[\w.]*)([^|&;#<>`\n]*)")
+COMMON_FLAGS = {"flagfile", "verbosity", "help"}
+OF_OTHER_COMMANDS = {"model_base_path"}  # TensorFlow Serving's
+TINY = [
+    *("--nobaseline", "--teacher_depth=8", "--student_depth=8", "--schedule_scale=0.00004", "--batch_size=16"),
+    *("--train_split=train[:64]", "--eval_split=test[:64]", "--export_formats=saved_model,litert,onnx"),
+]
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: pathlib.Path
+    line: int
+    language: str
+    text: str
+    is_run: bool  # whether the paragraph before it does not say "not tested"
+
+
+def blocks_of(path: pathlib.Path) -> list[Block]:
+    text, found = path.read_text(), []
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        before = text[: match.start()].rstrip().rpartition("\n\n")[2]
+        line = text[: match.start()].count("\n") + 1
+        found.append(Block(path, line, match[1], match[2], "not tested" not in before.lower()))
+    return found
+
+
+def place(block: Block) -> str:
+    return f"{block.page.relative_to(ROOT)}:{block.line}"
+
+
+BLOCKS = [block for path in PAGES for block in blocks_of(path)]
+SNIPPETS = [block for block in BLOCKS if block.language == "python" and block.is_run]
+
+
+def commands_in(text: str) -> list[tuple[str, ...]]:
+    """The module and the arguments of each `python -m fsp_tf…` and `python -m benchmarks…`."""
+    found = OUR_COMMAND.findall(text.replace("\\\n", " "))
+    return [(module.rstrip("."), *shlex.split(arguments)) for module, arguments in found]
+
+
+COMMANDS = sorted({command for path in PAGES for command in commands_in(path.read_text())})
+
+
+def parse(command: tuple[str, ...]) -> None:
+    """Gives absl's flags the values of a command of `fsp_tf.main` or `fsp_tf.reproduce`, and checks them."""
+    arguments = [word for word in command if word != "--help"]
+    # The flags.cfg that a run leaves holds what its recipe says, and more.
+    arguments = [re.sub(r"=saved_models/(\w+)/flags.cfg$", r"=flags/\1.cfg", word) for word in arguments]
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].unparse()
+    assert reproduce.parse_with_recipe(arguments)[1:] == []
+
+
+@pytest.fixture(autouse=True)
+def flags_as_they_were():
+    """Whatever a test of this file parses is forgotten."""
+    verbosity = flags.FLAGS["verbosity"].value
+    yield
+    for name in config_lib.fields():
+        flags.FLAGS[name].unparse()
+    flags.FLAGS["verbosity"].value = verbosity
+
+
+# --- What is read.
+
+
+def test_the_page_of_flags_is_what_the_flags_say():
+    written = (ROOT / "docs" / "flags.md").read_text()
+    assert written == flags_page.page(), "make it anew: python -m fsp_tf.config.flags_page > docs/flags.md"
+    names = list(config_lib.fields())
+    assert names[0] in flags_page.GROUPS and set(flags_page.GROUPS) <= set(names)
+
+
+def test_there_are_commands_and_snippets():
+    assert len(COMMANDS) > 20 and len(SNIPPETS) > 4
+    assert [block for block in BLOCKS if not block.is_run and "docker" in block.text]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch):
+    monkeypatch.chdir(ROOT)  # flagfiles are named from there
+    module, *arguments = command
+    assert (ROOT / f"{module.replace('.', '/')}.py").exists() or (ROOT / module.replace(".", "/")).is_dir()
+    if module == "fsp_tf.predict":
+        values = flags.FlagValues()
+        predict.define_flags(values)
+        values.set_gnu_getopt()
+        values(list(command))
+    elif module in ("fsp_tf.main", "fsp_tf.reproduce"):
+        parse(command)
+        config_lib.from_flags()
+        names = {argument[2:].partition("=")[0] for argument in arguments}
+        known = {*config_lib.fields(), *(f"no{name}" for name in config_lib.fields()), *COMMON_FLAGS}
+        assert module == "fsp_tf.reproduce" or names <= known
+    elif module.startswith("benchmarks."):
+        names = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
+        assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | COMMON_FLAGS
+
+
+def test_every_flag_that_the_manual_names_exists():
+    known = {*config_lib.fields(), *COMMON_FLAGS, *OF_OTHER_COMMANDS, *own_flags_of_reproduce(), *flags_of_predict()}
+    known |= {f"no{name}" for name in config_lib.fields()}
+    known = known.union(*(flags_of_benchmark(path.stem) for path in (ROOT / "benchmarks").glob("*.py")))
+    for path in PAGES:
+        named = set(re.findall(r"`--(\w+)", path.read_text()))
+        assert named <= known, f"{path.name} names {named - known}."
+
+
+def own_flags_of_reproduce() -> set[str]:
+    found = flags.FLAGS.get_flags_for_module(reproduce.__name__)
+    return {flag.name for flag in found}
+
+
+def flags_of_benchmark(name: str) -> set[str]:
+    """Read in the source: importing every benchmark would define its flags beside the others'."""
+    text = (ROOT / "benchmarks" / f"{name}.py").read_text()
+    found = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text))
+    for definer in re.findall(r"(\w+)\.define_flags\(\)", text):
+        found |= set(config_lib.fields()) if definer == "config" else flags_of_benchmark(definer)
+    return found
+
+
+def flags_of_predict() -> set[str]:
+    values = flags.FlagValues()
+    predict.define_flags(values)
+    return set(values) - COMMON_FLAGS
+
+
+@pytest.mark.parametrize(("name", "of"), [("serving.md", flags_of_predict), ("reproduce.md", own_flags_of_reproduce)])
+def test_the_page_of_a_command_names_each_of_its_own_flags(name, of):
+    text = (ROOT / "docs" / name).read_text()
+    assert of() and not {flag for flag in of() if not re.search(rf"--{flag}\b", text)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(path):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
+    lost = [link for link in links if not link.startswith("http") and not (path.parent / link).exists()]
+    assert not lost
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_installed_and_made_is_there(path):
+    text = path.read_text()
+    for name in re.findall(r"pip install -r ([\w.-]+)", text):
+        assert (ROOT / name).is_file(), name
+    targets = (ROOT / "Makefile").read_text().partition(".PHONY:")[2].partition("\n")[0].split()
+    assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= set(targets)
+
+
+# --- What is run: the main job at a tiny scale, then what its student is good for.
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, data_dir):
+    """A folder in which the README's main job has run, with three steps a phase, and where image files lie."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "flags").symlink_to(ROOT / "flags")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    (folder / "folder_of_photos").mkdir()
+    for path in (folder / "photo.png", folder / "folder_of_photos" / "one.jpg"):
+        Image.fromarray(pixels).save(path)
+    (main_job,) = (command for command in commands_in(section("The main job").partition("trains")[0]))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        parse((*main_job, *TINY, f"--data_dir={data_dir}"))
+        runs.run_pipeline(config_lib.from_flags())
+        yield folder
+
+
+def section(title: str) -> str:
+    return (ROOT / "README.md").read_text().partition(f"## {title}\n")[2]
+
+
+def test_the_main_job_leaves_what_the_readme_says(workplace):
+    left = section("What a run leaves").partition("```")[0]
+    names = {name for name in re.findall(r"`([\w./]+)`", left) if name.endswith(("/", ".json", ".cfg"))}
+    assert {"student/1/", "result.json", "flags.cfg"} <= names
+    assert not [name for name in names if not (workplace / "saved_models" / "cifar10" / name).exists()]
+
+
+@pytest.mark.parametrize("block", SNIPPETS, ids=place)
+def test_a_snippet_runs(block, workplace, monkeypatch):
+    path = workplace / "snippet.py"
+    with serving(workplace / "saved_models" / "cifar10" / "student" / "1") as port:
+        # A smaller teacher, and the port that is free here.
+        path.write_text(block.text.replace("cifar_resnet(26", "cifar_resnet(8").replace(":8500", f":{port}"))
+        runpy.run_path(str(path), {"images": np.zeros([4, 32, 32, 3], np.float32)})
+
+
+@contextlib.contextmanager
+def serving(version: pathlib.Path):
+    """A server on a free port that answers TensorFlow Serving's Predict as it does; gives the port."""
+    load = functools.cache(lambda: tf.saved_model.load(str(version)))
+
+    class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def Predict(self, request, context):  # noqa: N802 - the message's name
+            assert request.model_spec.name == "student"
+            inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+            outputs = load().signatures[request.model_spec.signature_name](**inputs)
+            protos = {name: tf.make_tensor_proto(value.numpy()) for name, value in outputs.items()}
+            return predict_pb2.PredictResponse(model_spec=request.model_spec, outputs=protos)
+
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(grace=None).wait()
+
+
+def test_files_are_classified(workplace):
+    (block,) = (block for block in blocks_of(ROOT / "docs" / "serving.md") if "fsp_tf.predict" in block.text)
+    script = block.text.replace("python -m", f"{shlex.quote(sys.executable)} -m")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    photo, folder, line = done.stdout.splitlines()
+    assert photo.startswith("photo.png: ") and folder.startswith("folder_of_photos/one.jpg: ")
+    assert len(json.loads(line)["classes"]) == 3
+
+
+def test_rest_requests_are_json_of_the_signatures_inputs(workplace):
+    """The bodies that curl sends; what TensorFlow Serving makes of them is not tested."""
+    (block,) = (block for block in BLOCKS if "curl" in block.text)
+    script = re.sub(r"\|\s*(\\\n)?\s*curl \S+ @- \S+", "; echo", block.text.replace("\\\n", " "))
+    script = script.replace("python -c", f"{shlex.quote(sys.executable)} -c")
+    done = subprocess.run(["bash", "-e", "-c", script], capture_output=True, text=True, check=True)
+    files, pixels = (json.loads(line) for line in done.stdout.splitlines() if line)
+    assert files["signature_name"] == "serve_bytes"
+    data = tf.io.decode_base64(files["instances"][0]["b64"].replace("+", "-").replace("/", "_").rstrip("="))
+    assert data.numpy() == pathlib.Path("photo.png").read_bytes()
+    assert np.shape(pixels["instances"]) == (1, 32, 32, 3)
+
+
+def test_tensorboard_shows_a_run_per_phase(workplace):
+    (command,) = re.findall(r"^tensorboard (.*)$", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE)
+    board = program.TensorBoard()
+    board.configure(argv=["tensorboard", *shlex.split(command), "--port=0", "--load_fast=false"])
+    with urllib.request.urlopen(f"{board.launch()}data/environment") as answer:
+        assert pathlib.Path(json.load(answer)["data_location"]).absolute() == workplace / "saved_models" / "cifar10"
+    assert {path.name for path in pathlib.Path("saved_models/cifar10/tensorboard").iterdir()} >= {"stage1", "stage2"}
+
+
+LISTS = [command for command in COMMANDS if "--list" in command]
+
+
+@pytest.mark.parametrize("command", LISTS, ids=" ".join)
+def test_a_table_s_units_are_listed(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    parse(command)
+    reproduce.main(["reproduce"])
+    assert len(capsys.readouterr().out.splitlines()) > 5

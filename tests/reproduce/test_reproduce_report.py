@@ -1,0 +1,357 @@
+"""The report: its numbers against hand-computed ones, verdicts, blanks, a page that loads nothing, the figures."""
+
+import copy
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import matplotlib
+import pytest
+
+from fsp_tf.reproduce.figures import bar_chart, learning_curves
+from fsp_tf.reproduce.intervals import mean_and_interval, summarise, verdict
+from fsp_tf.reproduce.report import text_table, write_report
+from fsp_tf.reproduce.tables import schedule
+
+# From a table of Student's t, two-sided 95 %, for one and two degrees of freedom.
+T_1, T_2 = 12.706205, 4.302653
+VOID = {"meta", "link", "br"}
+
+
+def three_nets(average: float, ensemble: float) -> dict[str, float]:
+    return {
+        "net_1": average + 0.02,
+        "net_2": average,
+        "net_3": average - 0.02,
+        "average": average,
+        "ensemble": ensemble,
+        "disagreement": 0.15,
+        "ensemble_gain": ensemble - average,
+        "seconds": 1234.5,
+    }
+
+
+@pytest.fixture
+def results() -> dict:
+    """A table of three seeds: the last row has finished two of them, the middle one none."""
+    row = {
+        "num_nets": 3,
+        "iterations": 1312,
+        "paper_iterations": 84_000,
+        "parameters": 368_774,
+        "tera_operations": 123.4,
+        "paper": {"net_1": 92.28, "net_2": 92.08, "net_3": 92.07, "average": 92.14, "ensemble": 93.26},
+    }
+    teacher = {str(seed): three_nets(0.80 + 0.01 * seed, 0.85) for seed in range(3)}
+    student = {"0": three_nets(0.84, 0.86), "1": three_nets(0.86, 0.88), "2": {"net_1": 0.9}}
+    return {
+        "name": "table1",
+        "title": "Table 1: <CIFAR-10> & more",
+        "command": "python -m fsp_tf.reproduce --table=1 --schedule_scale=0.015625",
+        "given": {"teacher_steps": "10,20", "schedule_scale": "0.015625"},
+        "versions": {"tensorflow": "2.21.0"},
+        "devices": ["Processor, 2 cores"],
+        "dataset": "cifar10",
+        "source_dataset": None,
+        "paper_data": ["cifar10", None],
+        "evaluated_on": "10,000 images of cifar10/test",
+        "schedule_scale": 0.015625,
+        "seeds": [0, 1, 2],
+        "num_units": 9,
+        "num_finished": 7,
+        "rows": [
+            row | {"key": "teacher", "title": "Teacher", "seeds": teacher},
+            row | {"key": "fitnet_1", "title": "FitNet | 1 loss", "seeds": {"0": {}}, "paper": None},
+            row | {"key": "student", "title": "Student *", "seeds": student, "parameters": None},
+        ],
+        "claims": [
+            {"key": "up", "text": "up", "paper": 0.39, "unit": "points", "differences": {"0": 0.01, "1": 0.012}},
+            {"key": "down", "text": "down", "paper": 0.0, "unit": "times", "differences": {"0": -0.5, "1": -0.5}},
+            {"key": "one", "text": "one", "paper": None, "unit": "seconds", "differences": {"0": 0.5}},
+            {"key": "none", "text": "none", "paper": 1.5, "unit": "points", "differences": {}},
+        ],
+        "collapsed": [],
+        "curves": [],
+    }
+
+
+@pytest.fixture
+def single(results) -> dict:
+    """One net to a row, one seed, curves; the last net has not begun."""
+    rows = [row | {"num_nets": 1, "paper": None, "paper_iterations": None} for row in results["rows"]]
+    seed = {"0": {"net_1": 0.8123, "average": 0.8123, "seconds": 0.25}}
+    points = {"test_accuracy": [[10, 0.4], [20, 0.5]], "loss": [[5, 1.9], [10, 1.5]]}
+    curves = [
+        {"key": "teacher", "title": "From scratch", "seeds": {"0": points, "1": {"test_accuracy": [[10, 0.3]]}}},
+        {"key": "student", "title": "After stage 1", "seeds": {}},
+    ]
+    facts = {"name": "figure3", "seeds": [0], "schedule_scale": 1, "num_finished": 9, "evaluated_on": None}
+    return results | facts | {"rows": [row | {"seeds": seed} for row in rows], "curves": curves}
+
+
+# --- What seeds say together.
+
+
+def test_mean_and_interval():
+    mean, half_width = mean_and_interval([0.80, 0.81, 0.82])
+    assert mean == pytest.approx(0.81)
+    assert half_width == pytest.approx(T_2 * 0.01 / math.sqrt(3), rel=1e-6)
+    assert mean_and_interval([0.5]) == (0.5, None)
+    assert mean_and_interval([0.25, 0.25]) == (0.25, 0)
+    with pytest.raises(ValueError, match="no values"):
+        mean_and_interval([])
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([], "undecided"),
+        ([0.5], "undecided"),
+        ([0.010, 0.012], "undecided"),  # 0.011 ± T_1 * 0.001
+        ([0.010, 0.011], "holds"),  # 0.0105 ± T_1 * 0.0005
+        ([-0.010, -0.011], "does not hold"),
+        ([-0.01, 0.01, 0.02], "undecided"),
+        ([0.02, 0.03, 0.04], "holds"),  # 0.03 ± T_2 * 0.0058
+        ([0.01, 0.03, 0.05], "undecided"),  # 0.03 ± T_2 * 0.0115
+        ([0.02, 0.02, 0.02], "holds"),  # no variance: the sign decides
+        ([-0.02, -0.02], "does not hold"),
+        ([0.0, 0.0, 0.0], "undecided"),
+        ([1.1e-16, 1.1e-16], "undecided"),  # 0 but for rounding
+    ],
+)
+def test_verdict(differences, expected):
+    assert verdict(differences) == expected
+
+
+def test_summary_leaves_the_results_alone(results):
+    before = copy.deepcopy(results)
+    summarise(results)
+    assert results == before
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (1, "whole"),
+        (0.015625, "1/64 of every schedule"),
+        (1 / 3, "1/3 of every schedule"),
+        (0.3, "0.3 of every schedule"),
+        (2, "2 of every schedule"),
+    ],
+)
+def test_schedule_in_words(scale, words):
+    assert schedule(scale) == words
+
+
+# --- The numbers of each file.
+
+
+def markdown_tables(text: str) -> dict[str, dict[str, list[str]]]:
+    """The cells of a report.md: by heading, then by the row's first cell."""
+    tables = {}
+    for section in text.split("\n## ")[1:]:
+        lines = [line for line in section.splitlines() if line.startswith("| ")]
+        split = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+        tables[section.splitlines()[0]] = {cells[0]: cells[1:] for cells in split}
+    return tables
+
+
+def test_json(results, tmp_path):
+    write_report(results, tmp_path)
+    written = json.loads((tmp_path / "report.json").read_text())
+    teacher, fitnet, student = written["rows"]
+    assert teacher["measured"]["average"] == {
+        "mean": pytest.approx(0.81),
+        "half_width": pytest.approx(0.01 * T_2 / math.sqrt(3)),
+        "num_seeds": 3,
+    }
+    assert fitnet["measured"] == {}
+    assert student["measured"]["net_1"]["num_seeds"] == 3 and student["measured"]["average"]["num_seeds"] == 2
+    assert [claim["verdict"] for claim in written["claims"]] == ["undecided", "does not hold", "undecided", "undecided"]
+    assert written["claims"][3]["mean"] is None
+    assert written["rows"][0]["seeds"] == results["rows"][0]["seeds"]
+
+
+def test_markdown(results, tmp_path):
+    write_report(results, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    tables = markdown_tables(text)
+    assert list(tables) == ["Accuracy, %", "The paper's claims", "Ensembles and cost", "How to read it"]
+    accuracy, claims, cost, _ = tables.values()
+    # 0.01 * T_2 / sqrt(3) = 2.48 points; of two seeds 0.01 to either side of the mean, 0.01 * T_1 = 12.71 points.
+    assert accuracy["Teacher"] == ["83.00", "81.00", "79.00", "81.00 ± 2.48", "92.14", "85.00 ± 0.00", "93.26"]
+    assert accuracy[r"FitNet \| 1 loss"] == ["–"] * 7
+    assert accuracy[r"Student \* \[2 of 3 seeds\]"] == [
+        *("88.00", "85.00", "83.00"),
+        *("85.00 ± 12.71", "92.14", "87.00 ± 12.71", "93.26"),
+    ]
+    assert cost["Teacher"][:2] == ["15.00 ± 0.00", "+4.00 ± 2.48"]
+    assert cost[r"Student \*"][1:] == ["+2.00 ± 0.00", "1,312", "84,000", "–", "123", "1,234"]
+    assert claims[r"up \[2 of 3 seeds\]"] == ["+1.10 ± 1.27 points", "+0.39 points", "undecided"]
+    assert claims[r"down \[2 of 3 seeds\]"] == ["\N{MINUS SIGN}0.50 ± 0.00 times", "+0.00 times", "does not hold"]
+    assert claims[r"one \[1 of 3 seeds\]"] == ["+0.50 seconds", "–", "undecided"]
+    assert claims["none"] == ["–", "+1.50 points", "undecided"]
+    assert r"Given beside the recipe: --teacher\_steps=10,20" in text
+    for words in (results["command"], "1/64 of every schedule", "7 of 9 units", "(accuracy.svg)", r"\<CIFAR-10\>"):
+        assert words in text
+
+
+def test_an_ensemble_that_is_behind_its_nets_is_told(results, tmp_path):
+    del results["rows"][0]["seeds"]["2"]["ensemble"]
+    write_report(results, tmp_path)
+    accuracy = markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]
+    assert accuracy[r"Teacher \[2 of 3 seeds\]"][3] == "81.00 ± 2.48"
+
+
+def test_one_seed_of_single_nets(single, tmp_path):
+    write_report(single, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    tables = markdown_tables(text)
+    assert tables["Accuracy, %"]["row"] == ["here"], "no column for what the paper does not print"
+    assert tables["Accuracy, %"]["Teacher"] == ["81.23"]
+    assert tables["Cost"]["Teacher"] == ["1,312", "368,774", "123", "0.25"]
+    assert "one seed: no interval and no verdict" in text and "All 9 units are done" in text
+    assert (
+        "(learning_curves.svg)" in text
+        and "by 4,000 to 5,000 of its 64,000 iterations" in text
+        and "not the paper's" not in text
+    )
+
+
+def test_other_data_than_the_papers_are_told(results, tmp_path):
+    write_report(results, tmp_path)
+    assert "The paper's data are" not in (tmp_path / "report.md").read_text()
+    write_report(results | {"dataset": "mine", "paper_data": ["birds", "objects"]}, tmp_path)
+    assert "The paper's data are birds, the teacher on objects" in (tmp_path / "report.md").read_text()
+
+
+def test_a_stage_1_that_collapsed_is_told(results, tmp_path):
+    write_report(results | {"collapsed": ["s0-fsp (stem-section_1)"]}, tmp_path)
+    assert "Stage 1 warned of a collapse" in (tmp_path / "report.md").read_text()
+    assert "s0-fsp (stem-section_1)" in (tmp_path / "report.html").read_text()
+
+
+def test_text_table_fits_the_terminal(results):
+    results["rows"][2]["title"] = "Student * " + "with a title that goes on and on " * 4
+    results["claims"][0]["text"] = "A claim that needs more than one line " * 3
+    text = text_table(results)
+    assert max(map(len, text.splitlines())) <= 110
+    assert "7 of 9 units" in text and "does not hold" in text
+    lines = [line for line in text.splitlines() if line.startswith(("Teacher", "FitNet"))]
+    assert "81.00 ± 2.48" in lines[0] and len(lines[0]) == len(lines[1])
+
+
+# --- The page.
+
+
+class Page(HTMLParser):
+    """What a page consists of; fails where tags do not match."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words += data
+
+
+@pytest.mark.parametrize("fixture", ["results", "single"])
+def test_page(fixture, request, tmp_path):
+    write_report(request.getfixturevalue(fixture), tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    names = [tag for tag, _ in page.tags]
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    assert "Table 1: <CIFAR-10> & more" in page.words, "the title is text, not tags"
+    assert "script" not in names and "img" not in names
+    assert names.count("svg") == (1 if fixture == "results" else 2)
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert not re.search(r"url\((?!#)|@import|<!DOCTYPE svg|<\?xml", text)
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    referred = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    assert referred and referred <= set(identifiers)
+
+
+def test_page_says_what_the_table_says(results, tmp_path):
+    write_report(results, tmp_path)
+    words = Page((tmp_path / "report.html").read_text()).words
+    for cell in (
+        "81.00 ± 2.48",
+        "85.00 ± 12.71",
+        "\N{MINUS SIGN}0.50 ± 0.00 times",
+        "does not hold",
+        "–",
+        "7 of 9 units",
+    ):
+        assert cell in words
+
+
+# --- The figures.
+
+
+def is_png(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 5000
+
+
+def test_figures(results, single, tmp_path):
+    before = dict(matplotlib.rcParams)
+    bar_chart(results, tmp_path / "bars")
+    learning_curves(single, tmp_path / "curves")
+    assert dict(matplotlib.rcParams) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "bars.svg", "curves.png", "curves.svg"]
+    for stem in ("bars", "curves"):
+        assert is_png((tmp_path / f"{stem}.png").read_bytes())
+        assert "</svg>" in (tmp_path / f"{stem}.svg").read_text()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_figures_are_deterministic(kind, results, single, tmp_path):
+    for name in ("first", "second"):
+        bar_chart(results, tmp_path / f"bars_{name}")
+        learning_curves(single, tmp_path / f"curves_{name}")
+    for stem in ("bars", "curves"):
+        first, second = (tmp_path / f"{stem}_{name}.{kind}" for name in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_nothing_finished(results, tmp_path):
+    rows = [row | {"seeds": {}} for row in results["rows"]]
+    curves = [{"key": "teacher", "title": "From scratch", "seeds": {}}]
+    claims = [claim | {"differences": {}} for claim in results["claims"]]
+    nothing = {"rows": rows, "claims": claims, "curves": curves, "num_finished": 0, "devices": [], "evaluated_on": None}
+    write_report(results | nothing, tmp_path)
+    assert markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]["Teacher"][3] == "–"
+    assert "0 of 9 units" in text_table(results | nothing)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("accuracy.png", "accuracy.svg", "learning_curves.png", "learning_curves.svg"),
+        *("report.html", "report.json", "report.md"),
+    ]
+
+
+def test_imports_neither_tensorflow_nor_pyplot():
+    code = "import sys; import fsp_tf.reproduce.report; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"tensorflow", "keras", "matplotlib.pyplot"} & set(loaded)

@@ -1,0 +1,73 @@
+"""Tables 1, 2, 4, 5 and Figure 3 to their end at a tiny scale, the tables of other sets on real images."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from fsp_tf.reproduce import paper
+from tests.support import smallest
+
+pytestmark = pytest.mark.long
+
+
+def reproduce(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Runs the command to its end."""
+    whole = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=580, **options)
+
+
+def accuracies(folder: pathlib.Path) -> dict:
+    """What a report says of each row, without times."""
+    rows = json.loads((folder / "report.json").read_text())["rows"]
+    for row in rows:
+        for measures in row["seeds"].values():
+            assert measures.pop("seconds") > 0
+    return {row["key"]: row["seeds"] for row in rows}
+
+
+def test_figure_3_and_the_rows_that_only_table_1_has_share_nets(tmp_path):
+    shared = ["--seeds=0", "--dataset=digits", f"--units_dir={tmp_path / 'units'}", *smallest.TABLE]
+    figure, table = tmp_path / "figure3", tmp_path / "table1"
+    of_the_figure = [flag for flag in shared if not flag.startswith(("--fitnet", "--stage2"))]
+    done = reproduce("--figure=3", f"--run_dir={figure}", *of_the_figure)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n=== ") == 3 and "job about" in done.stdout
+    report = json.loads((figure / "report.json").read_text())
+    for curve in report["curves"]:
+        assert [step for step, _ in curve["seeds"]["0"]["test_accuracy"]] == [1, 2, 3, 4, 5, 6]
+    assert list(report["claims"][0]["differences"]) == ["0"]
+    assert (figure / "learning_curves.png").exists()
+    for unit, ran in (("ensemble-student_shuffled", 7), ("ensemble-teacher_continued", 4), ("resnet8-fitnet_3-5-1", 2)):
+        done = reproduce("--table=1", f"--run_dir={table}", *shared, f"--unit=digits-s0-{unit}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n=== ") == ran
+    report = json.loads((table / "report.json").read_text())
+    found = {row["key"]: set(row["seeds"]["0"]) for row in report["rows"]}
+    assert {"average", "ensemble", "disagreement"} <= found["student_shuffled"] & found["teacher_continued"]
+    assert found["fitnet_3"] == {"net_1"} and found["teacher"] == {"net_1"} and not found["fitnet_1"]
+    assert report["num_finished"] == 15 and "Unfinished: 15 of 34 units" in (table / "report.md").read_text()
+
+
+def test_tables_2_and_4_share_a_teacher_and_run_to_their_end(data_dir, tmp_path):
+    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *smallest.TABLE]
+    for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
+        folder = f"--run_dir={tmp_path / str(number)}"
+        done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n=== ") == ran
+        report = json.loads((tmp_path / str(number) / "report.json").read_text())
+        assert report["num_finished"] == report["num_units"] == units
+        assert set(accuracies(tmp_path / str(number))) == {row.key for row in paper.TABLES[number].rows}
+        assert report["evaluated_on"] == "cifar100/test[:50]"
+
+
+def test_table_5_runs_to_its_end_with_the_sets_at_hand(data_dir, tmp_path):
+    imagenet = ["--teacher_depth=18", "--student_depth=18", "--image_size=32", "--source_train_split=train[:48]"]
+    sets = ["--source_dataset=cifar100", "--dataset=caltech_birds2011", f"--data_dir={data_dir}"]
+    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *smallest.TABLE, *imagenet, *sets)
+    assert done.returncode == 0, done.stderr
+    assert set(accuracies(tmp_path)) == {row.key for row in paper.TABLES[5].rows}
+    assert json.loads((tmp_path / "report.json").read_text())["source_dataset"] == "cifar100"

@@ -1,0 +1,34 @@
+"""What a run happens on: which precision `auto` takes, and what is recorded."""
+
+import pytest
+import tensorflow as tf
+
+from fsp_tf.runs import environment
+
+
+def test_a_named_precision_is_itself():
+    for name in ("float32", "mixed_bfloat16", "mixed_float16"):
+        assert environment.precision(name) == name
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fpu avx2 fma", "float32"), ("avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16")]
+)
+def test_auto_on_a_processor_takes_bfloat16_where_amx_is(monkeypatch, flags, expected):
+    monkeypatch.setattr(environment, "_processor", lambda entry: flags)
+    assert environment.precision("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 1), "float32"), ((7, 5), "mixed_float16"), ((8, 0), "mixed_bfloat16"), ((9, 0), "mixed_bfloat16")],
+)
+def test_auto_on_a_gpu_takes_what_its_tensor_cores_have(monkeypatch, capability, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": capability})
+    assert environment.precision("auto") == expected
+
+
+def test_device_and_versions_are_named():
+    assert environment.device().endswith("cores")
+    assert {"tensorflow", "keras", "numpy", "python", "fsp_tf"} <= set(environment.versions())

@@ -1,0 +1,210 @@
+"""The other methods of the paper as pipelines, on tiny sets: FitNet, KD, shuffled FSP, ensembles, transfer."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from fsp_tf import runs
+from fsp_tf.config import Config
+from fsp_tf.data import load_split
+from fsp_tf.runs import ensemble, plan, provenance
+from fsp_tf.runs.run import Run
+from fsp_tf.system.errors import UserError
+from tests.support import smallest
+
+
+def tiny(run_dir: pathlib.Path, **choices) -> Config:
+    return dataclasses.replace(smallest.RUN, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
+
+
+def train(config: Config) -> None:
+    """Runs a pipeline without what it hands over, which other tests look at."""
+    runs.run_pipeline(config, hand_over=False)
+
+
+def result(run_dir: pathlib.Path) -> dict:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def weights(path: pathlib.Path) -> list[np.ndarray]:
+    return keras.saving.load_model(path, compile=False).get_weights()
+
+
+def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("teacher")
+    train(tiny(folder, pipeline="teacher"))
+    return str(folder / "teacher.keras")
+
+
+def test_fitnet_matches_hints_and_then_soft_targets(teacher, tmp_path):
+    train(tiny(tmp_path, method="fitnet", num_hints=3, teacher=teacher))
+    phases = result(tmp_path)["phases"]
+    assert {f"relative_error/section_{section}_block_1" for section in (1, 2, 3)} < set(phases["stage1"]["scalars"])
+    assert {"loss/cross_entropy", "loss/soft_targets", "training_accuracy"} < set(phases["stage2"]["scalars"])
+    assert phases["stage1"]["steps"] == phases["stage2"]["steps"] == 5
+
+
+def test_kd_alone_starts_where_the_baseline_does(teacher, tmp_path):
+    train(tiny(tmp_path, method="kd", teacher=teacher))
+    record = result(tmp_path)
+    assert set(record["phases"]) == {"stage2"} and not (tmp_path / "stage1.keras").exists()
+    train(tiny(tmp_path / "no_weight", method="kd", teacher=teacher, kd_weights=(0.0, 0.0)))
+    train(tiny(tmp_path / "baseline", pipeline="baseline"))
+    baseline = weights(tmp_path / "baseline" / "baseline.keras")
+    for expected, got in zip(baseline, weights(tmp_path / "no_weight" / "student.keras"), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+    assert not same(baseline, weights(tmp_path / "student.keras"))
+
+
+def test_fsp_then_kd_begins_as_fsp(teacher, tmp_path):
+    train(tiny(tmp_path / "fsp", teacher=teacher))
+    train(tiny(tmp_path / "both", teacher=teacher, stage2_loss="kd"))
+    assert same(weights(tmp_path / "fsp" / "stage1.keras"), weights(tmp_path / "both" / "stage1.keras"))
+    assert not same(weights(tmp_path / "fsp" / "student.keras"), weights(tmp_path / "both" / "student.keras"))
+    assert "+" in result(tmp_path / "both")["phases"]["stage2"]["made_from"]
+
+
+def test_a_shuffled_stage_1_has_another_target_for_each_seed(teacher, tmp_path):
+    for name, choices in {"plain": {}, "shuffled": {"fsp_shuffle": True}, "again": {"fsp_shuffle": True}}.items():
+        train(tiny(tmp_path / name, pipeline="stage1", teacher=teacher, **choices))
+    plain, shuffled, again = (weights(tmp_path / name / "stage1.keras") for name in ("plain", "shuffled", "again"))
+    assert same(shuffled, again) and not same(plain, shuffled)
+    assert len({result(tmp_path / name)["phases"]["stage1"]["made_from"] for name in ("plain", "shuffled")}) == 1
+
+
+def test_a_teacher_by_batch_statistics_is_another_target_and_stays_as_it_is(teacher, tmp_path):
+    before = weights(teacher)
+    for statistics in ("moving", "batch"):
+        train(tiny(tmp_path / statistics, pipeline="stage1", teacher=teacher, fsp_teacher_statistics=statistics))
+    moving, batch = (weights(tmp_path / statistics / "stage1.keras") for statistics in ("moving", "batch"))
+    assert not same(moving, batch)
+    assert same(before, weights(teacher))
+
+
+def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
+    train(tiny(tmp_path / "b", pipeline="baseline", seed=1))
+    other = str(tmp_path / "b" / "baseline.keras")
+    train(tiny(tmp_path, pipeline="ensemble", members=(teacher, other, teacher)))
+    images = load_split("digits", "test[:50]")
+    logits = [
+        keras.saving.load_model(path, compile=False)(images.images.astype(np.float32), training=False)["logits"]
+        for path in (teacher, other)
+    ]
+    first, second = (np.asarray(keras.ops.softmax(each)) for each in logits)
+    mean = (2 * first + second) / 3
+    record = result(tmp_path)
+    assert record["ensemble_accuracy"] == pytest.approx(np.mean(mean.argmax(-1) == images.labels))
+    differ = np.mean(first.argmax(-1) != second.argmax(-1))
+    assert record["pairwise_disagreement"] == pytest.approx(differ * 2 / 3)
+    accuracies = [np.mean(net.argmax(-1) == images.labels) for net in (first, second, first)]
+    assert record["member_accuracies"] == pytest.approx(accuracies)
+    assert record["ensemble_gain"] == pytest.approx(record["ensemble_accuracy"] - np.mean(accuracies))
+    with pytest.raises(UserError, match=r"--members names nothing\.keras, which does not exist"):
+        train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
+    assert not (tmp_path / "c").exists(), "a mistake is no run that stands in the way of the next"
+
+
+def test_agreement_of_nets_by_hand():
+    outputs = np.array([[[0.6, 0.4], [0.9, 0.1]], [[0.1, 0.9], [0.8, 0.2]], [[0.6, 0.4], [0.3, 0.7]]])
+    record = ensemble.agreement(outputs, np.array([1, 0]))
+    assert record["member_accuracies"] == [0.5, 1.0, 0.0]
+    assert record["ensemble_accuracy"] == 1.0 and record["ensemble_gain"] == pytest.approx(0.5)
+    assert record["pairwise_disagreement"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory) -> Config:
+    """A transfer from three classes to two, and its folder, finished."""
+    folder = tmp_path_factory.mktemp("transfer")
+    config = tiny(
+        folder / "run",
+        pipeline="transfer",
+        source_dataset=smallest.write_images(folder / "source", labels=3),
+        dataset=smallest.write_images(folder / "target", labels=2),
+        train_split="train",
+        eval_split="test",
+        image_size=32,
+        baseline=True,
+    )
+    train(config)
+    return config
+
+
+def test_transfer_takes_a_teacher_of_other_classes_and_fine_tunes_it_beside(transfer):
+    folder = pathlib.Path(transfer.run_dir)
+    classes = {
+        name: weights(folder / f"{name}.keras")[-1].shape[0] for name in ("source_teacher", "teacher", "student")
+    }
+    assert classes == {"source_teacher": 3, "teacher": 2, "student": 2}
+    record = result(folder)
+    evaluated = {name: phase.get("evaluated_on", "") for name, phase in record["phases"].items()}
+    assert evaluated["source_teacher"].endswith("source/test")
+    assert all(evaluated[name].endswith("target/test") for name in ("fine_tuning", "baseline", "stage2"))
+    assert record["teacher_accuracy"] == record["phases"]["fine_tuning"]["accuracy"]
+    assert record["phases"]["stage1"]["made_from"] == record["phases"]["fine_tuning"]["made_from"], "as it is"
+
+
+def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
+    path = pathlib.Path(transfer.run_dir) / "source_teacher.keras"
+    again = dataclasses.replace(transfer, run_dir=str(tmp_path), teacher=str(path), source_dataset=None, baseline=False)
+    train(again)
+    record = result(tmp_path)
+    assert set(record["phases"]) == {"stage1", "stage2"}
+    assert record["student_accuracy"] == result(pathlib.Path(transfer.run_dir))["student_accuracy"]
+    assert "source_teacher_accuracy" not in record
+
+
+def test_a_transfers_hints_and_its_card_are_of_the_fine_tuned_teacher(transfer):
+    fitnet = dataclasses.replace(transfer, method="fitnet", baseline=False)
+    assert plan.phases_of(fitnet) == ["source_teacher", "fine_tuning", "stage1", "stage2"]
+    for method, model in {"fsp": f"ResNet-8, trained on {transfer.source_dataset}", "fitnet": "ResNet-8"}.items():
+        name = "source_teacher" if method == "fsp" else "teacher"
+        run = Run(dataclasses.replace(transfer, method=method, run_dir=None, experiment="no_such_folder"))
+        run.folder = pathlib.Path(str(transfer.run_dir))
+        learned_from = provenance.origin(run)["teacher"]
+        assert learned_from == {"model": model, "accuracy": result(run.folder)[f"{name}_accuracy"]}
+
+
+@pytest.mark.long
+def test_transfer_against_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_path):
+    path = str(pathlib.Path(transfer.run_dir) / "source_teacher.keras")
+    for method, choices in {"fsp": {"transfer_teacher": "fine_tuned"}, "fitnet": {"method": "fitnet"}}.items():
+        config = dataclasses.replace(
+            transfer,
+            run_dir=str(tmp_path / method),
+            teacher=path,
+            source_dataset=None,
+            baseline=False,
+            stage2_loss=None,
+            **choices,
+        )
+        train(config)
+        phases = result(tmp_path / method)["phases"]
+        assert set(phases) == {"fine_tuning", "stage1", "stage2"}
+        assert phases["stage1"]["made_from"] != phases["fine_tuning"]["made_from"]
+
+
+def test_the_teacher_pipeline_fine_tunes_a_teacher_that_is_named(transfer, tmp_path):
+    path = str(pathlib.Path(transfer.run_dir) / "source_teacher.keras")
+    alone = dataclasses.replace(
+        transfer, pipeline="teacher", run_dir=str(tmp_path), teacher=path, source_dataset=None, baseline=False
+    )
+    train(alone)
+    assert same(weights(tmp_path / "teacher.keras"), weights(pathlib.Path(transfer.run_dir) / "teacher.keras"))
+
+
+@pytest.mark.long
+def test_phases_may_be_run_one_by_one(transfer, tmp_path):
+    for pipeline in ("source_teacher", "teacher", "stage1", "stage2"):
+        train(dataclasses.replace(transfer, pipeline=pipeline, run_dir=str(tmp_path)))
+    for name in ("teacher.keras", "student.keras"):
+        assert same(weights(tmp_path / name), weights(pathlib.Path(transfer.run_dir) / name))

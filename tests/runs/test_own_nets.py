@@ -1,0 +1,144 @@
+"""Teachers and students that are not of this project: CNNs from files, told apart by their layers' names alone."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fsp_tf import runs
+from fsp_tf.data import load_split
+from fsp_tf.runs import own_nets
+from fsp_tf.system.errors import UserError
+from tests.support import smallest
+
+TINY = dataclasses.replace(
+    smallest.RUN,
+    baseline=True,
+    stage2_learning_rates=(1e-3, 1e-3, 1e-3),
+    fsp_taps=("early:late=first:second",),
+)
+
+
+def teacher_net() -> keras.Model:
+    """A functional CNN that ends in probabilities."""
+    images = keras.Input((32, 32, 1), name="images")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="early")(x)
+    x = keras.layers.MaxPooling2D(name="pooled")(x)
+    x = keras.layers.Conv2D(20, 3, padding="same", activation="relu", name="late")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x), name="theirs")
+
+
+def student_net(channels=(12, 20)) -> keras.Model:
+    """A sequential CNN with batch normalisation that ends in logits."""
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(channels[0], 3, padding="same"),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(name="first"),
+            keras.layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu", name="second"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10),
+        ],
+        name="mine",
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("nets")
+    teacher_net().save(folder / "teacher.keras")
+    student_net().save(folder / "student.keras")
+    student_net((6, 8)).save(folder / "narrow.keras")
+    return folder
+
+
+def run(folder: pathlib.Path, files: pathlib.Path, student: str | None = "student.keras", **choices) -> dict:
+    named = {"teacher": str(files / "teacher.keras"), "student": student and str(files / student)}
+    named["run_dir"] = str(folder)
+    runs.run_pipeline(dataclasses.replace(TINY, **(named | choices)))
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_net_of_ones_own_is_distilled_saved_and_served(files, tmp_path):
+    record = run(tmp_path, files)
+    assert set(record["phases"]) == {"baseline", "stage1", "stage2"}
+    models = {name: row["model"] for name, row in record["nets"].items()}
+    assert models == {"teacher": "theirs", "baseline": "mine", "student": "mine"}
+    assert "relative_error/first-second" in record["phases"]["stage1"]["scalars"]
+    student = keras.saving.load_model(tmp_path / "student.keras", compile=False)
+    images = load_split("digits", "test[:50]")
+    logits = student(images.images.astype(np.float32), training=False)["logits"].numpy()
+    assert np.mean(logits.argmax(-1) == images.labels) == pytest.approx(record["student_accuracy"])
+    served = tf.saved_model.load(str(tmp_path / "student" / "1")).signatures["serving_default"]
+    probabilities = served(images=tf.constant(images.images))["probabilities"].numpy()
+    np.testing.assert_allclose(probabilities, keras.ops.softmax(logits), atol=1e-5)
+
+
+def test_unequal_widths_need_a_connector(files, tmp_path):
+    with pytest.raises(UserError, match="differ in channels"):
+        run(tmp_path / "a", files, "narrow.keras", baseline=False)
+    record = run(tmp_path / "b", files, "narrow.keras", baseline=False, fsp_connector=True)
+    assert record["student_accuracy"] >= 0
+    student = keras.saving.load_model(tmp_path / "b" / "student.keras", compile=False)
+    assert not any("connector" in layer.name for layer in student.layers)
+
+
+@pytest.mark.long
+def test_phases_one_by_one_are_the_whole_job(files, tmp_path):
+    whole = run(tmp_path / "whole", files, baseline=False)
+    run(tmp_path / "parts", files, pipeline="stage1")
+    parts = run(tmp_path / "parts", files, pipeline="stage2", student=None)
+    assert parts["student_accuracy"] == whole["student_accuracy"]
+
+
+def test_soft_targets_of_a_teacher_that_ends_in_probabilities(files, tmp_path):
+    record = run(tmp_path, files, baseline=False, stage2_loss="kd")
+    assert "loss/soft_targets" in record["phases"]["stage2"]["scalars"]
+
+
+def test_the_logarithm_of_probabilities_serves_as_logits():
+    net = teacher_net()
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
+    wrapped = own_nets.as_classifier(net, pathlib.Path("net.keras"))
+    np.testing.assert_allclose(keras.ops.softmax(wrapped(images)["logits"]), net(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
+def test_taps_that_read_otherwise_are_refused(taps):
+    with pytest.raises(UserError, match=r"--fsp_taps names layers as first:last .* got 'a"):
+        own_nets.parse_taps(taps)
+
+
+def test_taps_are_pairs():
+    assert own_nets.parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
+
+
+def test_other_layers_of_the_teacher_have_other_stored_matrices(files, tmp_path):
+    choices = {"pipeline": "stage1", "fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "store")}
+    for first in ("early", "pooled"):
+        run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
+    assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
+
+
+def test_a_layer_that_is_not_there_is_named(files, tmp_path):
+    with pytest.raises(UserError, match="no head and no layer named 'nowhere'"):
+        run(tmp_path, files, fsp_taps=("early:nowhere=first:second",))
+
+
+def test_a_net_of_other_classes_or_images_is_refused(files, tmp_path):
+    images = keras.Input((16, 16, 1))
+    keras.Model(images, keras.layers.Dense(10)(keras.layers.Flatten()(images))).save(tmp_path / "small.keras")
+    with pytest.raises(UserError, match=r"takes images of \(16, 16, 1\), the data set has \(32, 32, 1\)"):
+        run(tmp_path / "a", files, teacher=str(tmp_path / "small.keras"))
+    images = keras.Input((32, 32, 1))
+    keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(images))).save(tmp_path / "three.keras")
+    with pytest.raises(UserError, match="has 3 classes and the data set 10"):
+        run(tmp_path / "b", files, student=str(tmp_path / "three.keras"))

@@ -1,0 +1,314 @@
+"""The pipelines on real digits at a tiny scale: what they make, what they pick up, and how they go on."""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import shlex
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fsp_tf import export, runs, training
+from fsp_tf.config import Config
+from fsp_tf.config.multiply_adds import forward_multiply_adds
+from fsp_tf.data import datasets, load_split
+from fsp_tf.runs import plan
+from fsp_tf.system import console
+from fsp_tf.system.errors import UserError
+from tests.support import smallest
+
+TINY = dataclasses.replace(smallest.RUN, log_steps=2, checkpoint_steps=2, baseline=True)
+
+
+def tiny(run_dir: pathlib.Path, **choices) -> Config:
+    return dataclasses.replace(TINY, run_dir=str(run_dir), **choices)
+
+
+def result(run_dir: pathlib.Path) -> dict:
+    return json.loads((run_dir / "result.json").read_text())
+
+
+def weights(run_dir: pathlib.Path, name: str) -> list[np.ndarray]:
+    return keras.saving.load_model(run_dir / name, compile=False).get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+    """The folder of a whole run, uninterrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    runs.run_pipeline(tiny(folder))
+    return folder
+
+
+def test_distill_records_what_it_made(finished):
+    record = result(finished)
+    for name in ("teacher", "baseline", "student"):
+        assert 0 <= record[f"{name}_accuracy"] <= 1
+        assert record["nets"][name]["parameters"] == 75_486
+    assert record["seed"] == 0 and record["config"]["fsp_pairs"] == "section_input"
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
+    assert record["phases"]["stage1"]["steps"] == 5
+    errors = {f"relative_error/{pair}" for pair in ("stem-section_1", "section_1-section_2", "section_2-section_3")}
+    assert errors < set(record["phases"]["stage1"]["scalars"])
+    assert not any((finished / "checkpoints").iterdir()), "a finished phase needs none"
+    assert not [path for path in finished.rglob("*") if "writing" in path.name]
+
+
+def test_the_saved_model_the_keras_file_and_the_record_agree(finished):
+    images = load_split("digits", "test[:50]")
+    student = keras.saving.load_model(finished / "student.keras")
+    served = tf.saved_model.load(str(finished / "student" / "1")).signatures["serving_default"]
+    probabilities = served(images=tf.constant(images.images))["probabilities"].numpy()
+    logits = student(images.images.astype(np.float32), training=False)["logits"]
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(logits).numpy(), atol=1e-5)
+    accuracy = np.mean(probabilities.argmax(-1) == images.labels)
+    assert accuracy == pytest.approx(result(finished)["student_accuracy"])
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
+    runs.run_pipeline(tiny(finished))
+    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
+
+
+def test_where_little_is_to_be_said_the_table_still_is(finished, capsys):
+    runs.run_pipeline(tiny(finished))
+    told = capsys.readouterr().out
+    assert "[3 of 4] stage1" in told and "stage1: finished before" in told
+    console.logger.setLevel(logging.WARNING)
+    runs.run_pipeline(tiny(finished))
+    console.logger.setLevel(logging.INFO)
+    quiet = capsys.readouterr().out
+    assert quiet.startswith("\nnet ") and quiet == told[told.index("\nnet ") :]
+
+
+def test_the_work_ahead_is_counted_in_steps_of_the_phase(tmp_path):
+    """Of ResNet-26 and ResNet-8, about 4.5 to 1, at three forward passes a step and one of the teacher in stage 1."""
+    config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
+    run = runs.run.Run(config)
+    assert plan.title(run, "stage1") == "[3 of 4] stage1"
+    large, small = (forward_multiply_adds("cifar", depth, 1, 32) for depth in (26, 8))
+    expected = (2 * 10 * 3 * small + 5 * (3 * small + large)) / (3 * large)
+    assert plan.steps_ahead(run, "teacher") == pytest.approx(expected)
+    assert plan.steps_ahead(run, "stage2") == 0
+    own = dataclasses.replace(config, fsp_taps=("a:b",))
+    assert plan.steps_ahead(runs.run.Run(own), "teacher") is None
+
+
+def test_the_folder_of_another_configuration_is_refused(finished):
+    with pytest.raises(UserError, match=r"another configuration: --seed was 0 and is 1.* another --run_dir"):
+        runs.run_pipeline(tiny(finished, seed=1))
+    assert result(finished)["seed"] == 0
+
+
+def die_at(fatal_step: int):
+    """A callback's method that ends the process's fit at a step, as Control-C would."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.first_step + batch + 1 == fatal_step:
+            raise KeyboardInterrupt
+
+    return on_train_batch_end
+
+
+@pytest.mark.parametrize("fatal_step", [pytest.param(1, marks=pytest.mark.long), 4])
+def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, fatal_step):
+    """Every phase is killed once, in the middle of its `fatal_step`, and the same command is given again."""
+    survived = set()
+    on_train_batch_end = training.Progress.on_train_batch_end
+
+    def dies_once(self, batch, logs=None):
+        if self.first_step + batch + 1 == fatal_step and self.stage not in survived:
+            survived.add(self.stage)
+            raise KeyboardInterrupt
+        on_train_batch_end(self, batch, logs)
+
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", dies_once)
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            runs.run_pipeline(tiny(tmp_path))
+    runs.run_pipeline(tiny(tmp_path), hand_over=False)
+    assert survived == {"teacher", "baseline", "stage1", "stage2"}
+    for name in ("teacher.keras", "baseline.keras", "stage1.keras", "student.keras"):
+        for expected, got in zip(weights(finished, name), weights(tmp_path, name), strict=True):
+            np.testing.assert_array_equal(expected, got)
+
+
+def test_each_pipeline_alone_picks_up_what_earlier_ones_left(finished, tmp_path):
+    for pipeline in ("teacher", "stage1", "stage2", "baseline", "evaluate", "export"):
+        runs.run_pipeline(tiny(tmp_path, pipeline=pipeline))
+    for key in ("teacher_accuracy", "baseline_accuracy", "student_accuracy"):
+        assert result(tmp_path)[key] == result(finished)[key]
+    for expected, got in zip(weights(finished, "student.keras"), weights(tmp_path, "student.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+    assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
+
+
+def test_the_same_student_is_exported_once_and_other_formats_make_a_version(finished, tmp_path):
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    runs.run_pipeline(tiny(run_dir, pipeline="export"))
+    assert [path.name for path in (run_dir / "student").iterdir()] == ["1"]
+    runs.run_pipeline(tiny(run_dir, pipeline="export", export_formats=("onnx",)))
+    assert sorted(path.name for path in (run_dir / "student").iterdir()) == ["1", "2"]
+    record, card = result(run_dir)["export"], json.loads((run_dir / "student" / "2" / "model_card.json").read_text())
+    assert record["version"] == 2 and list(record["formats"]) == ["saved_model", "onnx"]
+    assert card["accuracy"] == record["formats"]["onnx"]["accuracy"] == result(run_dir)["student_accuracy"]
+    assert card["teacher"] == {"model": "ResNet-8", "accuracy": result(run_dir)["teacher_accuracy"]}
+    assert card["trained_on"] == "digits, split train[:48]" and card["versions"]["tf2onnx"]
+    words = shlex.split(card["command"])
+    assert words[:3] == ["python", "-m", "fsp_tf.main"] and "--train_split=train[:48]" in words
+    assert not [word for word in words if str(tmp_path) in word], "folders of one machine are left out"
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setitem(export.formats.PACKAGES, "onnx", ("no-such-package",))
+    with pytest.raises(UserError, match=r"--export_formats=onnx needs no-such-package: .*requirements-export\.txt"):
+        runs.run_pipeline(tiny(tmp_path / "run", export_formats=("onnx",)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_named_by_flags_are_picked_up(finished, tmp_path):
+    teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
+    runs.run_pipeline(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"), hand_over=False)
+    assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
+    runs.run_pipeline(tiny(tmp_path / "b", teacher=teacher, baseline=False), hand_over=False)
+    assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
+    assert "baseline" not in result(tmp_path / "b")["phases"]
+
+
+def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_path, monkeypatch):
+    one, other = (
+        tiny(tmp_path, teacher=str(finished / f"{name}.keras"), pipeline="stage1") for name in ("teacher", "student")
+    )
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_pipeline(one)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"stage1 in .* was begun from another net"):
+        runs.run_pipeline(other)
+    runs.run_pipeline(one)
+    with pytest.raises(UserError, match=r"stage1 in .* was made from another net"):
+        runs.run_pipeline(other)
+    with pytest.raises(UserError, match="has a finished stage1 made from another net than the teacher"):
+        runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_teacher_that_was_trained_here_is_not_replaced_by_the_one_named(finished, tmp_path, resume):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    other = tiny(folder, teacher=str(folder / "baseline.keras"), resume=resume)
+    with pytest.raises(UserError, match=r"holds another teacher than .*baseline\.keras: name the same --teacher"):
+        runs.run_pipeline(other)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.long
+def test_noresume_runs_a_phase_anew(finished, tmp_path):
+    runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))
+    before = (tmp_path / "teacher.keras").stat().st_mtime_ns
+    runs.run_pipeline(tiny(tmp_path, pipeline="teacher", resume=False))
+    assert (tmp_path / "teacher.keras").stat().st_mtime_ns > before
+    for expected, got in zip(weights(finished, "teacher.keras"), weights(tmp_path, "teacher.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+
+
+def test_the_baseline_differs_from_the_student_in_stage_1_alone(finished, tmp_path):
+    """Stage 2 from the baseline's initial weights is the baseline."""
+    config = tiny(tmp_path)
+    images = load_split("digits", "train[:48]")
+    start = runs.nets.build(config, "student", 10, images.image_shape, plain=True)
+    start.save(tmp_path / "start.keras")
+    config = dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras"))
+    runs.run_pipeline(config, hand_over=False)
+    for expected, got in zip(weights(finished, "baseline.keras"), weights(tmp_path, "student.keras"), strict=True):
+        np.testing.assert_array_equal(expected, got)
+
+
+def test_two_devices_run_the_whole_job(tmp_path):
+    runs.run_pipeline(tiny(tmp_path, num_virtual_devices=2), hand_over=False)
+    assert result(tmp_path)["num_replicas"] == 2
+    student = keras.saving.load_model(tmp_path / "student.keras")
+    images = load_split("digits", "test[:50]")
+    predicted = student(images.images.astype(np.float32), training=False)["logits"].numpy().argmax(-1)
+    assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
+
+
+@pytest.mark.long
+def test_every_other_choice_runs(tmp_path):
+    """ImageNet-size nets, projections, the other pairs and weights, flips: teacher to SavedModel."""
+    config = tiny(
+        tmp_path,
+        architecture="imagenet",
+        teacher_depth=20,
+        student_depth=18,
+        fsp_pairs="first_block",
+        fsp_weighting="equal",
+        flip=True,
+        baseline=False,
+        teacher_learning_rates=(1e-3, 1e-3, 1e-3),  # five steps at 0.1 leave features without bounds
+        stage1_learning_rates=(1e-9, 1e-9, 1e-9),
+    )
+    runs.run_pipeline(config)
+    pairs = {f"section_{number}_first_block-section_{number}" for number in (1, 2, 3, 4)}
+    scalars = result(tmp_path)["phases"]["stage1"]["scalars"]
+    assert {name.removeprefix("relative_error/") for name in scalars if name.startswith("relative")} == pairs
+
+
+def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 0)
+    smallest.write_images(tmp_path / "images", labels=2)
+    choices = {"dataset": f"folder:{tmp_path / 'images'}", "image_size": 32, "pipeline": "teacher"}
+    choices |= {"train_split": "train", "eval_split": "test"}
+    runs.run_pipeline(tiny(tmp_path / "whole", **choices))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_pipeline(tiny(tmp_path / "resumed", **choices))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(-1))
+    runs.run_pipeline(tiny(tmp_path / "resumed", **choices))
+    for expected, got in zip(
+        weights(tmp_path / "whole", "teacher.keras"), weights(tmp_path / "resumed", "teacher.keras"), strict=True
+    ):
+        np.testing.assert_array_equal(expected, got)
+
+
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
+def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
+    runs.run_pipeline(tiny(tmp_path, precision=precision, baseline=False), hand_over=False)
+    student = keras.saving.load_model(tmp_path / "student.keras")
+    assert {layer.compute_dtype for layer in student.layers} == {"float32"}
+    images = load_split("digits", "test[:50]")
+    predicted = student(images.images.astype(np.float32), training=False)["logits"].numpy().argmax(-1)
+    assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
+
+
+def test_what_is_evaluated_in_the_end_is_looked_at_before_training(tmp_path):
+    for split, size in (("train", 12), ("test", 8)):
+        for number in range(16):
+            path = tmp_path / "images" / split / "cat" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tf.io.encode_png(np.zeros((size, size, 3), np.uint8)).numpy())
+    config = tiny(tmp_path / "run", dataset=f"folder:{tmp_path / 'images'}", train_split="train", eval_split="test")
+    with pytest.raises(UserError, match=r"\(12, 12, 3\), .*/test of \(8, 8, 3\): bring them to one size with --image"):
+        runs.run_pipeline(config)
+    with pytest.raises(UserError, match="has the splits test, train, got 'validation'"):
+        runs.run_pipeline(dataclasses.replace(config, eval_split="validation"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_holdout_stands_in_for_the_test_set(tmp_path, capsys):
+    runs.run_pipeline(tiny(tmp_path, pipeline="teacher", holdout=16))
+    printed = capsys.readouterr().out
+    assert "32 images of digits/train[:48] (the rest: 32)" in printed
+    assert "16 images of digits/train[:48] (held out: 16)" in printed
+
+
+def test_a_diverging_rate_is_stopped_by_name(tmp_path):
+    config = tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e30, 1e30, 1e30))
+    with pytest.raises(UserError, match=r"teacher: the loss is .* at step \d.* learning rate"):
+        runs.run_pipeline(config)
+    assert not (tmp_path / "teacher.keras").exists()

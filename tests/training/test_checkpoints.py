@@ -1,0 +1,193 @@
+"""Exact resume: killed anywhere and called again is uninterrupted, bit for bit; a broken checkpoint is left out."""
+
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fsp_tf.distillation import FSPDistiller
+from fsp_tf.distillation.classifier import Classifier
+from fsp_tf.models import FusedBatchNormalization
+from fsp_tf.system import signals
+from fsp_tf.system.errors import UserError
+from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, forget_events, make_optimizer
+from fsp_tf.training.devices import make_strategy
+
+IMAGE_SHAPE, BATCH_SIZE, NUM_STEPS, EVERY = (8, 8, 3), 8, 12, 3
+
+
+def small_net(seed: int = 1, channels: int = 4, dropout: float = 0.0) -> keras.Model:
+    images = keras.Input(IMAGE_SHAPE)
+    x = keras.layers.Conv2D(channels, 3, kernel_initializer=keras.initializers.HeNormal(seed), use_bias=False)(images)
+    x = keras.layers.ReLU(name="features")(FusedBatchNormalization(momentum=0.9)(x))
+    x = keras.layers.Dropout(dropout, seed=seed)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(
+        images, {"logits": keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed))(x)}
+    )
+
+
+def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
+    """Eight images and labels a step, a pure function of the step."""
+
+    def batch_of_step(step):
+        seed = tf.stack([step, 0])
+        images = tf.random.stateless_normal((BATCH_SIZE, *IMAGE_SHAPE), seed)
+        return images, tf.random.stateless_uniform((BATCH_SIZE,), seed, 0, 5, tf.int64)
+
+    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """What ends a process after so many steps; after other callbacks have seen the last one."""
+
+    def __init__(self, steps: int, number: int | None):
+        super().__init__()
+        self.steps, self.number = steps, number
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 == self.steps and self.number:
+            os.kill(os.getpid(), self.number)
+        elif batch + 1 == self.steps:
+            raise KeyboardInterrupt
+
+
+class Process:
+    """What a process does in a stage: builds everything, restores, fits 12 steps less those done, saving every 3."""
+
+    def __init__(self, directory, stage: str = "stage 2", *, die_after: int = 0, number: int | None = None):
+        with make_strategy(num_virtual_devices=2 if stage == "two devices" else 1).scope():
+            self.optimizer = make_optimizer(
+                (0.1, 0.02), (6, 12), momentum=0.9, weight_decay=1e-3, scales_loss=stage == "scaled loss"
+            )
+            self.model = self.trained = small_net(dropout=0.5 if stage == "dropout" else 0.0)
+            if stage == "stage 1":
+                self.model = FSPDistiller(small_net(seed=3), self.model, [("features", "features")], weight=1.0)
+                self.model.compile(self.optimizer)
+                self.trained = self.model.student_features
+            else:
+                self.model = Classifier(self.trained)
+                self.model.compile(self.optimizer)
+            self.optimizer.build(self.trained.trainable_variables)
+        self.die_after, self.number, self.logs_at = die_after, number, directory / "logs"
+        self.evaluate = lambda: 0.5
+        self.log = TensorBoardLog(
+            self.logs_at,
+            num_steps=NUM_STEPS,
+            batch_size=BATCH_SIZE,
+            log_steps=4,
+            evaluation_steps=5,
+            evaluate=lambda: self.evaluate(),
+        )
+        arguments = self.trained, self.optimizer, NUM_STEPS, EVERY
+        self.checkpoints = Checkpoints(directory / "checkpoints", *arguments, later=[self.log])
+        self.first_step = self.log.first_step = self.checkpoints.restore()
+
+    def run(self) -> list[np.ndarray]:
+        forget_events(self.logs_at, self.first_step, BATCH_SIZE)
+        try:
+            with signals.answered(), signals.deferred():
+                fit_stage(
+                    self.model,
+                    stream(self.first_step, NUM_STEPS),
+                    num_steps=NUM_STEPS - self.first_step,
+                    callbacks=[Interrupt(self.die_after, self.number), self.checkpoints, self.log],
+                )
+        except signals.Stopped:
+            self.checkpoints.save()
+        except KeyboardInterrupt:
+            assert self.die_after
+        return [variable.numpy() for holder in (self.trained, self.optimizer) for variable in holder.variables]
+
+    def logged(self) -> dict[str, list[tuple[int, float]]]:
+        events = EventAccumulator(str(self.logs_at), size_guidance={"tensors": 0}).Reload()
+        names = set(events.Tags()["tensors"]) - {"images_per_second"}
+        return {
+            name: [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(name)]
+            for name in names
+        }
+
+
+def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for value, wanted in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
+@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "scaled loss", "dropout", "two devices"])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stage):
+    whole = Process(tmp_path / "whole", stage)
+    expected = whole.run()
+    found = []
+    for die_after in (4, 5, 0):
+        process = Process(tmp_path / "interrupted", stage, die_after=die_after)
+        found.append(process.first_step)
+        got = process.run()
+    assert found == [0, 3, 6]
+    assert_same(got, expected)
+    points, wanted = process.logged(), whole.logged()
+    if stage == "two devices":  # each has a share of the running means, which are shared out anew
+        wanted = {name: [pytest.approx(point) for point in values] for name, values in wanted.items()}
+    assert points == wanted, "no point is lost or there twice"
+    assert process.log.last_scalars.keys() == whole.log.last_scalars.keys()
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+@pytest.mark.parametrize("die_after", [1, 8, NUM_STEPS])
+def test_a_signal_saves_the_step_it_came_in(tmp_path, number, die_after):
+    expected = Process(tmp_path / "whole").run()
+    Process(tmp_path, die_after=die_after, number=number).run()
+    process = Process(tmp_path)
+    assert process.first_step == die_after
+    assert_same(process.run(), expected)
+    assert process.logged() == Process(tmp_path / "whole").logged()
+
+
+def test_a_signal_in_an_evaluation_is_answered_at_once_and_the_step_evaluated_again(tmp_path):
+    expected, process = Process(tmp_path / "whole").run(), Process(tmp_path)
+
+    def evaluate():
+        with signals.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("the evaluation went on")
+
+    process.evaluate = evaluate
+    process.run()
+    process = Process(tmp_path)
+    assert process.first_step == 5
+    assert_same(process.run(), expected)
+    assert process.logged() == Process(tmp_path / "whole").logged()
+
+
+def test_the_last_two_are_kept_and_time_adds_up(tmp_path):
+    Process(tmp_path, die_after=10).run()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert [name.partition(".")[0] for name in names] == ["step-6", "step-9"]
+    checkpoints = Process(tmp_path).checkpoints
+    checkpoints.on_train_begin()
+    assert checkpoints.training_seconds > checkpoints.seconds_before > 0
+
+
+@pytest.mark.parametrize("harm", ["torn", "changed", "empty"])
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys, harm):
+    expected = Process(tmp_path / "whole").run()
+    Process(tmp_path, die_after=10).run()
+    (path,) = (tmp_path / "checkpoints").glob("step-9.*")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes({"torn": whole[:middle], "changed": changed, "empty": b""}[harm])
+    process = Process(tmp_path)
+    assert process.first_step == 6
+    assert f"{path} is not whole" in capsys.readouterr().out
+    assert_same(process.run(), expected)
+
+
+def test_checkpoints_of_another_net_are_told(tmp_path):
+    Process(tmp_path, die_after=4).run()
+    net, optimizer = small_net(channels=3), make_optimizer((0.1,), (12,), momentum=0.9, weight_decay=0.0)
+    optimizer.build(net.trainable_variables)
+    with pytest.raises(UserError, match="of another net or optimiser: take another --run_dir"):
+        Checkpoints(tmp_path / "checkpoints", net, optimizer, NUM_STEPS, EVERY).restore()

@@ -1,0 +1,265 @@
+"""The optimiser against NumPy, the callbacks, and exact resume."""
+
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fsp_tf.data import ImageSet
+from fsp_tf.distillation.classifier import Classifier
+from fsp_tf.models import FusedBatchNormalization
+from fsp_tf.system import console
+from fsp_tf.system.errors import UserError
+from fsp_tf.training import (
+    Checkpoints,
+    CoupledSGD,
+    NaNGuard,
+    Progress,
+    TensorBoardLog,
+    accuracy,
+    fit_stage,
+    make_optimizer,
+    progress,
+)
+from fsp_tf.training.devices import make_strategy
+
+IMAGE_SHAPE = (8, 8, 3)
+DECAY, MOMENTUM = 0.1, 0.9
+
+
+def small_net(decay: float = 0.0, seed: int = 1) -> keras.Model:
+    """conv-BN-ReLU, pooling, logits; with Keras's own L2 on every trained weight if decay is given."""
+    regularizer = keras.regularizers.L2(decay) if decay else None
+    images = keras.Input(IMAGE_SHAPE)
+    x = keras.layers.Conv2D(
+        4, 3, kernel_initializer=keras.initializers.HeNormal(seed), kernel_regularizer=regularizer, use_bias=False
+    )(images)
+    x = FusedBatchNormalization(momentum=0.9, beta_regularizer=regularizer, gamma_regularizer=regularizer)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(name="features")(x))
+    logits = keras.layers.Dense(
+        5, kernel_initializer=keras.initializers.HeNormal(seed + 1), kernel_regularizer=regularizer, use_bias=False
+    )(x)
+    return keras.Model(images, {"logits": logits})
+
+
+def compiled(net: keras.Model, optimizer) -> keras.Model:
+    net.compile(optimizer, loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    return net
+
+
+def batch_of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Eight images and labels, a pure function of the step."""
+    seed = tf.stack([step, 0])
+    return tf.random.stateless_normal((8, *IMAGE_SHAPE), seed), tf.random.stateless_uniform((8,), seed, 0, 5, tf.int64)
+
+
+def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
+    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
+
+
+def weights_of(*holders) -> list[np.ndarray]:
+    return [variable.numpy() for holder in holders for variable in holder.variables]
+
+
+def test_coupled_sgd_is_momentum_with_the_decay_in_the_gradient():
+    net, optimizer = small_net(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
+    generator = np.random.default_rng(0)
+    kernel, gamma, beta, head = expected = [variable.numpy() for variable in net.trainable_variables]
+    assert [value.shape for value in (kernel, gamma, beta, head)] == [(3, 3, 3, 4), (4,), (4,), (4, 5)]
+    velocities = [np.zeros_like(value) for value in expected]
+    for rate in (0.5, 0.5, 0.1, 0.1):
+        gradients = [generator.normal(size=value.shape).astype(np.float32) for value in expected]
+        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        velocities = [
+            MOMENTUM * v - rate * (g + DECAY * w) for v, g, w in zip(velocities, gradients, expected, strict=True)
+        ]
+        expected = [w + v for w, v in zip(expected, velocities, strict=True)]
+        for variable, value in zip(net.trainable_variables, expected, strict=True):
+            np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=variable.path)
+
+
+def test_coupled_sgd_is_keras_sgd_with_half_its_decay_as_l2():
+    images, labels = batch_of_step(tf.constant(0))
+    ours = compiled(small_net(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
+    keras_own = compiled(small_net(decay=DECAY / 2), keras.optimizers.SGD(0.1, MOMENTUM))
+    for _ in range(4):
+        ours.train_on_batch(images, labels)
+        keras_own.train_on_batch(images, labels)
+    for got, expected in zip(weights_of(ours), weights_of(keras_own), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_coupled_sgd_serialises():
+    optimizer = make_optimizer((0.1,), (4,), momentum=MOMENTUM, weight_decay=DECAY, scales_loss=True)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+    assert again.inner_optimizer.coupled_weight_decay == DECAY
+
+
+@pytest.mark.parametrize("clipnorm", [0.5, 1e6])
+def test_the_global_norm_is_clipped_before_the_decay(clipnorm):
+    variables = [keras.Variable([3.0, 1.0]), keras.Variable([[2.0]])]
+    gradients = [np.array([2.0, -1.0], np.float32), np.array([[2.0]], np.float32)]  # of norm 3
+    optimizer = make_optimizer((0.1,), (1,), momentum=0.0, weight_decay=DECAY, clipnorm=clipnorm)
+    expected = [
+        w.numpy() - 0.1 * (g * min(1, clipnorm / 3) + DECAY * w.numpy())
+        for w, g in zip(variables, gradients, strict=True)
+    ]
+    optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scales_loss", [False, True])
+@pytest.mark.parametrize(("rates", "ends"), [((0.1, 0.01, 0.001), (11, 16, 21)), ((0.1, 0.02), (1, 2)), ((0.3,), (5,))])
+def test_the_rate_changes_at_the_phases_ends(rates, ends, scales_loss):
+    optimizer = make_optimizer(rates, ends, momentum=MOMENTUM, weight_decay=0.0, scales_loss=scales_loss)
+    expected = [rate for rate, start, end in zip(rates, (0, *ends), ends, strict=False) for _ in range(start, end)]
+    assert len(expected) == ends[-1]
+    for step, rate in enumerate(expected):
+        optimizer.iterations.assign(step)
+        assert float(optimizer.learning_rate) == pytest.approx(rate), step
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_an_overflow_on_any_replica_skips_the_step(replica):
+    targets = np.ones((8, 1), np.float32)
+    targets[4 * replica : 4 * replica + 4] = 1e4  # its loss, 2**15 times larger, has no gradient in float16
+    with make_strategy(num_virtual_devices=2).scope():
+        inputs = keras.Input((4,))
+        net = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(3, dtype="mixed_float16")(inputs)))
+        net.compile(make_optimizer((1e-3,), (4,), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True), loss="mse")
+    before = net.get_weights()
+    net.fit(np.ones((8, 4), np.float32), targets, batch_size=8, verbose=0)
+    for got, expected in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert net.optimizer.iterations.numpy() == 0
+    assert net.optimizer.dynamic_scale.numpy() == 2**14
+
+
+def test_a_strategy_is_made_once():
+    assert make_strategy(num_virtual_devices=2) is make_strategy(num_virtual_devices=2)
+    assert make_strategy(num_virtual_devices=2).num_replicas_in_sync == 2
+
+
+def test_accuracy_counts_every_image_once():
+    """The net's logits are the image's own pixels; seven images in batches of three."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 1, 4, 1), np.uint8)
+    labels = images.reshape(7, 4).argmax(axis=1).astype(np.int64)
+    labels[[0, 6]] = (labels[[0, 6]] + 1) % 4  # the first and the last, alone in its batch, are wrong
+    inputs = keras.Input((1, 4, 1))
+    net = keras.Model(inputs, {"logits": keras.layers.Flatten()(inputs)})
+    image_set = ImageSet("pixels", tuple("abcd"), (1, 4, 1), 7, images, labels)
+    assert accuracy(net, image_set, batch_size=3) == 5 / 7
+    assert accuracy(net, image_set) == 5 / 7
+
+
+@pytest.mark.parametrize(
+    ("logs", "message"),
+    [
+        (
+            {"loss": float("nan"), "loss/a-b": 1.0, "loss/b-c": float("nan")},
+            "stage1: .* nan at step 13 in the pair b-c;",
+        ),
+        ({"loss": float("inf")}, "stage1: the loss is inf at step 13; .*--fsp_weight"),
+    ],
+)
+def test_nan_guard_says_where(logs, message):
+    guard = NaNGuard("stage1", small_net(), first_step=10)
+    guard.on_train_batch_end(1, {"loss": 1.0, "loss/a-b": 1.0})
+    with pytest.raises(UserError, match=message):
+        guard.on_train_batch_end(2, logs)
+
+
+def test_a_diverging_fit_stops_before_it_is_saved(tmp_path):
+    net = small_net()
+    classifier = Classifier(net)
+    classifier.compile(CoupledSGD(1e30, MOMENTUM))
+    classifier.optimizer.build(net.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, net, classifier.optimizer, num_steps=8, every=1)
+    with pytest.raises(UserError, match="teacher: the loss is nan at step"):
+        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", net), checkpoints])
+    checkpoints.restore()
+    assert all(np.isfinite(value).all() for value in weights_of(net))
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    net = compiled(small_net(), CoupledSGD(0.01))
+    fit_stage(net, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
+    output = capsys.readouterr().out
+    assert "\r" not in output and "\x1b" not in output
+    lines = output.splitlines()
+    assert [line.split(" · ")[0] for line in lines] == ["stage2   step     6/7", "stage2   step     7/7"]
+    assert all("loss " in line and " left · " in line and "images/s" in line for line in lines)
+    assert not any("job" in line for line in lines), "how much comes after it is not known"
+
+
+def test_progress_says_how_long_the_job_takes_where_it_knows_what_comes_after(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    net = compiled(small_net(), CoupledSGD(0.01))
+    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
+    last = capsys.readouterr().out.splitlines()[-1]
+    left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
+    assert left == "0:00:00"
+    hours, minutes, seconds = map(int, job.split(":"))
+    assert 3600 * hours + 60 * minutes + seconds == pytest.approx(1e7 * 8 / float(speed.replace(",", "")), rel=0.01)
+
+
+def test_a_line_on_a_terminal_is_written_over_and_holds_what_fits(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    console.tell_over(["stage1 step 1/2", "0:00", "left out"])
+    console.tell("WARNING")
+    console.tell_over(["of 20 letters, no more"])
+    console.end_line()
+    assert capsys.readouterr().out.split("\r\x1b[K") == ["", "stage1 step 1/2", "WARNING\n", "of 20 letters, no more\n"]
+
+
+def test_progress_is_silent_between_its_lines(capsys):
+    net = compiled(small_net(), CoupledSGD(0.01))
+    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
+    assert [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()] == ["stage2   step     5/5"]
+
+
+class StepLosses(keras.callbacks.Callback):
+    """The loss of every step, read off the mean over the window."""
+
+    def on_train_begin(self, logs=None):
+        self.means = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.means.append(logs["loss"])
+
+
+def test_tensorboard_gets_means_over_windows(tmp_path):
+    net = compiled(small_net(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    means = StepLosses()
+    log = TensorBoardLog(
+        tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
+    )
+    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[means, log])
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+
+    def scalars(name):
+        return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)}
+
+    names = {"loss", "learning_rate", "images_per_second", "test_accuracy"}
+    assert set(events.Tags()["tensors"]) == names | {"against_images/loss", "against_images/test_accuracy"}
+    assert scalars("loss") == pytest.approx({2: means.means[1], 4: means.means[3], 5: means.means[4]})
+    assert scalars("learning_rate") == pytest.approx({2: 0.1, 4: 0.01, 5: 0.01})
+    assert scalars("test_accuracy") == {3: 0.75, 5: 0.75}
+    assert min(scalars("images_per_second").values()) > 0 and log.images_per_second > 0
+    assert log.last_scalars["loss"] == means.means[-1]
+
+    reference = compiled(small_net(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    losses = []
+    for images, labels in stream(0, 5):
+        reference.reset_metrics()
+        losses.append(float(reference.train_on_batch(images, labels)))
+    windows = {2: np.mean(losses[:2]), 4: np.mean(losses[2:4]), 5: losses[4]}
+    assert scalars("loss") == pytest.approx(windows, rel=1e-5)

@@ -1,0 +1,51 @@
+"""Two worker processes on the loopback device train as one device does, though one is killed and all begin again."""
+
+import dataclasses
+import json
+import sys
+
+from benchmarks import worker_jobs
+from fsp_tf import runs
+from fsp_tf.config import Config
+
+NUM_STEPS = 7
+
+
+def test_two_workers_one_of_which_is_killed_end_as_one_device_does(tmp_path):
+    flags = [*worker_jobs.job_flags(tmp_path, "synchronized", NUM_STEPS), "--pipeline=teacher"]
+    together = [sys.executable, "-m", "fsp_tf.main", *flags, f"--run_dir={tmp_path / 'together'}"]
+    workers = worker_jobs.Workers(together, tmp_path / "killed", *worker_jobs.LOOPBACK, first_port=24690)
+    codes, seconds = workers.kill_when(1, tmp_path / "together" / "checkpoints" / "teacher")
+    said = workers.logs[0].read_text().splitlines()[-1]
+    assert codes == [1, -9] and seconds < 60, workers.logs[0].read_text()
+    assert said.startswith("fsp_tf: worker 0 of 2 stops: another worker has ended or cannot be reached."), said
+    again = worker_jobs.Workers(together, tmp_path / "again", *worker_jobs.LOOPBACK, first_port=24690)
+
+    runs.run_pipeline(dataclasses.replace(config_of(flags), run_dir=str(tmp_path / "one")), hand_over=False)
+    assert again.wait() == [0, 0], again.logs[1].read_text()
+    assert "teacher: goes on after step " in again.logs[0].read_text()
+    one, two = (worker_jobs.losses(tmp_path / name) for name in ("one", "together"))
+    assert len(one["teacher"]) == NUM_STEPS
+    assert worker_jobs.largest_difference(one, two) < 1e-5
+    assert worker_jobs.accuracies(tmp_path / "one") == worker_jobs.accuracies(tmp_path / "together")
+    assert json.loads((tmp_path / "together" / "result.json").read_text())["num_replicas"] == 2
+
+
+def config_of(flags: list[str]) -> Config:
+    """The configuration that flags give."""
+    given = dict(flag[2:].split("=", 1) for flag in flags)
+    steps = tuple(map(int, given["teacher_steps"].split(",")))
+    return Config(
+        pipeline=given["pipeline"],
+        dataset=given["dataset"],
+        train_split=given["train_split"],
+        batch_size=int(given["batch_size"]),
+        log_steps=1,
+        teacher_learning_rates=tuple(map(float, given["teacher_learning_rates"].split(","))),
+        teacher_steps=steps,
+        checkpoint_steps=int(given["checkpoint_steps"]),
+        teacher_depth=8,
+        student_depth=8,
+        sync_batch_norm=True,
+        image_size=int(given["image_size"]),
+    )
