@@ -1,12 +1,11 @@
 """Every choice of a run: the frozen dataclass, its validation, and the flags made from it."""
 
-from fsp_tf.config.choices import EXPORT_FORMATS, METHODS, PIPELINES, Config, decisive_fields, fields
+from fsp_tf.config.choices import EXPORT_FORMATS, METHODS, Config, decisive_fields, fields
 from fsp_tf.config.flags import define_flags, from_flags, parse, to_flags
 
 __all__ = [
     "EXPORT_FORMATS",
     "METHODS",
-    "PIPELINES",
     "Config",
     "decisive_fields",
     "define_flags",

@@ -2,19 +2,13 @@
 
 import dataclasses
 
+from fsp_tf.config.phases import FITNET_SCHEDULE, PIPELINES, STAGE1, TRANSFER, Phase
 from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
-PIPELINES = (
-    *("distill", "transfer", "teacher", "source_teacher", "baseline", "stage1", "stage2"),
-    *("ensemble", "evaluate", "export"),
-)
 DISTRIBUTIONS = ("auto", "off", "mirrored", "multi_worker")
 METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
-# Lambda for each weighting and stage 1's largest gradient norm; how they were found: docs/stage1.md.
-DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
-OWN_NETS = 0.1  # of both: a tenth of the step, for nets that are not known
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
@@ -138,7 +132,7 @@ class Config:
     fsp_weighting: str = _option(
         "relative",
         "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
-        choices=tuple(DEFAULT_WEIGHTS),
+        choices=("relative", "equal"),
     )
     fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
     fsp_teacher_statistics: str = _option(
@@ -227,12 +221,8 @@ class Config:
     )
 
     def __post_init__(self):
-        share = OWN_NETS if self.fsp_taps else 1.0
-        weight, clipnorm = share * DEFAULT_WEIGHTS.get(self.fsp_weighting, 1.0), share * DEFAULT_CLIPNORM
-        loss = "cross_entropy" if self.method == "fsp" else "kd"
-        for name, default in (("fsp_weight", weight), ("stage1_clipnorm", clipnorm), ("stage2_loss", loss)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
+        if self.stage2_loss is None:
+            object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
         choices = {name: field.metadata["choices"] for name, field in fields().items()}
         if problem := next(problems(self, choices), None):
             raise UserError(problem)
@@ -240,7 +230,7 @@ class Config:
     @property
     def transfers(self) -> bool:
         """Whether the teacher is of another data set."""
-        return self.pipeline == "transfer" or self.source_dataset is not None
+        return self.pipeline == TRANSFER or self.source_dataset is not None
 
     @property
     def learns_from_source(self) -> bool:
@@ -249,20 +239,17 @@ class Config:
         """
         return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
 
-    def schedule(self, phase: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
-        """The learning rates of a phase and the steps at which they end, scaled by `schedule_scale`.
-
-        Args:
-            phase: `teacher` and `source_teacher` have the teacher's; `stage1` has its own or FitNet's; `stage2`,
-                `baseline` and `fine_tuning` have stage 2's.
-        """
-        names = {"source_teacher": "teacher", "baseline": "stage2", "fine_tuning": "stage2"}
-        names |= {"stage1": "fitnet"} if self.method == "fitnet" else {}
-        name = names.get(phase, phase)
+    def schedule(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """Returns a phase's learning rates and the steps at which they end, scaled by `schedule_scale`."""
+        name = FITNET_SCHEDULE if phase is STAGE1 and self.method == "fitnet" else phase.schedule
         ends: list[int] = []
         for step in getattr(self, f"{name}_steps"):
             ends.append(max(round(step * self.schedule_scale), ends[-1] + 1 if ends else 1))
         return getattr(self, f"{name}_learning_rates"), tuple(ends)
+
+    def num_steps(self, phase: Phase) -> int:
+        """Returns the length of a phase in steps."""
+        return self.schedule(phase)[1][-1]
 
 
 def fields() -> dict[str, dataclasses.Field]:

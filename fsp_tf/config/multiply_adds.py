@@ -1,6 +1,7 @@
-"""What training costs, counted in multiply-adds, so that it can be planned before anything has run."""
+"""The cost of training in multiply-adds, known before anything runs."""
 
-from fsp_tf.config import Config
+from fsp_tf.config.choices import Config
+from fsp_tf.config.phases import STAGE1, Phase
 
 DEFAULT_SIZES = {"cifar": 32, "imagenet": 224}
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
@@ -10,14 +11,14 @@ TRAINING = 3  # a step's forward and backward pass, in forward passes
 def forward_multiply_adds(
     architecture: str, depth: int, width_multiplier: int, image_size: int, num_blocks: int | None = None
 ) -> int:
-    """The multiply-adds of a ResNet's convolutions on one RGB image.
+    """Returns the multiply-adds of a ResNet's convolutions on one RGB image.
 
     Args:
         architecture: `cifar` or `imagenet`.
-        depth: Of the net.
-        width_multiplier: Of the channels.
+        depth: Number of layers.
+        width_multiplier: Multiplies the channels.
         image_size: Side in pixels.
-        num_blocks: Of them, from the input on; all if not given.
+        num_blocks: Counts only the first blocks; all of them if None.
     """
     side, total = image_size, 0
     blocks, widths = _sections(architecture, depth)
@@ -44,21 +45,21 @@ def forward_multiply_adds(
 
 
 def last_hint(architecture: str, depth: int, num_hints: int) -> int:
-    """The number of the block, from 1, whose output is FitNet's last hint, as `fsp_tf.distillation.hints` has it."""
+    """Returns the number (from 1) of the block whose output is FitNet's last hint; see `distillation.hints`."""
     return -(-num_hints * sum(_sections(architecture, depth)[0]) // (num_hints + 1))
 
 
 def _sections(architecture: str, depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The blocks and the channels of each section."""
+    """Returns the blocks and the channels of each section."""
     if architecture == "cifar":
         return ((depth - 2) // 6,) * 3, (16, 32, 64)
     return IMAGENET_BLOCKS[depth], (64, 128, 256, 512)
 
 
-def step_multiply_adds(config: Config, phase: str) -> int:
-    """The multiply-adds of one training step of a phase of this project's nets."""
+def step_multiply_adds(config: Config, phase: Phase) -> int:
+    """Returns the multiply-adds of one training step of a phase, for the models of this project."""
     size = config.image_size or DEFAULT_SIZES[config.architecture]
-    to_the_hint = phase == "stage1" and config.method == "fitnet"
+    to_the_hint = phase is STAGE1 and config.method == "fitnet"
     teacher, student = (
         forward_multiply_adds(
             config.architecture,
@@ -69,6 +70,5 @@ def step_multiply_adds(config: Config, phase: str) -> int:
         )
         for depth in (config.teacher_depth, config.student_depth)
     )
-    beside = {"stage1": not config.fsp_store_views, "stage2": config.stage2_loss == "kd"}
-    trained = teacher if phase in ("teacher", "source_teacher", "fine_tuning") else student
-    return (TRAINING * trained + teacher * beside.get(phase, False)) * config.batch_size
+    trained = teacher if phase.trains_teacher else student
+    return (TRAINING * trained + teacher * phase.runs_teacher(config)) * config.batch_size

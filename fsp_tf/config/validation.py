@@ -3,6 +3,18 @@
 import math
 from collections.abc import Iterator
 
+from fsp_tf.config.phases import (
+    DISTILL,
+    ENSEMBLE,
+    EVALUATE,
+    EXPORT,
+    SCHEDULES,
+    SOURCE_TEACHER,
+    STAGE1,
+    STAGE2,
+    TRANSFER,
+)
+
 AT_LEAST_ONE = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 NOT_NEGATIVE = (
     "holdout",
@@ -33,7 +45,7 @@ def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
     for name in choices:
         yield from _text_problems(name, getattr(config, name))
     yield from _number_problems(config)
-    for stage in ("teacher", "stage1", "fitnet", "stage2"):
+    for stage in SCHEDULES:
         yield from _schedule_problems(
             stage, getattr(config, f"{stage}_learning_rates"), getattr(config, f"{stage}_steps")
         )
@@ -106,7 +118,7 @@ def _method_problems(config) -> Iterator[str]:
         yield f"--kd_weights are two numbers, not negative, got {', '.join(map(str, config.kd_weights))}."
     if config.method == "kd" and config.stage2_loss != "kd":
         yield "--method=kd has soft targets in stage 2, got --stage2_loss=cross_entropy: leave the one or the other."
-    if config.method == "kd" and config.pipeline == "stage1":
+    if config.method == "kd" and config.pipeline == STAGE1.pipeline:
         yield "--method=kd has no stage 1: take --pipeline=stage2, or --method=fsp or fitnet."
     if config.fsp_store_views and config.method != "fsp":
         yield f"--fsp_store_views is for --method=fsp, got --method={config.method}."
@@ -127,15 +139,15 @@ def _method_problems(config) -> Iterator[str]:
 
 
 def _pipeline_problems(config) -> Iterator[str]:
-    if config.student and not config.fsp_taps and config.pipeline not in ("stage2", "evaluate", "export"):
+    if config.student and not config.fsp_taps and config.pipeline not in (STAGE2.pipeline, EVALUATE, EXPORT):
         yield f"--student is for --pipeline=stage2, evaluate or export, got --pipeline={config.pipeline}."
-    if config.source_dataset and config.pipeline == "distill":
+    if config.source_dataset and config.pipeline == DISTILL:
         yield "--source_dataset is for --pipeline=transfer, got --pipeline=distill."
-    if config.pipeline == "transfer" and not (config.teacher or config.source_dataset):
+    if config.pipeline == TRANSFER and not (config.teacher or config.source_dataset):
         yield "--pipeline=transfer needs the teacher's data set: give --source_dataset=NAME or --teacher=PATH."
-    if config.pipeline == "source_teacher" and not config.source_dataset:
+    if config.pipeline == SOURCE_TEACHER.pipeline and not config.source_dataset:
         yield "--pipeline=source_teacher needs its data set: give --source_dataset=NAME."
-    if config.pipeline == "ensemble" and len(config.members) < 2:
+    if config.pipeline == ENSEMBLE and len(config.members) < 2:
         yield f"--pipeline=ensemble needs two nets or more: give --members=PATH,PATH, got {len(config.members)}."
-    if config.members and config.pipeline != "ensemble":
+    if config.members and config.pipeline != ENSEMBLE:
         yield f"--members is for --pipeline=ensemble, got --pipeline={config.pipeline}."

@@ -1,14 +1,18 @@
-"""How knowledge passes from teacher to student: FSP (stage 1), and the methods it is compared with, FitNet and KD."""
+"""Distillation methods: FSP, and FitNet and KD, with which it is compared."""
 
-from fsp_tf.distillation.distiller import WEIGHTINGS, FSPDistiller
+from fsp_tf.distillation.classifier import Classifier
+from fsp_tf.distillation.distiller import CUSTOM_MODEL_SHARE, DEFAULT_CLIPNORM, DEFAULT_WEIGHTS, FSPDistiller
 from fsp_tf.distillation.fsp import NAMED_PAIRS, FSPDistillationLoss, FSPLoss, fsp_matrix, resolve_pairs
 from fsp_tf.distillation.hints import HintDistiller, hint_layers
 from fsp_tf.distillation.matrix_store import MatrixStore
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 
 __all__ = [
+    "CUSTOM_MODEL_SHARE",
+    "DEFAULT_CLIPNORM",
+    "DEFAULT_WEIGHTS",
     "NAMED_PAIRS",
-    "WEIGHTINGS",
+    "Classifier",
     "FSPDistillationLoss",
     "FSPDistiller",
     "FSPLoss",

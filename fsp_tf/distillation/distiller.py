@@ -1,15 +1,17 @@
-"""Stage 1: a Keras model that makes the student's FSP matrices match the teacher's (Algorithm 1)."""
+"""Stage-1 training by FSP matching (Algorithm 1)."""
 
 import zlib
 
 import keras
 import tensorflow as tf
 
-from fsp_tf.config.choices import DEFAULT_WEIGHTS
 from fsp_tf.distillation.fsp import feature_map, fsp_matrix, resolve_pairs, squared_norm, unflatten_matrices
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
-WEIGHTINGS = tuple(DEFAULT_WEIGHTS)
+# lambda for each weighting, and the largest gradient norm used with it. docs/stage1.md says how they were chosen.
+DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
+CUSTOM_MODEL_SHARE = 0.1  # of both, for models whose gradients are unknown: a tenth of the step
+SMALLEST_NORM = 1e-12
 
 
 class FSPDistiller(ReplicatedModel):
@@ -18,21 +20,21 @@ class FSPDistiller(ReplicatedModel):
     L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
 
     lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`).
-    The teacher runs in inference mode and stays as it is; each net runs once a step, no further than its last pair.
+    The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair.
 
-    Deviates: `relative` is not the paper's. It frees lambda of the teacher's scale, so that one value serves other
-    teachers and nets (docs/stage1.md).
+    Deviates: `relative` is not the paper's. It makes lambda independent of the teacher's scale, so that one value
+    serves other teachers and students (docs/stage1.md).
 
     Args:
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
-        weight: The paper's lambda; the metric `loss` has it, `loss/<pair>` has not. The pipelines clip the gradient's
-            norm to 500 with it, and take a tenth of both for nets of one's own. Default: 10,000 for `relative`, 1 for
-            `equal`.
+        weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. The command line also clips the
+            gradient's norm to 500, and takes a tenth of both for custom models. Defaults to 10,000 for `relative` and
+            1 for `equal`.
         weighting: `relative` or `equal`.
-        connectors: Whether a student's map of other channels than the teacher's goes through a learned 1x1 convolution
-            to as many; they are trained with the student and are no part of it.
+        connectors: Whether to learn a 1x1 convolution wherever the student's map has other channels than the teacher's.
+            Connectors are trained with the student and are not part of it.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -53,10 +55,10 @@ class FSPDistiller(ReplicatedModel):
         connectors: bool = False,
         stored: bool = False,
     ):
-        """Raises ValueError if a pair names an unknown layer or its maps do not fit each other."""
+        """Raises ValueError if a pair names an unknown layer, or its maps do not fit each other."""
         super().__init__(name="fsp_distiller")
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting is one of {', '.join(WEIGHTINGS)}, got {weighting!r}.")
+        if weighting not in DEFAULT_WEIGHTS:
+            raise ValueError(f"weighting must be one of {', '.join(DEFAULT_WEIGHTS)}, got {weighting!r}.")
         weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         names = resolve_pairs(teacher, student, pairs)
@@ -70,7 +72,7 @@ class FSPDistiller(ReplicatedModel):
             _check_maps(pair, expected, got)
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
         self.teacher_features = keras.Model(teacher.input, keras.tree.flatten(teacher_maps), name="teacher_features")
-        self.student_features = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
+        self.trained = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
@@ -78,73 +80,75 @@ class FSPDistiller(ReplicatedModel):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's feature maps of images (batch, height, width, channels), 0 to 255.
+        """Returns the student's feature maps of images (batch, height, width, channels), 0 to 255.
 
         Returns:
             For each pair (first, last), two tensors (batch, h, w, channels).
         """
-        return _by_pair(self.student_features(inputs, training=training))
+        return _by_pair(self.trained(inputs, training=training))
 
     @property
     def metrics(self):
         return [self.total, *self.losses_per_pair, *self.relative_errors, *self.dead_channels]
 
     def train_step(self, data):
-        """One step of the optimiser.
+        """Takes one step of the optimizer.
 
         Args:
-            data: `images` or `(images, labels)`, whose labels are not looked at; where matrices are stored, `(images,
-                entries)`. Images are (batch, height, width, channels) of any type, 0 to 255.
+            data: `images` or `(images, labels)`, whose labels are ignored; with stored matrices, `(images, entries)`.
+                Images are (batch, height, width, channels) of any type, 0 to 255.
         Returns:
-            The running means since they were last reset: `loss` and of each pair `loss/<pair>`,
-            `relative_error/<pair>` and `dead_channels/<pair>`, float32 scalars. The relative error is ||G_T - G_S||^2
-            over ||G_T||^2: the mean of the images' own (`relative`, as in the loss) or of the sums over images.
+            The means since the last reset: `loss` and, for each pair, `loss/<pair>`, `relative_error/<pair>` and
+            `dead_channels/<pair>`, float32 scalars. The relative error is ||G_T - G_S||^2 / ||G_T||^2, for `relative`
+            averaged over images, for `equal` the ratio of the sums over images.
         """
         images, entries, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.stored:
             teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)
         else:
             teacher_matrices = [fsp_matrix(*maps) for maps in _by_pair(self.teacher_features(images, training=False))]
-        with tf.GradientTape() as tape:
+
+        def image_losses():
             student_maps = self(images, training=True)
             student_matrices = [fsp_matrix(*maps) for maps in student_maps]
-            losses = self._image_losses(teacher_matrices, student_matrices)
-            scaled = self.scaled(tf.reduce_mean(losses))
-        self.descend(tape, scaled, self.student_features)
-        return self._update_metrics(losses, teacher_matrices, student_matrices, student_maps)
+            self._update_dead_channels([last for _, last in student_maps])
+            return tf.add_n(
+                [
+                    self._pair_losses(index, expected, got)
+                    for index, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True))
+                ]
+            )
+
+        return self.minimize(image_losses)
 
     def mean_matrices(self, images) -> tuple[list, list]:
-        """The teacher's and the student's FSP matrices, the mean over images: float32 (m, n) of each pair."""
-        nets = (self.teacher_features, self.student_features)
-        maps = [_by_pair(keras.tree.flatten(net(images, training=False))) for net in nets]
+        """Returns the teacher's and the student's FSP matrices, averaged over images: float32 (m, n) for each pair."""
+        models = (self.teacher_features, self.trained)
+        maps = [_by_pair(keras.tree.flatten(model(images, training=False))) for model in models]
         teacher, student = ([tf.reduce_mean(fsp_matrix(*pair), axis=0).numpy() for pair in each] for each in maps)
         return teacher, student
 
-    def _image_losses(self, teacher_matrices, student_matrices) -> tf.Tensor:
-        """Each image's term of Eq. 2, (batch,)."""
-        losses = []
-        for expected, got in zip(teacher_matrices, student_matrices, strict=True):
-            errors = squared_norm(expected - got)
-            losses.append(self.weight * (errors / _norms(expected) if self.weighting == "relative" else errors))
-        return tf.add_n(losses)
+    def _pair_losses(self, index: int, expected: tf.Tensor, got: tf.Tensor) -> tf.Tensor:
+        """Returns each image's term of Eq. 2 for one pair, (batch,), and updates the pair's metrics."""
+        errors, norms = squared_norm(expected - got), tf.maximum(squared_norm(expected), SMALLEST_NORM)
+        self.losses_per_pair[index].update_state(errors)
+        if self.weighting == "equal":
+            self.relative_errors[index].update_state(errors, norms)
+            return self.weight * errors
+        self.relative_errors[index].update_state(errors / norms, tf.ones_like(norms))
+        return self.weight * (errors / norms)
 
-    def _update_metrics(self, losses, teacher_matrices, student_matrices, student_maps) -> dict[str, tf.Tensor]:
-        alive = [tf.cast(tf.reduce_max(maps[1], axis=[0, 1, 2]) > 0, tf.float32) for maps in student_maps]
+    def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
+        """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""
+        alive = [tf.cast(tf.reduce_max(features, axis=[0, 1, 2]) > 0, tf.float32) for features in maps]
         alive = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(alive, axis=0))
         dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
-        self.total.update_state(losses)
-        for i, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True)):
-            errors = squared_norm(expected - got)
-            self.losses_per_pair[i].update_state(errors)
-            norms = _norms(expected)
-            each = (errors / norms, tf.ones_like(norms)) if self.weighting == "relative" else (errors, norms)
-            self.relative_errors[i].update_state(*each)
-            self.dead_channels[i].update_state(tf.reduce_mean(dead[i]))
-        return self.global_results()
+        for metric, channels in zip(self.dead_channels, dead, strict=True):
+            metric.update_state(tf.reduce_mean(channels))
 
 
 class RatioOfSums(keras.metrics.Metric):
-    """The sum of what was measured divided by the sum of what it is measured against."""
+    """The sum of one quantity divided by the sum of another."""
 
     def __init__(self, name: str):
         super().__init__(name=name)
@@ -161,18 +165,13 @@ class RatioOfSums(keras.metrics.Metric):
         return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
 
 
-def _norms(teacher_matrices: tf.Tensor) -> tf.Tensor:
-    """Each matrix's squared norm, to divide by: (batch, m, n) to (batch,)."""
-    return tf.maximum(squared_norm(teacher_matrices), 1e-12)
-
-
 def _by_pair(maps: list) -> list:
-    """[first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one pair."""
+    """Groups [first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one pair."""
     return list(zip(maps[::2], maps[1::2], strict=True))
 
 
 def _connected(names, teacher_maps: list, student_maps: list) -> list:
-    """The student's maps, those of other channels than the teacher's through a 1x1 convolution of its own."""
+    """Returns the student's maps; where the channels differ from the teacher's, through a learned 1x1 convolution."""
     found: dict[tuple[str, int], keras.KerasTensor] = {}
     for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True):
         for name, teacher_map, student_map in zip(pair, expected, got, strict=True):
@@ -194,7 +193,7 @@ def _connected(names, teacher_maps: list, student_maps: list) -> list:
 
 
 def _check_maps(pair, teacher_maps, student_maps) -> None:
-    """Raises ValueError if the teacher's and the student's matrices differ in shape or a pair cannot be pooled."""
+    """Raises ValueError if the teacher's and the student's matrices differ in shape, or a pair cannot be pooled."""
     for maps in (teacher_maps, student_maps):
         try:
             fsp_matrix(*(tf.zeros((1, *features.shape[1:])) for features in maps))
@@ -206,6 +205,6 @@ def _check_maps(pair, teacher_maps, student_maps) -> None:
         raise ValueError(
             f"Pair {pair[0]}-{pair[1]}: the teacher's maps {[tuple(m.shape[1:]) for m in teacher_maps]} and the "
             f"student's {[tuple(m.shape[1:]) for m in student_maps]} differ in channels, so the FSP matrices "
-            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: take nets of the same "
+            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: use models of the same "
             "widths, or connectors."
         )

@@ -1,4 +1,4 @@
-"""The flow of the solution procedure: the FSP matrix (Eq. 1), its loss (Eq. 2), and which layers make a pair."""
+"""The FSP matrix (Eq. 1), its loss (Eq. 2), and the pairs of layers that they are computed on."""
 
 import itertools
 import re
@@ -11,11 +11,11 @@ NAMED_PAIRS = ("section_input", "first_block")
 
 
 def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    """The FSP matrix of two feature maps of each image.
+    """Returns the FSP matrix of two feature maps, for each image.
 
     G[b, i, j] = 1/(h w) * sum_{s,t} first[b,s,t,i] * last[b,s,t,j]          (Yim et al. 2017, Eq. 1)
 
-    Where the spatial sizes differ, the larger map is max-pooled to the smaller one's size first (Section 3.2).
+    If the spatial sizes differ, the larger map is max-pooled to the smaller size first (Section 3.2).
 
     Args:
         first: Float tensor (batch, h1, w1, m), the features entering the section.
@@ -23,10 +23,10 @@ def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     Returns:
         Float32 tensor (batch, m, n).
     Raises:
-        ValueError: If a map has not four axes, or the larger height or width is no multiple of the smaller one.
+        ValueError: If a map does not have four axes, or the larger height or width is no multiple of the smaller one.
     """
     if len(first.shape) != 4 or len(last.shape) != 4:
-        raise ValueError(f"Feature maps are (batch, height, width, channels), got {first.shape} and {last.shape}.")
+        raise ValueError(f"Feature maps must be (batch, height, width, channels), got {first.shape} and {last.shape}.")
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     first, last = _max_pooled(first, height, width), _max_pooled(last, height, width)
     return _products(tf.cast(first, tf.float32), tf.cast(last, tf.float32)) / (height * width)
@@ -34,9 +34,10 @@ def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def _products(first: tf.Tensor, last: tf.Tensor):
-    """sum_{s,t} first[b,s,t,i] * last[b,s,t,j], with the gradient's operands in the order that needs no transposition.
+    """Returns sum_{s,t} first[b,s,t,i] * last[b,s,t,j].
 
-    TensorFlow's own gradient of the same einsum takes three times as long: it transposes a feature map each way.
+    The custom gradient orders its operands so that nothing is transposed. TensorFlow's own gradient of the same einsum
+    takes three times as long, since it transposes a feature map in each direction.
     """
 
     def gradient(upstream):
@@ -47,13 +48,13 @@ def _products(first: tf.Tensor, last: tf.Tensor):
 
 
 def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The map max-pooled to (height, width)."""
+    """Max-pools a map to (height, width)."""
     if (features.shape[1], features.shape[2]) == (height, width):
         return features
     if features.shape[1] % height or features.shape[2] % width:
         raise ValueError(
-            f"A map of {features.shape[1]}x{features.shape[2]} cannot be max-pooled to {height}x{width}: "
-            "its sides are no multiples."
+            f"A map of {features.shape[1]}x{features.shape[2]} cannot be max-pooled to {height}x{width}: its height or "
+            "width is no multiple."
         )
     window = [features.shape[1] // height, features.shape[2] // width]
     return tf.nn.max_pool2d(features, window, window, "VALID")
@@ -61,7 +62,7 @@ def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("fsp_tf")
 class FSPLoss(keras.losses.Loss):
-    """The FSP loss of one pair, the teacher's matrix first.
+    """FSP loss of one pair, the teacher's matrix first.
 
     L = 1/N sum_x ||G_T(x) - G_S(x)||^2          (Yim et al. 2017, Eq. 2, one i, without its lambda)
 
@@ -72,22 +73,22 @@ class FSPLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Float32 (batch,) from the teacher's (batch, m, n) and the student's (batch, m, n)."""
+        """Returns float32 (batch,) from the teacher's (batch, m, n) and the student's (batch, m, n)."""
         return squared_norm(y_true - y_pred)
 
 
 def squared_norm(matrices: tf.Tensor) -> tf.Tensor:
-    """The squared Frobenius norm of each image's matrix: (batch, m, n) to (batch,)."""
+    """Returns the squared Frobenius norm of each image's matrix: (batch, m, n) to (batch,)."""
     return tf.reduce_sum(tf.square(matrices), axis=[1, 2])
 
 
 def flatten_matrices(matrices: list[tf.Tensor]) -> tf.Tensor:
-    """Matrices (batch, m, n) of each pair as one tensor (batch, sum of m n)."""
+    """Concatenates the matrices (batch, m, n) of all pairs into one tensor (batch, sum of m n)."""
     return tf.concat([tf.reshape(matrix, [tf.shape(matrix)[0], -1]) for matrix in matrices], axis=1)
 
 
 def unflatten_matrices(entries: tf.Tensor, shapes: list[tuple[int, int]]) -> list[tf.Tensor]:
-    """The inverse of `flatten_matrices`, in float32.
+    """Inverts `flatten_matrices`, in float32.
 
     Args:
         entries: Float tensor (batch, sum of m n).
@@ -98,11 +99,11 @@ def unflatten_matrices(entries: tf.Tensor, shapes: list[tuple[int, int]]) -> lis
 
 
 class FSPDistillationLoss(keras.distillation.DistillationLoss):
-    """Eq. 2 for one pair as a loss of stock `keras.distillation.Distiller`.
+    """Eq. 2 for one pair, as a loss of the stock `keras.distillation.Distiller`.
 
     Args:
         weight: The pair's lambda.
-        pair: The names of the two heads to compare where the nets' outputs are dictionaries; not needed where the
+        pair: The names of the two heads to compare, for models whose outputs are dictionaries. Leave it out if the
             outputs are the two feature maps themselves, `[first, last]`.
 
     Example:
@@ -114,11 +115,11 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
         self.weight, self.pair = weight, pair
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
-        """lambda times Eq. 2, the mean over images.
+        """Returns lambda times Eq. 2, the mean over images.
 
         Args:
             teacher_outputs: A dictionary of maps, or `[first, last]`, each (batch, h, w, channels).
-            student_outputs: The student's, whose two maps have as many channels.
+            student_outputs: The student's; its two maps have the same numbers of channels.
         Returns:
             A float32 scalar.
         """
@@ -131,7 +132,7 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
 
 
 def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
-    """Which layers of the teacher and of the student make each pair, by name.
+    """Returns the names of the teacher's and the student's layers that make each pair.
 
     Args:
         teacher: A functional model; a name is one of its heads (dictionary outputs) or of its layers.
@@ -141,15 +142,15 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
     Returns:
         A list of ((teacher_first, teacher_last), (student_first, student_last)).
     Raises:
-        ValueError: If the pairs are unknown or name what a net has not.
+        ValueError: If the pairs are unknown, or name a layer that a model does not have.
     """
     if isinstance(pairs, str):
         if pairs not in NAMED_PAIRS:
-            raise ValueError(f"pairs is one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
+            raise ValueError(f"pairs must be one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
         heads = teacher.output if isinstance(teacher.output, dict) else {}
         sections = sorted(name for name in heads if re.fullmatch(r"section_\d", name))
         if not sections:
-            raise ValueError(f"pairs={pairs!r} needs a net with the heads section_1, section_2, ...: name the layers.")
+            raise ValueError(f"pairs={pairs!r} needs heads section_1, section_2, ...: name the layers instead.")
         if pairs == "section_input":
             pairs = list(itertools.pairwise(["stem", *sections]))
         else:
@@ -163,7 +164,7 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
 
 
 def feature_map(model: keras.Model, name: str):
-    """The symbolic output of a model's head or layer of this name.
+    """Returns the symbolic output of a model's head or layer.
 
     Raises:
         ValueError: If the model has neither.
@@ -173,4 +174,4 @@ def feature_map(model: keras.Model, name: str):
     try:
         return model.get_layer(name).output
     except ValueError as error:
-        raise ValueError(f"{model.name} has no head and no layer named {name!r}.") from error
+        raise ValueError(f"{model.name} has no head or layer named {name!r}.") from error

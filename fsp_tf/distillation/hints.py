@@ -1,4 +1,4 @@
-"""Stage 1 of FitNet, which the paper compares with: the student's middle layers learn the teacher's feature maps."""
+"""Stage 1 of FitNet, the paper's comparison: the student's middle layers learn the teacher's feature maps."""
 
 import keras
 import tensorflow as tf
@@ -11,38 +11,38 @@ from fsp_tf.models.resnet import block_names
 NUM_HINTS = (1, 3)
 
 
-def hint_layers(net: keras.Model, num_hints: int) -> list[str]:
-    """The blocks whose outputs are a net's hints, or its guided layers.
+def hint_layers(model: keras.Model, num_hints: int) -> list[str]:
+    """Returns the blocks whose outputs are a model's hints or guided layers.
 
     hint i of m is the output of block ceil(i n / (m + 1)) of n, i = 1, ..., m          (Yim et al. 2017, Table 1)
 
-    One hint is the middle layer; three cut the net into four modules. ResNet-26 has 12 blocks: 6, or 3, 6 and 9.
+    One hint is the middle layer; three cut the network into four modules. Of ResNet-26's 12 blocks: 6, or 3, 6 and 9.
 
     Args:
-        net: A functional model whose blocks end in layers named `section_<s>_block_<b>`.
+        model: A functional model whose blocks end in layers named `section_<s>_block_<b>`.
         num_hints: 1 or 3.
     Returns:
-        The names of `num_hints` layers, from the input on.
+        The names of `num_hints` layers, in the order of the network.
     Raises:
-        ValueError: If num_hints is neither or the net has fewer blocks.
+        ValueError: If num_hints is neither 1 nor 3, or the model has fewer blocks.
     """
     if num_hints not in NUM_HINTS:
-        raise ValueError(f"num_hints is one of {', '.join(map(str, NUM_HINTS))}, got {num_hints}.")
-    blocks = block_names(net)
+        raise ValueError(f"num_hints must be one of {', '.join(map(str, NUM_HINTS))}, got {num_hints}.")
+    blocks = block_names(model)
     if len(blocks) < num_hints:
         raise ValueError(
-            f"{net.name} has {len(blocks)} blocks (layers named section_1_block_1, ...), "
-            f"{num_hints} hints need as many at least."
+            f"{model.name} has {len(blocks)} blocks (layers named section_1_block_1, ...); {num_hints} hints need at "
+            f"least {num_hints}."
         )
     return [blocks[-(-number * len(blocks) // (num_hints + 1)) - 1] for number in range(1, num_hints + 1)]
 
 
 def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
-    """How far each image's guided map is from the teacher's hint.
+    """Returns the distance between the teacher's hint and the student's guided map, for each image.
 
     l(x) = 1/2 ||hint(x) - guided(x)||^2          (Romero et al. 2015, Eq. 3, without a regressor)
 
-    Deviates: the reduction is not printed; the sum over height, width and channels is Eq. 3's as it stands.
+    Deviates: the paper does not print the reduction; this is the sum over height, width and channels, as in Eq. 3.
 
     Args:
         hint: Float tensor (batch, h, w, c), the teacher's.
@@ -54,7 +54,7 @@ def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
 
 
 def squared_norm(features: tf.Tensor) -> tf.Tensor:
-    """The squared norm of each image's feature map: (batch, h, w, c) of any float type to float32 (batch,)."""
+    """Returns each image's squared norm: (batch, h, w, c) of any float type to float32 (batch,)."""
     return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=[1, 2, 3])
 
 
@@ -63,9 +63,9 @@ class HintDistiller(ReplicatedModel):
 
     L = 1/N sum_x sum_i 1/2 ||hint_T_i(x) - guided_S_i(x)||^2          (Romero et al. 2015, Eq. 3)
 
-    The teacher runs in inference mode and stays as it is; each net runs once a step, no further than its last hint.
+    The teacher runs in inference mode and does not change. Each model runs once per step, up to its last hint.
 
-    Deviates: no regressor between the two nets, since nets of one family have maps of one shape there.
+    Deviates: no regressor between the two models, since models of one family have maps of one shape there.
 
     Args:
         teacher: A functional model with blocks as in `hint_layers`.
@@ -79,7 +79,7 @@ class HintDistiller(ReplicatedModel):
     """
 
     def __init__(self, teacher: keras.Model, student: keras.Model, num_hints: int = 1):
-        """Raises ValueError if a net has too few blocks or a hint and its guided layer differ in shape."""
+        """Raises ValueError if a model has too few blocks, or a hint and its guided layer differ in shape."""
         super().__init__(name="hint_distiller")
         teacher_names, self.hint_names = hint_layers(teacher, num_hints), hint_layers(student, num_hints)
         hints = [feature_map(teacher, name) for name in teacher_names]
@@ -90,44 +90,43 @@ class HintDistiller(ReplicatedModel):
             if expected.shape != got.shape:
                 raise ValueError(
                     f"The teacher's hint {teacher_name} {tuple(expected.shape[1:])} and the student's guided layer "
-                    f"{student_name} {tuple(got.shape[1:])} differ in shape: take nets of one family and width, cut "
-                    "alike by their sections."
+                    f"{student_name} {tuple(got.shape[1:])} differ in shape: use models of one family and width, with "
+                    "the same sections."
                 )
         self.teacher_features = keras.Model(teacher.input, hints, name="teacher_features")
-        self.student_features = keras.Model(student.input, guided, name="student_features")
+        self.trained = keras.Model(student.input, guided, name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
         self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.hint_names]
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's guided maps: a list of one (batch, h, w, c) for each hint."""
-        return keras.tree.flatten(self.student_features(inputs, training=training))
+        """Returns the student's guided maps: a list of one (batch, h, w, c) for each hint."""
+        return keras.tree.flatten(self.trained(inputs, training=training))
 
     @property
     def metrics(self):
         return [self.total, *self.losses_per_hint, *self.relative_errors]
 
     def train_step(self, data):
-        """One step of the optimiser.
+        """Takes one step of the optimizer.
 
         Args:
-            data: `images` or `(images, labels)`, whose labels are not looked at. Images are (batch, height, width,
+            data: `images` or `(images, labels)`, whose labels are ignored. Images are (batch, height, width,
                 channels) of any type, 0 to 255.
         Returns:
-            The running means since they were last reset: `loss` and of each hint `loss/<layer>` and
+            The means since the last reset: `loss` and, for each hint, `loss/<layer>` and
             `relative_error/<layer>`, float32 scalars.
         """
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         hints = keras.tree.flatten(self.teacher_features(images, training=False))
-        with tf.GradientTape() as tape:
+
+        def image_losses():
             guided_maps = self(images, training=True)
             losses = [hint_loss(hint, guided) for hint, guided in zip(hints, guided_maps, strict=True)]
-            total = tf.add_n(losses)
-            scaled = self.scaled(tf.reduce_mean(total))
-        self.descend(tape, scaled, self.student_features)
-        self.total.update_state(total)
-        for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
-            self.losses_per_hint[i].update_state(loss)
-            self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
-        return self.global_results()
+            for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
+                self.losses_per_hint[i].update_state(loss)
+                self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
+            return tf.add_n(losses)
+
+        return self.minimize(image_losses)

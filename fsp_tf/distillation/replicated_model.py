@@ -1,4 +1,4 @@
-"""What `fit` needs to run a model alike on one device, on several, and on several machines, which Keras 3 cannot."""
+"""The training step that all methods share, alike on one device, on several, and on several machines."""
 
 from collections.abc import Callable
 
@@ -8,24 +8,72 @@ import tensorflow as tf
 
 
 class ReplicatedModel(keras.Model):
-    """A model with a train step of its own, whose logs are those of the whole batch on every replica.
+    """Base class of models with their own `train_step`; its logs cover the whole batch on every replica.
 
     `Model.fit` under `MultiWorkerMirroredStrategy` fails in Keras 3.15 (keras-team/keras#20585): it traces the model on
-    one batch reduced over the workers, and it reduces each worker's scalar metrics over an axis that they have not.
-    A subclass needs neither: its constructor builds all it has, and its `train_step` returns `global_results()`, which
-    are the same on every replica, so that the first one's are the logs.
+    one batch reduced over the workers, and it reduces each worker's scalar metrics over an axis that they do not have.
+    A subclass needs neither: its constructor builds everything, and its `train_step` returns what `minimize` returns,
+    which is the same on every replica.
 
-    A subclass's optimiser is built before `fit`; its metrics are sums, or quotients of sums, over images, of which
-    each of R replicas holds an R-th after a step.
+    A subclass sets `trained`, the model whose weights are trained, and `total`, the mean loss. Its optimizer is built
+    before `fit`. Its metrics are sums, or quotients of sums, over images; after a step each of R replicas holds an R-th
+    of them.
     """
 
     train_function: Callable | None = None
+    trained: keras.Model
+    total: keras.metrics.Mean
+
+    def minimize(self, image_losses: Callable[[], tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Takes one step of the optimizer on the trained weights.
+
+            loss = 1/N sum_x l(x) + regularization losses of the trained model
+
+        Args:
+            image_losses: Runs the trained model and returns each image's loss, float32 (batch of this replica,). It may
+                also update the other metrics.
+        Returns:
+            Every metric by name; see `global_results`.
+        """
+        with tf.GradientTape() as tape:
+            losses = image_losses()
+            regularization = tf.add_n([0.0, *self.trained.losses])
+            # Gradients of all replicas are added up, so each replica takes its part of the mean.
+            mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(mean)
+        variables = self.trained.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        self.total.update_state(losses + regularization)
+        return self.global_results()
+
+    def global_results(self) -> dict[str, tf.Tensor]:
+        """Returns every metric by name, over what all replicas have seen since the last reset.
+
+        Call it in a replica's step.
+        """
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync == 1:
+            return {metric.name: metric.result() for metric in self.metrics}
+        variables = [variable for metric in self.metrics for variable in metric.variables]
+        own = tf.stack([tf.convert_to_tensor(variable.value) for variable in variables])
+        sums = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.SUM, own))  # one message per step
+        for variable, total in zip(variables, sums, strict=True):
+            variable.assign(total / replica.num_replicas_in_sync)
+        left = iter(sums)
+        return {metric.name: metric.stateless_result([next(left) for _ in metric.variables]) for metric in self.metrics}
+
+    @property
+    def metric_sums(self) -> list[np.ndarray]:
+        """The sums of the metrics over all replicas, read without communication between workers."""
+        strategy = self.distribute_strategy
+        own = [strategy.experimental_local_results(variable.value)[0] for variable in self.metrics_variables]
+        return [strategy.num_replicas_in_sync * value.numpy() for value in own]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Nothing is left to build, so no batch is read for it."""
+        """Does nothing: the constructor has built everything."""
 
     def make_train_function(self, force=False):
-        """Keras's, or on several replicas one whose logs are the first local replica's."""
+        """Makes Keras's training function, or on several replicas one that logs the first local replica's results."""
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             super().make_train_function(force)
@@ -37,32 +85,3 @@ class ReplicatedModel(keras.Model):
                 return {name: strategy.experimental_local_results(value)[0] for name, value in logs.items()}
 
             self.train_function = train_function
-
-    def scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """This replica's part of the mean loss over all replicas, whose gradients add up; for the tape."""
-        return self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
-
-    def descend(self, tape: tf.GradientTape, scaled: tf.Tensor, net: keras.Model) -> None:
-        """One step of the optimiser on the net's trained weights."""
-        variables = net.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
-
-    def global_results(self) -> dict[str, tf.Tensor]:
-        """Every metric by name, of what all replicas have seen since it was reset; called in a replica's step."""
-        replica = tf.distribute.get_replica_context()
-        if replica.num_replicas_in_sync == 1:
-            return {metric.name: metric.result() for metric in self.metrics}
-        variables = [variable for metric in self.metrics for variable in metric.variables]
-        own = tf.stack([tf.convert_to_tensor(variable.value) for variable in variables])
-        sums = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.SUM, own))  # one message a step
-        for variable, total in zip(variables, sums, strict=True):
-            variable.assign(total / replica.num_replicas_in_sync)
-        left = iter(sums)
-        return {metric.name: metric.stateless_result([next(left) for _ in metric.variables]) for metric in self.metrics}
-
-    @property
-    def metric_sums(self) -> list[np.ndarray]:
-        """What the metrics have summed over all replicas, read without asking other workers."""
-        strategy = self.distribute_strategy
-        own = [strategy.experimental_local_results(variable.value)[0] for variable in self.metrics_variables]
-        return [strategy.num_replicas_in_sync * value.numpy() for value in own]

@@ -1,4 +1,4 @@
-"""Hinton's knowledge distillation as the paper uses it: FitNet's stage 2, labels and the teacher's softened outputs."""
+"""Training on labels and on the teacher's softened outputs: Hinton's distillation, and FitNet's stage 2."""
 
 import keras
 import tensorflow as tf
@@ -8,17 +8,17 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 
 def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
-    """The cross entropy of the two nets' softened outputs, for each image.
+    """Returns the cross entropy between the two models' softened outputs, for each image.
 
     l(x) = -sum_c softmax(z_T / tau)_c * log softmax(z_S / tau)_c          (Hinton et al. 2015, Section 2)
 
-    Deviates: Hinton multiplies by tau^2, which keeps the gradient's size as tau changes; the paper states no such
+    Deviates: Hinton multiplies by tau^2, which keeps the gradient's size when tau changes. The paper states no such
     factor.
 
     Args:
         teacher_logits: Float tensor (batch, classes).
         student_logits: Float tensor (batch, classes).
-        temperature: tau; 1 leaves the outputs as they are, more softens them.
+        temperature: tau; 1 leaves the outputs unchanged, larger values soften them.
     Returns:
         Float32 tensor (batch,).
     """
@@ -27,19 +27,18 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
 
 
 class SoftTargetDistiller(ReplicatedModel):
-    """Trains a student on the labels and on the teacher's softened outputs.
+    """Trains a student on labels and on the teacher's softened outputs.
 
     L(t) = 1/N sum_x [-log softmax(z_S)_y + lambda(t) l(x)]          (Romero et al. 2015, Eq. 2)
 
     l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to weights[1] at the last
-    one, t = num_steps - 1; t is the optimiser's count of updates, so a resumed run goes on where it was.
-    The teacher runs in inference mode and stays as it is; each net runs once a step. What a student of one's own adds
-    to its loss, such as a layer's regularizer, is added once.
+    one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues the schedule.
+    The teacher runs in inference mode and does not change. Each model runs once per step.
 
     Args:
         teacher: A functional Keras model with a head or layer `logits`.
         student: The same; trained in place.
-        num_steps: The length of the schedule.
+        num_steps: Length of the schedule.
         temperature: tau; the paper's is 3.
         weights: lambda at the first and at the last step; the paper's are 4 and 1.
 
@@ -57,21 +56,20 @@ class SoftTargetDistiller(ReplicatedModel):
         temperature: float = 3.0,
         weights: tuple[float, float] = (4.0, 1.0),
     ):
-        """Raises ValueError if num_steps or temperature is not positive or the nets differ in classes."""
+        """Raises ValueError if num_steps or temperature is not positive, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
         if num_steps < 1 or temperature <= 0:
-            raise ValueError(f"num_steps and temperature are positive, got {num_steps} and {temperature}.")
+            raise ValueError(f"num_steps and temperature must be positive, got {num_steps} and {temperature}.")
         teacher_logits, student_logits = feature_map(teacher, "logits"), feature_map(student, "logits")
         if teacher_logits.shape[-1] != student_logits.shape[-1]:
             raise ValueError(
-                f"The teacher tells {teacher_logits.shape[-1]} classes apart and the student "
-                f"{student_logits.shape[-1]}: soft targets need nets of the same classes."
+                f"The teacher has {teacher_logits.shape[-1]} classes and the student {student_logits.shape[-1]}: soft "
+                "targets need models of the same classes."
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
         self.first_weight, self.last_weight = map(float, weights)
-        self.student = student
         self.teacher_logits = keras.Model(teacher.input, teacher_logits, name="teacher_logits")
-        self.student_logits = keras.Model(student.input, student_logits, name="student_logits")
+        self.trained = keras.Model(student.input, student_logits, name="student_logits")
         self.total = keras.metrics.Mean("loss")
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
@@ -79,37 +77,37 @@ class SoftTargetDistiller(ReplicatedModel):
         self.built = True
 
     def call(self, inputs, training=None):
-        """The student's logits, (batch, classes)."""
-        return self.student_logits(inputs, training=training)
+        """Returns the student's logits, (batch, classes)."""
+        return self.trained(inputs, training=training)
 
     @property
     def metrics(self):
         return [self.total, self.cross_entropy, self.soft_targets, self.accuracy]
 
     def soft_target_weight(self, step) -> tf.Tensor:
-        """lambda(t) as a float32 scalar, t an integer from 0; weights[1] at and beyond the last step."""
+        """Returns lambda(t), a float32 scalar; t counts steps from 0."""
         progress = tf.minimum(tf.cast(step, tf.float32) / max(self.num_steps - 1, 1), 1.0)
         return self.first_weight + (self.last_weight - self.first_weight) * progress
 
     def train_step(self, data):
-        """One step of the optimiser.
+        """Takes one step of the optimizer.
 
         Args:
             data: `(images, labels)`: (batch, height, width, channels) of any type, 0 to 255, and integers (batch,).
         Returns:
-            The running means since they were last reset, float32 scalars by name.
+            The means since the last reset, float32 scalars by name.
         """
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         teacher_logits = self.teacher_logits(images, training=False)
         weight = self.soft_target_weight(self.optimizer.iterations)
-        with tf.GradientTape() as tape:
-            logits = self(images, training=True)
+
+        def image_losses():
+            logits = tf.cast(self(images, training=True), tf.float32)
             hard = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
-            losses = hard + weight * soft + tf.add_n([0.0, *self.student_logits.losses])
-            scaled = self.scaled(tf.reduce_mean(losses))
-        self.descend(tape, scaled, self.student_logits)
-        for metric, values in ((self.total, losses), (self.cross_entropy, hard), (self.soft_targets, soft)):
-            metric.update_state(values)
-        self.accuracy.update_state(labels, logits)
-        return self.global_results()
+            self.cross_entropy.update_state(hard)
+            self.soft_targets.update_state(soft)
+            self.accuracy.update_state(labels, logits)
+            return hard + weight * soft
+
+        return self.minimize(image_losses)

@@ -9,11 +9,12 @@ import filelock
 import keras
 
 from fsp_tf import runs
+from fsp_tf.config.phases import ENSEMBLE, STAGE1
 from fsp_tf.models import load_keras_file
 from fsp_tf.reproduce.unit_costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
-from fsp_tf.runs import inputs, nets
-from fsp_tf.runs.run import Run
+from fsp_tf.runs import Run, checks
+from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 
@@ -41,9 +42,9 @@ def is_finished(unit: Unit) -> bool:
         UserError: If it holds a run of another configuration.
     """
     run = Run(unit.config)
-    if unit.config.pipeline == "ensemble":
-        return "ensemble_accuracy" in run.result
-    return run.has_finished(unit_phase(unit.config))
+    if unit.config.pipeline == ENSEMBLE:
+        return "ensemble_accuracy" in run.folder.result
+    return run.folder.has_finished(unit_phase(unit.config))
 
 
 def unit_result(unit: Unit) -> dict:
@@ -52,7 +53,7 @@ def unit_result(unit: Unit) -> dict:
     Raises:
         UserError: If its folder holds a run of another configuration.
     """
-    return Run(unit.config).result
+    return Run(unit.config).folder.result
 
 
 def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], None] = lambda: None) -> None:
@@ -94,11 +95,11 @@ def _check_inputs(units: list[Unit]) -> None:
         for path in _nets_read(unit):
             if str(path.parent) not in made_here and not path.exists():
                 raise UserError(f"{unit.id} needs {path}, which does not exist: name a .keras file with --teacher.")
-        if not is_finished(unit) and unit.config.pipeline != "ensemble":
+        if not is_finished(unit) and unit.config.pipeline != ENSEMBLE:
             run, phase = Run(unit.config), unit_phase(unit.config)
-            inputs.check_data(run, [phase])
-            if phase == "stage1" and (method := (unit.config.method, unit.config.num_hints)) not in methods:
-                inputs.check_stage1(run)
+            run.images.check([phase])
+            if phase is STAGE1 and (method := (unit.config.method, unit.config.num_hints)) not in methods:
+                checks.check_stage1(run)
                 methods.add(method)
 
 
@@ -126,13 +127,10 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
 
 def _nets_read(unit: Unit) -> list[pathlib.Path]:
     """The files that a unit starts from, in the order in which its record names their weights."""
-    config = unit.config
-    if config.pipeline == "ensemble":
-        return [pathlib.Path(member) for member in config.members]
-    read_in = {"fine_tuning": [config.teacher], "stage1": [config.teacher], "stage2": [config.student]}
-    named = read_in.get(unit_phase(config), [])
-    named += [config.teacher] if config.pipeline == "stage2" and config.stage2_loss == "kd" else []
-    return [pathlib.Path(str(path)) for path in named]
+    if unit.config.pipeline == ENSEMBLE:
+        return [pathlib.Path(member) for member in unit.config.members]
+    run = Run(unit.config)
+    return [run.models.path(name) for name in unit_phase(unit.config).starts_from(run.config)]
 
 
 def _refuse_other_nets(units: list[Unit]) -> None:
@@ -141,7 +139,7 @@ def _refuse_other_nets(units: list[Unit]) -> None:
         paths = _nets_read(unit)
         if is_finished(unit) and all(path.exists() for path in paths):
             record = unit_result(unit)
-            known = record.get("members_of_ensemble") or record["phases"][unit_phase(unit.config)]["made_from"]
+            known = record.get("members_of_ensemble") or record["phases"][unit_phase(unit.config).name]["made_from"]
             now = [_digest(path, path.stat().st_mtime_ns) for path in paths]
             if known not in (now, "+".join(now)):
                 raise UserError(
@@ -153,7 +151,7 @@ def _refuse_other_nets(units: list[Unit]) -> None:
 @functools.cache
 def _digest(path: pathlib.Path, modified: int) -> str:
     """The digest of a file's net, computed once for each time it is written."""
-    return nets.digest(load_keras_file(path, "The net"))
+    return weights_digest(load_keras_file(path, "The model"))
 
 
 def _announcement(unit: Unit, units: list[Unit]) -> str:

@@ -4,16 +4,17 @@ import math
 
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import step_multiply_adds
+from fsp_tf.config.phases import ENSEMBLE, Phase, phases_of
 
 
 def unit_steps(config: Config) -> int:
     """The training steps of a unit; 0 for an ensemble."""
-    return config.schedule(unit_phase(config))[1][-1] if config.pipeline != "ensemble" else 0
+    return config.num_steps(unit_phase(config)) if config.pipeline != ENSEMBLE else 0
 
 
-def unit_phase(config: Config) -> str:
-    """The one phase that a unit's pipeline trains."""
-    return "fine_tuning" if config.pipeline == "teacher" and config.teacher else config.pipeline
+def unit_phase(config: Config) -> Phase:
+    """Returns the one phase that a unit's pipeline trains."""
+    return phases_of(config)[0]
 
 
 def tera_multiply_adds(config: Config) -> float:

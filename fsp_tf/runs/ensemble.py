@@ -1,4 +1,4 @@
-"""An ensemble: the mean of its nets' softmax outputs, its accuracy, and how much the nets disagree."""
+"""Ensembles: the mean of several models' softmax outputs, its accuracy, and how much the models disagree."""
 
 import itertools
 import pathlib
@@ -6,51 +6,54 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf.config.phases import STAGE2
 from fsp_tf.data import ImageSet
-from fsp_tf.runs import nets
 from fsp_tf.runs.run import Run
+from fsp_tf.runs.run_models import check_fit, weights_digest
 from fsp_tf.system.errors import UserError
 
 
 def evaluate_ensemble(run: Run) -> None:
-    """Evaluates the nets that --members names, alone and together; records it in `result.json` and prints it.
+    """Evaluates the models that `--members` names, alone and together; records and prints the result.
 
     Raises:
-        UserError: If a net is missing or does not fit.
+        UserError: If a model is missing or does not fit.
     """
-    shape, classes = run.eval_set.image_shape, len(run.eval_set.class_names)
+    test_set, members = run.images.test, []
     paths = [pathlib.Path(path).expanduser() for path in run.config.members]
     if missing := next((path for path in paths if not path.exists()), None):
         raise UserError(f"--members names {missing}, which does not exist: name .keras files.")
-    members = [nets.load(run.config, "student", path, shape, classes) for path in paths]
-    run.claim()
-    labels = np.concatenate([batch.numpy() for _, batch in run.eval_set.batches(500)])
-    record = agreement(np.stack([probabilities(net, run.eval_set) for net in members]), labels)
-    run.update(**record, members_of_ensemble=[nets.digest(net) for net in members])
+    for path in paths:
+        members.append(run.models.read(path, STAGE2.role))
+        check_fit(members[-1], path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
+    run.folder.claim(run.strategy.num_replicas_in_sync)
+    labels = np.concatenate([batch.numpy() for _, batch in test_set.batches(500)])
+    record = agreement(np.stack([probabilities(model, test_set) for model in members]), labels)
+    run.folder.update(**record, members_of_ensemble=[weights_digest(model) for model in members])
     for path, accuracy in zip(paths, record["member_accuracies"], strict=True):
         print(f"{path}: accuracy {accuracy:.4f}")
     print(
         f"ensemble of {len(members)}: accuracy {record['ensemble_accuracy']:.4f}, {record['ensemble_gain']:+.4f} over "
-        f"the mean of its nets; two nets disagree on {record['pairwise_disagreement']:.2%} of the images"
+        f"the mean of its models; two models disagree on {record['pairwise_disagreement']:.2%} of the images"
     )
 
 
-def probabilities(net, image_set: ImageSet, batch_size: int = 500) -> np.ndarray:
-    """The softmax outputs of a net on every image in order: float32 (images, classes)."""
-    classify = tf.function(lambda images: tf.nn.softmax(net(images, training=False)["logits"]), reduce_retracing=True)
+def probabilities(model, image_set: ImageSet, batch_size: int = 500) -> np.ndarray:
+    """Returns a model's softmax outputs on every image in order: float32 (images, classes)."""
+    classify = tf.function(lambda images: tf.nn.softmax(model(images, training=False)["logits"]), reduce_retracing=True)
     return np.concatenate([classify(images).numpy() for images, _ in image_set.batches(batch_size)])
 
 
 def agreement(outputs: np.ndarray, labels: np.ndarray) -> dict:
-    """How good an ensemble is and why.
+    """Returns the accuracy of an ensemble and of its members, and their disagreement.
 
     Args:
         outputs: Float (members, images, classes), softmax outputs.
         labels: Integers (images,).
     Returns:
         `ensemble_accuracy` of the mean of the outputs; `member_accuracies`; `ensemble_gain`, the ensemble's accuracy
-        less the mean of its members'; `pairwise_disagreement`, the fraction of images that two members put into
-        different classes, the mean over all pairs.
+        minus the mean of its members'; `pairwise_disagreement`, the fraction of images to which two members give
+        different classes, averaged over all pairs.
     """
     chosen = outputs.argmax(axis=-1)
     accuracies = [float(np.mean(classes == labels)) for classes in chosen]

@@ -7,60 +7,81 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf.config import Config
+from fsp_tf.config.phases import STAGE1, Phase
 from fsp_tf.data import ImageSet, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, MatrixStore
 from fsp_tf.models import channel_permutations
-from fsp_tf.runs import nets
-from fsp_tf.runs.run import Run
 from fsp_tf.training import devices
 from fsp_tf.training.devices import Share
 
-Stream = Callable[[int, int, Share], tf.data.Dataset]  # a share of the steps from the first to one before the last
+Stream = Callable[[int, int, Share], tf.data.Dataset]  # (first step, last step + 1, this process's share)
 
 
-def live_stream(run: Run, phase: str, train_set: ImageSet) -> Stream:
-    """Images and labels; the comparison nets see stage 2's batches."""
-    stage = "stage2" if phase in ("baseline", "fine_tuning") else phase
+def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
+    """Returns the stream of augmented images and labels of a phase."""
     return lambda first, last, share: training_stream(
-        train_set, first_step=first, last_step=last, **_options(run, stage, share)
+        train_set, first_step=first, last_step=last, **_options(config, phase, share)
     )
 
 
-def stored_matrices_stream(run: Run, distiller: FSPDistiller, plain_teacher: keras.Model) -> Stream:
-    """Images in stored views and the teacher's matrices of them, which are computed first where they are missing.
+def open_store(
+    config: Config,
+    folder: pathlib.Path,
+    distiller: FSPDistiller,
+    teacher_digest: str,
+    train_set: ImageSet,
+    *,
+    writes: bool,
+) -> MatrixStore:
+    """Opens the store of the teacher's matrices, after computing the missing ones.
 
-    With --fsp_shuffle the stored matrices are those of the teacher as it is, so that the students of an ensemble share
-    them; rows and columns change places as they are read.
+    Args:
+        config: The choices.
+        folder: The folder of stores.
+        distiller: Gives the teacher's pairs.
+        teacher_digest: Names the teacher's weights.
+        train_set: The images.
+        writes: Whether this process computes what is missing. Of several workers, only one does.
 
     Raises:
-        UserError: If the disk is too small, or a matrix is too large for half precision.
+        UserError: If the disk is too small, or a matrix overflows half precision.
     """
-    config = run.config
-    folder = pathlib.Path(config.fsp_store_dir).expanduser() if config.fsp_store_dir else run.path("fsp_store")
     store = MatrixStore(
         folder,
         distiller.teacher_features,
-        nets.digest(plain_teacher),
+        teacher_digest,
         [f"{first}-{last}" for first, last in distiller.teacher_pairs],
-        run.train_set,
+        train_set,
         crop=config.augmentation == "crop",
         flip=config.flip,
     )
-    for opens in (True, False):  # the worker that writes makes what is missing, the others find it
-        if run.writes == opens:
+    for opens in (True, False):
+        if writes == opens:
             store.open(config.fsp_store_views)
         devices.wait_for_all(distiller.distribute_strategy)
+    return store
+
+
+def stored_matrices_stream(
+    config: Config, store: MatrixStore, distiller: FSPDistiller, teacher: keras.Model, train_set: ImageSet
+) -> Stream:
+    """Returns the stream of images in stored views and the teacher's matrices of them.
+
+    The store holds the matrices of the teacher as it is, so that the students of an ensemble share it. With
+    `--fsp_shuffle`, rows and columns are permuted when they are read.
+    """
     read: Callable = store.read
     if config.fsp_shuffle:
-        order = _shuffled_entries(distiller, plain_teacher, config.seed)
+        order = _shuffled_entries(distiller, teacher, config.seed)
         read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
     return lambda first, last, share: stored_stream(
-        run.train_set, read, config.fsp_store_views, first_step=first, last_step=last, **_options(run, "stage1", share)
+        train_set, read, config.fsp_store_views, first_step=first, last_step=last, **_options(config, STAGE1, share)
     )
 
 
 def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:
-    """Where each entry of the shuffled matrices stands among the stored ones: int64 (num_entries,)."""
+    """Returns the index of each entry of the shuffled matrices among the stored ones: int64 (num_entries,)."""
     permutations = channel_permutations(teacher, seed)
     orders, start = [], 0
     for (first, last), (rows, columns) in zip(distiller.teacher_pairs, distiller.matrix_shapes, strict=True):
@@ -70,14 +91,12 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
-def _options(run: Run, stage: str, share: Share) -> dict:
-    config = run.config
-    crop = config.augmentation == "crop"
+def _options(config: Config, phase: Phase, share: Share) -> dict:
     return {
         "batch_size": config.batch_size,
         "seed": config.seed,
-        "stage": stage,
-        "crop": crop,
+        "stage": phase.stream,
+        "crop": config.augmentation == "crop",
         "flip": config.flip,
         "part": share.index,
         "num_parts": share.count,

@@ -1,98 +1,175 @@
-"""The phases of the method, each resumable: the teachers, the student alone, stage 1, stage 2 (the task)."""
+"""The trainers of the phases: teachers, the student from scratch, stage 1 and stage 2."""
+
+import logging
 
 import keras
-import tensorflow as tf
+import numpy as np
 
-from fsp_tf.distillation import FSPDistiller
-from fsp_tf.runs import inputs, nets
-from fsp_tf.runs.contents import FILES
-from fsp_tf.runs.fitting import fit, fit_classifier, make_optimizer
+from fsp_tf import config as config_lib
+from fsp_tf.config import Config
+from fsp_tf.config.phases import BASELINE, FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
+from fsp_tf.distillation import Classifier, FSPDistiller, SoftTargetDistiller
+from fsp_tf.distillation.replicated_model import ReplicatedModel
+from fsp_tf.runs import model_forms
+from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.streams import live_stream, stored_matrices_stream
-from fsp_tf.system import console
-from fsp_tf.training import CollapseWarning, FSPHeatMaps
+from fsp_tf.runs.stage1 import make_distiller, store_folder
+from fsp_tf.runs.streams import live_stream, open_store, stored_matrices_stream
+from fsp_tf.system import signals
+from fsp_tf.training import CollapseWarning, FSPHeatMaps, confusion_counter, log_summary
 
-PICTURED_IMAGES = 64  # of the FSP heat maps
+logger = logging.getLogger("fsp_tf")
 
-
-def train_source_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Trains a transfer's teacher on its own data set: `source_teacher.keras`, `source_teacher_accuracy`."""
-    train_set = run.source_train_set
-    with strategy.scope():
-        net = nets.build(run.config, "teacher", len(train_set.class_names), train_set.image_shape)
-    fit_classifier(run, "source_teacher", net, strategy, train_set, run.source_eval_set)
+NUM_HEAT_MAP_IMAGES = 64
 
 
-def fine_tune_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Trains a transfer's teacher on, with a new classifier: `teacher.keras`, `teacher_accuracy` (Table 5)."""
-    source = inputs.load_source_teacher(run)
-    with strategy.scope():
-        net = nets.with_new_head(run.config, "teacher", source, len(run.train_set.class_names))
-    made_from = inputs.origin(run, "fine_tuning")
-    fit_classifier(run, "fine_tuning", net, strategy, run.train_set, run.eval_set, made_from)
+def train_teacher(run: Run, phase: Phase) -> None:
+    """Trains a teacher on its labels."""
+    train_set = run.images.for_training(phase)
+    with run.strategy.scope():
+        teacher = model_forms.build(run.config, phase.role, len(train_set.class_names), train_set.image_shape)
+    _fit_classifier(run, phase, teacher)
 
 
-def train_teacher(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Trains the teacher on the run's data set: `teacher.keras`, `teacher_accuracy`."""
-    with strategy.scope():
-        net = nets.build(run.config, "teacher", len(run.train_set.class_names), run.train_set.image_shape)
-    fit_classifier(run, "teacher", net, strategy, run.train_set, run.eval_set)
+def fine_tune_teacher(run: Run, phase: Phase) -> None:
+    """Trains a transfer's teacher further, with a new classifier, on the target's labels (Table 5)."""
+    source = run.models.get(SOURCE_TEACHER.model)
+    with run.strategy.scope():
+        teacher = model_forms.with_new_head(run.config, source, len(run.images.train.class_names))
+    _fit_classifier(run, phase, teacher)
 
 
-def train_baseline(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Trains the student alone, from stage 1's initial weights on stage 2's batches: `baseline_accuracy`."""
-    with strategy.scope():
-        net = nets.initial_student(run.config, len(run.train_set.class_names), run.train_set.image_shape)
-    fit_classifier(run, "baseline", net, strategy, run.train_set, run.eval_set)
+def train_baseline(run: Run, phase: Phase) -> None:
+    """Trains the student from scratch: stage 1's initial weights, stage 2's batches."""
+    with run.strategy.scope():
+        student = run.models.initial_student()
+    _fit_classifier(run, phase, student)
 
 
-def train_stage1(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Makes the student's FSP matrices match the teacher's, or with FitNet its features: `stage1.keras`."""
-    config = run.config
-    plain_teacher = inputs.load_stage1_teacher(run)
-    with strategy.scope():
-        shuffles_now = config.fsp_shuffle and not config.fsp_store_views  # stored ones are shuffled as they are read
-        shuffle_seed = config.seed if shuffles_now else None
-        teacher = nets.frozen_copy(config, plain_teacher, shuffle_seed, config.fsp_teacher_statistics)
-        student = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
-        distiller = inputs.make_distiller(config, teacher, student)
-        distiller.compile(make_optimizer(run, "stage1"), jit_compile=False)
-    is_fsp = config.method == "fsp"
-    what = f"pairs {', '.join(distiller.pair_names)}" if is_fsp else f"hints at {', '.join(distiller.hint_names)}"
-    console.tell(f"stage1: {teacher.name} -> {student.name}, {what}")
+def train_stage1(run: Run, phase: Phase) -> None:
+    """Trains the student to match the teacher's FSP matrices, or with FitNet its features (Algorithm 1)."""
+    config, models = run.config, run.models
+    (teacher_name,) = phase.starts_from(config)
+    fit = _phase_fit(run, phase)
+    with run.strategy.scope():
+        if config.fsp_shuffle or config.fsp_teacher_statistics != "moving":
+            # Stored matrices are shuffled when they are read.
+            seed = config.seed if config.fsp_shuffle and not config.fsp_store_views else None
+            teacher = model_forms.frozen_form(
+                config, models.get(teacher_name), shuffle_seed=seed, statistics=config.fsp_teacher_statistics
+            )
+        else:
+            teacher = models.frozen(teacher_name)
+        student = models.initial_student()
+        distiller = make_distiller(config, teacher, student)
+        distiller.compile(fit.optimizer(), jit_compile=False)
     callbacks: list[keras.callbacks.Callback] = []
-    if is_fsp:
+    if isinstance(distiller, FSPDistiller):
+        matched = f"pairs {', '.join(distiller.pair_names)}"
         callbacks = [CollapseWarning(distiller.pair_names)]
-        callbacks += [_heat_maps(run, distiller)] if run.writes else []
-    made_from = nets.digest(plain_teacher)
-    if config.fsp_store_views:
-        stream = stored_matrices_stream(run, distiller, plain_teacher)
-        if config.fsp_shuffle:  # the store is of the teacher as it is; what is learned and pictured is shuffled
-            teacher.set_weights(nets.frozen_copy(config, plain_teacher, config.seed).get_weights())
+        callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
     else:
-        stream = live_stream(run, "stage1", run.train_set)
-    record = fit(run, "stage1", distiller, distiller.student_features, stream, made_from, callbacks=tuple(callbacks))
+        matched = f"hints at {', '.join(distiller.hint_names)}"
+    logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {matched}")
+    stream = live_stream(config, phase, run.images.train)
+    if config.fsp_store_views and isinstance(distiller, FSPDistiller):
+        plain_teacher, digest = models.get(teacher_name), models.digest(teacher_name)
+        store = open_store(config, store_folder(run), distiller, digest, run.images.train, writes=run.writes)
+        stream = stored_matrices_stream(config, store, distiller, plain_teacher, run.images.train)
+        if config.fsp_shuffle:  # the store has the teacher as it is; the heat maps show the shuffled one
+            shuffled = model_forms.frozen_form(config, plain_teacher, shuffle_seed=config.seed)
+            teacher.set_weights(shuffled.get_weights())
+    record = fit.run(distiller, stream, callbacks=callbacks)
     if not run.writes:
         return
-    record |= {"collapsed_pairs": sorted(callbacks[0].collapsed) if is_fsp else []}
-    nets.save(nets.plain_copy(config, "student", student), run.path(FILES["stage1"]))
-    run.finish_phase("stage1", record)
+    collapsed = callbacks[0].collapsed if callbacks else ()
+    models.save(phase.model, model_forms.plain_form(config, phase.role, student))
+    run.folder.finish(phase, record | {"collapsed_pairs": sorted(collapsed)})
 
 
-def _heat_maps(run: Run, distiller: FSPDistiller) -> FSPHeatMaps:
-    images, _ = next(iter(run.train_set.batches(PICTURED_IMAGES)))
-    directory = run.path("tensorboard") / "stage1"
-    return FSPHeatMaps(directory, distiller, images.numpy(), run.config.schedule("stage1")[1][-1])
-
-
-def train_stage2(run: Run, strategy: tf.distribute.Strategy) -> None:
-    """Trains stage 1's student on the task, with --stage2_loss=kd on soft targets too: `student.keras`."""
+def train_stage2(run: Run, phase: Phase) -> None:
+    """Trains stage 1's student on labels, with `--stage2_loss=kd` also on soft targets (Algorithm 1)."""
     config = run.config
-    with strategy.scope():
-        if config.method == "kd":
-            net = nets.initial_student(config, len(run.train_set.class_names), run.train_set.image_shape)
+    with run.strategy.scope():
+        if STAGE1.model in phase.starts_from(config):
+            student = model_forms.training_form(config, phase.role, run.models.get(STAGE1.model))
         else:
-            net = nets.training_copy(config, "student", inputs.load_start(run))
-    teacher = inputs.load_teacher(run) if config.stage2_loss == "kd" else None
-    made_from = inputs.origin(run, "stage2")
-    fit_classifier(run, "stage2", net, strategy, run.train_set, run.eval_set, made_from, teacher)
+            student = run.models.initial_student()
+        soft_teacher = run.models.frozen(TEACHER.model) if TEACHER.model in phase.starts_from(config) else None
+    _fit_classifier(run, phase, student, soft_teacher)
+
+
+TRAINERS = {
+    SOURCE_TEACHER.name: train_teacher,
+    TEACHER.name: train_teacher,
+    FINE_TUNING.name: fine_tune_teacher,
+    BASELINE.name: train_baseline,
+    STAGE1.name: train_stage1,
+    STAGE2.name: train_stage2,
+}
+
+
+def starting_digest(run: Run, phase: Phase) -> str:
+    """Returns the digests of the models that a phase starts from; empty if there are none."""
+    return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
+
+
+def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
+    ahead = steps_ahead(run.config, run.folder, phase, run.work_after)
+    return PhaseFit(run.config, run.folder, phase, starting_digest(run, phase), ahead)
+
+
+def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: keras.Model | None = None) -> None:
+    """Fits a model to labels, saves it and records its accuracy on every test image.
+
+    Args:
+        run: The run.
+        phase: Any phase but stage 1.
+        model: The model, built under the strategy.
+        soft_teacher: The teacher whose soft targets are learned beside the labels, if any.
+    """
+    config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
+    plain = model_forms.plain_form(config, phase.role, model)
+    count = confusion_counter(plain)
+    confusion = np.zeros(())
+
+    def evaluate() -> float:
+        nonlocal confusion
+        with signals.at_once():
+            plain.set_weights(model.get_weights())
+            confusion = count(test_set)
+        return float(np.trace(confusion)) / test_set.num_images
+
+    fit = _phase_fit(run, phase)
+    with run.strategy.scope():
+        fitted: ReplicatedModel = Classifier(model)
+        if soft_teacher:
+            first, last = config.kd_weights
+            fitted = SoftTargetDistiller(soft_teacher, model, fit.num_steps, config.kd_temperature, (first, last))
+        fitted.compile(fit.optimizer(), jit_compile=False)
+    logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
+    record = fit.run(fitted, live_stream(config, phase, train_set), evaluate)
+    if not run.writes:
+        return
+    record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": test_set.name}
+    record |= {"parameters": model.count_params()}
+    hyperparameters = _hyperparameters(config, phase)
+    log_summary(fit.log_directory, plain, record["steps"], confusion, test_set.class_names, hyperparameters)
+    run.models.save(phase.model, plain)
+    run.folder.finish(phase, record)
+    logger.info(f"{phase.name}: accuracy {record['accuracy']:.4f} on {test_set.num_images:,} images of {test_set.name}")
+
+
+def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | int | bool]:
+    """Returns the choices that decide a phase's numbers, for TensorBoard."""
+    choices: dict = {"phase": phase.name, "experiment": config.experiment}
+    for name in config_lib.decisive_fields():
+        value = getattr(config, name)
+        if value is not None:
+            choices[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return choices
+
+
+def _heat_maps(run: Run, fit: PhaseFit, distiller: FSPDistiller) -> FSPHeatMaps:
+    images, _ = next(iter(run.images.train.batches(NUM_HEAT_MAP_IMAGES)))
+    return FSPHeatMaps(fit.log_directory, distiller, images.numpy(), fit.num_steps)

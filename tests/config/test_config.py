@@ -9,7 +9,7 @@ from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import METHODS, Config, multiply_adds
-from fsp_tf.distillation import NAMED_PAIRS, WEIGHTINGS
+from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
 from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
 from fsp_tf.system.errors import UserError
 
@@ -147,7 +147,7 @@ def test_each_weighting_has_its_own_lambda_and_clip():
 
 
 def test_choices_are_those_of_the_parts():
-    for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": WEIGHTINGS, "shortcut": SHORTCUTS}.items():
+    for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
     assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 

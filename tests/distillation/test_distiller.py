@@ -139,7 +139,7 @@ def test_one_step_changes_only_what_it_trains():
         for name, value in state(student).items():
             assert np.array_equal(value, before[name]) == name.startswith("logits"), name
         assert not [variable.path for variable in distiller.optimizer.variables if "logits" in variable.path]
-        assert len(distiller.optimizer.variables) == 2 + len(distiller.student_features.trainable_variables)
+        assert len(distiller.optimizer.variables) == 2 + len(distiller.trained.trainable_variables)
         fitted.append(state(student))
     for other in fitted[1:]:
         for name, value in other.items():
@@ -189,7 +189,7 @@ def test_each_net_runs_once_a_step_and_no_further_than_its_last_pair():
     student = cifar_resnet(8, 10, IMAGE_SHAPE, name="student")
     distiller = FSPDistiller(teacher, student, [("stem", "section_1"), ("section_1", "section_2")])
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
-    distiller.optimizer.build(distiller.student_features.trainable_variables)
+    distiller.optimizer.build(distiller.trained.trainable_variables)
     step = tf.function(distiller.train_step)
     graph = step.get_concrete_function((tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32),)).graph
     names = [operation.name for operation in graph.get_operations() if operation.type == "Conv2D"]
@@ -201,7 +201,7 @@ def test_a_fit_traces_once():
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
     traces, train_step = [], distiller.train_step
     distiller.train_step = lambda data: (traces.append(None), train_step(data))[1]
-    distiller.optimizer.build(distiller.student_features.trainable_variables)
+    distiller.optimizer.build(distiller.trained.trainable_variables)
     distiller.fit(some_images(12), batch_size=4, epochs=3, verbose=0)
     assert len(traces) == 1
 
@@ -227,7 +227,7 @@ def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **opt
         teacher = small_net(1, normalizes=normalizes)
         model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
         model.compile(optimizer)
-        model.optimizer.build(model.student_features.trainable_variables if is_fsp else student.trainable_variables)
+        model.optimizer.build(model.trained.trainable_variables if is_fsp else student.trainable_variables)
     stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True)
     logs = StepLogs()
     model.fit(stream, verbose=0, callbacks=[logs])
@@ -267,10 +267,10 @@ def test_low_precision_gradients_are_near_those_of_float32(precision):
         distiller = FSPDistiller(small_net(1, dtype=dtype), student, PAIRS, weight=1.0)
         scales_loss = dtype == "mixed_float16"
         distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
-        before = [variable.numpy() for variable in distiller.student_features.trainable_variables]
+        before = [variable.numpy() for variable in distiller.trained.trainable_variables]
         while not int(distiller.optimizer.iterations):  # a scaled loss may overflow at first: such a step is skipped
             distiller.train_on_batch(images)
-        after = [variable.numpy() for variable in distiller.student_features.trainable_variables]
+        after = [variable.numpy() for variable in distiller.trained.trainable_variables]
         updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])
     expected, got = updates["float32"], updates[precision]
     assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
@@ -282,22 +282,22 @@ def test_connectors_bring_a_narrow_student_to_the_teachers_channels():
     with pytest.raises(ValueError, match="take nets of the same widths, or connectors"):
         FSPDistiller(teacher, student)
     distiller = FSPDistiller(teacher, student, connectors=True)
-    names = [layer.name for layer in distiller.student_features.layers if layer.name.startswith("connector")]
+    names = [layer.name for layer in distiller.trained.layers if layer.name.startswith("connector")]
     assert names == ["connector_stem_32", "connector_section_1_32", "connector_section_2_64", "connector_section_3_128"]
     assert not any(layer.name.startswith("connector") for layer in student.layers)
-    before = {name: distiller.student_features.get_layer(name).get_weights()[0] for name in names}
+    before = {name: distiller.trained.get_layer(name).get_weights()[0] for name in names}
     stem = student.get_layer("stem_conv").get_weights()[0]
     distiller.compile(keras.optimizers.SGD(1e-5), jit_compile=False)
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
     distiller.train_on_batch(images)
     for name in names:
-        assert (distiller.student_features.get_layer(name).get_weights()[0] != before[name]).any()
+        assert (distiller.trained.get_layer(name).get_weights()[0] != before[name]).any()
     assert (student.get_layer("stem_conv").get_weights()[0] != stem).any()
     again = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
     for name in names:
-        np.testing.assert_array_equal(again.student_features.get_layer(name).get_weights()[0], before[name])
+        np.testing.assert_array_equal(again.trained.get_layer(name).get_weights()[0], before[name])
 
 
 def test_connectors_leave_equal_channels_alone():
     distiller = FSPDistiller(cifar_resnet(14, 10, (8, 8, 3)), cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
-    assert not any(layer.name.startswith("connector") for layer in distiller.student_features.layers)
+    assert not any(layer.name.startswith("connector") for layer in distiller.trained.layers)

@@ -185,8 +185,8 @@ def test_pairs_of_different_names(nets):
     ("pairs", "message"),
     [
         ("section_output", "section_input, first_block"),
-        ([("stem", "section_4")], "teacher has no head and no layer named 'section_4'"),
-        ([("stem", "section_1_block_2")], "student has no head and no layer named 'section_1_block_2'"),
+        ([("stem", "section_4")], "teacher has no head or layer named 'section_4'"),
+        ([("stem", "section_1_block_2")], "student has no head or layer named 'section_1_block_2'"),
     ],
 )
 def test_unknown_pairs_raise(nets, pairs, message):

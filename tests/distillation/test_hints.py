@@ -152,7 +152,7 @@ def test_only_what_leads_to_the_hints_is_trained(num_hints, untouched):
         np.testing.assert_array_equal(value, before_teacher[name], err_msg=name)
     for name, value in state(student).items():
         assert np.array_equal(value, before[name]) == name.startswith((untouched, "logits")), name
-    variables = distiller.student_features.trainable_variables
+    variables = distiller.trained.trainable_variables
     assert len(distiller.optimizer.variables) == 2 + len(variables)
 
     start = cifar_resnet(8, 10, IMAGE_SHAPE, seed=1)
@@ -195,7 +195,7 @@ def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
         student = small_net(2)
         distiller = HintDistiller(small_net(1), student, 3)
         distiller.compile(make_optimizer((0.01,), (3,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
-        distiller.optimizer.build(distiller.student_features.trainable_variables)
+        distiller.optimizer.build(distiller.trained.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices(some_images(24)).batch(8, drop_remainder=True)
     distiller.fit(stream, verbose=0, callbacks=[logs])
@@ -223,10 +223,10 @@ def test_low_precision_updates_are_near_those_of_float32(precision):
         distiller = HintDistiller(small_net(1, dtype=dtype), small_net(2, dtype=dtype), 3)
         scales_loss = dtype == "mixed_float16"
         distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
-        before = distiller.student_features.get_weights()
+        before = distiller.trained.get_weights()
         while not int(distiller.optimizer.iterations):  # a scaled loss may overflow at first: such a step is skipped
             distiller.train_on_batch(images)
-        after = distiller.student_features.get_weights()
+        after = distiller.trained.get_weights()
         updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])
     expected, got = updates["float32"], updates[precision]
     assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)

@@ -202,7 +202,7 @@ def test_fitnets_stage_1_costs_what_its_nets_do_up_to_the_last_hint():
     for number in (1, 3):
         config = dataclasses.replace(recipe("table3"), method="fitnet", num_hints=number, pipeline="stage1")
         distiller = HintDistiller(cifar_resnet(26, 10), cifar_resnet(8, 10), number)
-        macs = [convolutions(net) for net in (distiller.teacher_features, distiller.student_features)]
+        macs = [convolutions(net) for net in (distiller.teacher_features, distiller.trained)]
         assert step_multiply_adds(config, "stage1") == (macs[0] + 3 * macs[1]) * config.batch_size
 
 

@@ -129,7 +129,7 @@ def test_other_layers_of_the_teacher_have_other_stored_matrices(files, tmp_path)
 
 
 def test_a_layer_that_is_not_there_is_named(files, tmp_path):
-    with pytest.raises(UserError, match="no head and no layer named 'nowhere'"):
+    with pytest.raises(UserError, match="no head or layer named 'nowhere'"):
         run(tmp_path, files, fsp_taps=("early:nowhere=first:second",))
 
 

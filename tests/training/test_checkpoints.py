@@ -67,7 +67,7 @@ class Process:
             if stage == "stage 1":
                 self.model = FSPDistiller(small_net(seed=3), self.model, [("features", "features")], weight=1.0)
                 self.model.compile(self.optimizer)
-                self.trained = self.model.student_features
+                self.trained = self.model.trained
             else:
                 self.model = Classifier(self.trained)
                 self.model.compile(self.optimizer)

@@ -1,4 +1,4 @@
-"""Nets that are not of this project: any functional Keras image classifier, taken as it is."""
+"""Custom models: any functional or sequential Keras image classifier."""
 
 import pathlib
 
@@ -9,23 +9,12 @@ from fsp_tf.system.errors import UserError
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
 
 
-def parse_taps(taps: tuple[str, ...]) -> list:
-    """The pairs that --fsp_taps names, as `resolve_pairs` takes them.
-
-    Args:
-        taps: `first:last` of both nets, or `first:last=first:last` of the teacher and of the student.
-    Raises:
-        UserError: If one reads otherwise.
-    """
-    pairs: list = []
-    for tap in taps:
-        sides = [tuple(side.split(":")) for side in tap.split("=")]
-        if len(sides) > 2 or any(len(side) != 2 or not all(side) for side in sides):
-            raise UserError(
-                f"--fsp_taps names layers as first:last or first:last=first:last (teacher, student), got {tap!r}."
-            )
-        pairs.append(sides[0] if len(sides) == 1 else (sides[0], sides[1]))
-    return pairs
+def copy_model(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model with the same weights and the same state of its random generators."""
+    copy = keras.models.clone_model(model)
+    for variable, original in zip(copy.variables, model.variables, strict=True):
+        variable.assign(original)
+    return copy
 
 
 def as_classifier(net, path: pathlib.Path, image_shape=None, num_classes: int | None = None) -> keras.Model:

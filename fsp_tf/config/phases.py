@@ -1,0 +1,158 @@
+"""The phases of training, one row each: the only place that describes a phase."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsp_tf.config.choices import Config
+
+DISTILL, TRANSFER = "distill", "transfer"  # the pipelines of several phases
+ENSEMBLE, EVALUATE, EXPORT = "ensemble", "evaluate", "export"  # the pipelines that train nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One phase of training.
+
+    Attributes:
+        name: Its name in `result.json`, in `checkpoints/` and in `tensorboard/`.
+        model: The model that it trains; `<model>.keras` is the file that it leaves in the run's folder.
+        title: What tables call that model.
+        role: `teacher` or `student`: the flags that describe the model's architecture.
+        pipeline: The `--pipeline` that runs this phase alone.
+        schedule: The prefix of the `Config` fields with its learning rates and steps.
+        stream: The name that seeds its batches; phases that are compared share one.
+        on_source: Whether it trains on `--source_dataset` instead of `--dataset`.
+        starts_from: The models that it starts from or learns from, given the choices.
+        runs_teacher: Whether each of its steps also runs the teacher, given the choices.
+    """
+
+    name: str
+    model: str
+    title: str
+    role: str
+    pipeline: str
+    schedule: str
+    stream: str
+    on_source: bool = False
+    starts_from: Callable[["Config"], tuple[str, ...]] = lambda config: ()
+    runs_teacher: Callable[["Config"], bool] = lambda config: False
+
+    @property
+    def file(self) -> str:
+        """The file that it leaves in the run's folder."""
+        return f"{self.model}.keras"
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the trained model is a teacher."""
+        return self.role == "teacher"
+
+
+def _stage1_teacher(config: "Config") -> tuple[str, ...]:
+    return (SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model,)
+
+
+def _stage2_models(config: "Config") -> tuple[str, ...]:
+    student = () if config.method == "kd" else (STAGE1.model,)
+    return student + ((TEACHER.model,) if config.stage2_loss == "kd" else ())
+
+
+SOURCE_TEACHER = Phase(
+    name="source_teacher",
+    model="source_teacher",
+    title="source teacher",
+    role="teacher",
+    pipeline="source_teacher",
+    schedule="teacher",
+    stream="source_teacher",
+    on_source=True,
+)
+TEACHER = Phase(
+    name="teacher",
+    model="teacher",
+    title="teacher",
+    role="teacher",
+    pipeline="teacher",
+    schedule="teacher",
+    stream="teacher",
+)
+FINE_TUNING = Phase(
+    name="fine_tuning",
+    model="teacher",
+    title="teacher",
+    role="teacher",
+    pipeline="teacher",
+    schedule="stage2",
+    stream="stage2",
+    starts_from=lambda config: (SOURCE_TEACHER.model,),
+)
+BASELINE = Phase(
+    name="baseline",
+    model="baseline",
+    title="student from scratch",
+    role="student",
+    pipeline="baseline",
+    schedule="stage2",
+    stream="stage2",
+)
+STAGE1 = Phase(
+    name="stage1",
+    model="stage1",
+    title="student after stage 1",
+    role="student",
+    pipeline="stage1",
+    schedule="stage1",
+    stream="stage1",
+    starts_from=_stage1_teacher,
+    runs_teacher=lambda config: not config.fsp_store_views,
+)
+STAGE2 = Phase(
+    name="stage2",
+    model="student",
+    title="student distilled",
+    role="student",
+    pipeline="stage2",
+    schedule="stage2",
+    stream="stage2",
+    starts_from=_stage2_models,
+    runs_teacher=lambda config: config.stage2_loss == "kd",
+)
+
+PHASES = {row.name: row for row in (SOURCE_TEACHER, TEACHER, FINE_TUNING, BASELINE, STAGE1, STAGE2)}
+MODELS = {row.model: row for row in reversed(PHASES.values())}  # of two phases of one model, the first
+CLASSIFIERS = tuple(name for name in dict.fromkeys(row.model for row in PHASES.values()) if name != STAGE1.model)
+FITNET_SCHEDULE = "fitnet"  # of stage 1 with --method=fitnet
+SCHEDULES = (*dict.fromkeys(row.schedule for row in PHASES.values()), FITNET_SCHEDULE)
+PIPELINES = (
+    *(DISTILL, TRANSFER),
+    *dict.fromkeys(row.pipeline for row in PHASES.values()),
+    *(ENSEMBLE, EVALUATE, EXPORT),
+)
+
+
+def phases_of(config: "Config") -> list[Phase]:
+    """Returns the phases that `--pipeline` runs, in order; none where it trains nothing."""
+    if config.pipeline in (ENSEMBLE, EVALUATE, EXPORT):
+        return []
+    if config.pipeline == TEACHER.pipeline:
+        return [FINE_TUNING if config.teacher or config.source_dataset else TEACHER]
+    if config.pipeline in PHASES:
+        return [PHASES[config.pipeline]]
+    rows = [] if config.teacher else [SOURCE_TEACHER if config.transfers else TEACHER]
+    needs_fine_tuning = config.baseline or config.stage2_loss == "kd" or not config.learns_from_source
+    rows += [FINE_TUNING] if config.transfers and needs_fine_tuning else []
+    rows += [BASELINE] if config.baseline else []
+    rows += [STAGE1] if config.method != "kd" else []
+    return [*rows, STAGE2]
+
+
+def dependents(phase: Phase, config: "Config") -> list[Phase]:
+    """Returns the phases that start, directly or not, from the model that a phase trains."""
+    models, found = {phase.model}, []
+    for row in PHASES.values():
+        if row is not phase and models & set(row.starts_from(config)):
+            models.add(row.model)
+            found.append(row)
+    return found

@@ -1,0 +1,65 @@
+"""Checks a run's data and models before anything is written."""
+
+import keras
+
+from fsp_tf.config.phases import DISTILL, PHASES, SOURCE_TEACHER, STAGE1, TEACHER, TRANSFER, Phase
+from fsp_tf.runs import model_forms
+from fsp_tf.runs.run import Run
+from fsp_tf.runs.run_models import weights_digest
+from fsp_tf.runs.stage1 import make_distiller
+from fsp_tf.system.errors import UserError
+
+
+def check_inputs(run: Run, phases: list[Phase]) -> None:
+    """Loads the data and the models that phases start from.
+
+    Args:
+        run: The run.
+        phases: The phases that will run, in order.
+    Raises:
+        UserError: If data or a model is missing or does not fit.
+    """
+    run.images.check(phases)
+    if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
+        _refuse_another_teacher(run)
+    trained_here: set[str] = set()
+    for phase in phases:
+        found = [run.models.get(name) for name in phase.starts_from(run.config) if name not in trained_here]
+        if phase is STAGE1:
+            check_stage1(run, found[0] if found else None)
+        trained_here.add(phase.model)
+
+
+def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
+    """Checks that stage 1's teacher and student fit each other.
+
+    Args:
+        run: The run.
+        teacher: The teacher; if None, one as the flags describe it.
+    Raises:
+        UserError: If they do not fit.
+    """
+    train_set = run.images.train
+    teacher = teacher or model_forms.build(
+        run.config, TEACHER.role, len(train_set.class_names), train_set.image_shape, plain=True
+    )
+    try:
+        make_distiller(run.config, teacher, run.models.initial_student(plain=True))
+    except ValueError as error:
+        advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
+        raise UserError(f"{error} {advice}".rstrip()) from error
+
+
+def _refuse_another_teacher(run: Run) -> None:
+    """Raises UserError if the model that `--teacher` names would replace another one in the folder."""
+    name = SOURCE_TEACHER.model if run.config.transfers else TEACHER.model
+    own = run.models.own_path(name)
+    is_trained_here = any(run.folder.has_finished(row) for row in PHASES.values() if row.model == name)
+    if not own.exists() or not (run.config.resume or is_trained_here):
+        return
+    if run.models.digest(name) != weights_digest(run.models.read(own, TEACHER.role)):
+        restart = "" if is_trained_here else ", or start over with --noresume"
+        raise UserError(
+            f"{run.folder} holds another {name} than {run.config.teacher}: name the same --teacher, choose another "
+            f"--run_dir{restart}."
+        )

@@ -1,0 +1,19 @@
+"""Defaults that depend on the machine and on other choices."""
+
+import dataclasses
+
+from fsp_tf.config import Config
+from fsp_tf.distillation import CUSTOM_MODEL_SHARE, DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
+from fsp_tf.runs import environment
+
+
+def with_defaults(config: Config) -> Config:
+    """Returns the choices with every default filled in."""
+    share = CUSTOM_MODEL_SHARE if config.fsp_taps else 1.0
+    weight, clipnorm = config.fsp_weight, config.stage1_clipnorm
+    return dataclasses.replace(
+        config,
+        precision=environment.precision(config.precision),
+        fsp_weight=share * DEFAULT_WEIGHTS[config.fsp_weighting] if weight is None else weight,
+        stage1_clipnorm=share * DEFAULT_CLIPNORM if clipnorm is None else clipnorm,
+    )

@@ -1,0 +1,65 @@
+"""Evaluates models on a run's test images and records their accuracy."""
+
+import logging
+import pathlib
+
+import keras
+
+from fsp_tf import training
+from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, TEACHER
+from fsp_tf.data import builders
+from fsp_tf.runs.run import Run
+from fsp_tf.runs.run_models import check_fit, weights_digest
+from fsp_tf.system.errors import UserError
+
+logger = logging.getLogger("fsp_tf")
+
+
+def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
+    """Returns the models that `evaluate` and `export` use: those that flags name, and those in the folder.
+
+    Raises:
+        UserError: If there are none, one does not fit, or `--student` is not the student of this folder.
+    """
+    config, models, test_set = run.config, run.models, run.images.test
+    teacher = SOURCE_TEACHER.model if config.transfers else TEACHER.model
+    named = {teacher: config.teacher, STAGE2.model: config.student}
+    found = {}
+    for name in [STAGE2.model] if config.pipeline == EXPORT else CLASSIFIERS:
+        own, role = models.own_path(name), MODELS[name].role
+        path = pathlib.Path(str(named[name])).expanduser() if named.get(name) else own
+        if path is own and not own.exists():
+            continue
+        found[name] = models.read(path, role)
+        if role == STAGE2.role:
+            check_fit(found[name], path, role, test_set.image_shape, len(test_set.class_names))
+        if path is not own and own.exists() and weights_digest(models.read(own, role)) != weights_digest(found[name]):
+            raise UserError(f"{run.folder} holds another {name} than {path}: give {path} a --run_dir of its own.")
+    if not found:
+        raise UserError(f"{run.folder} has no model to {config.pipeline}: name one with --student, or train first.")
+    return found
+
+
+def evaluate(run: Run, name: str, model: keras.Model) -> None:
+    """Saves a model in the run's folder and records its accuracy on every test image.
+
+    A source teacher is evaluated on its own data set, if that is known.
+    """
+    run.models.save(name, model)
+    is_source = name == SOURCE_TEACHER.model
+    if is_source and not run.config.source_dataset:
+        return
+    test_set = run.images.source_test if is_source else run.images.test
+    check_fit(model, run.models.own_path(name), MODELS[name].role, test_set.image_shape, len(test_set.class_names))
+    run.folder.update(**{f"{name}_accuracy": training.accuracy(model, test_set)})
+
+
+def evaluate_named_teacher(run: Run) -> None:
+    """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available."""
+    name = SOURCE_TEACHER.model if run.config.transfers else TEACHER.model
+    source, model = run.config.source_dataset, run.models.get(name)
+    if run.config.transfers and source and not builders.is_at_hand(source, run.config.data_dir):
+        logger.info(f"{name}: not evaluated, since {source} is not available")
+        run.models.save(name, model)
+        return
+    evaluate(run, name, model)

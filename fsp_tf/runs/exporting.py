@@ -1,0 +1,83 @@
+"""Exports a run's student, with its provenance for the model card."""
+
+import logging
+import shlex
+from typing import Any
+
+import keras
+
+from fsp_tf import config as config_lib
+from fsp_tf import export as export_lib
+from fsp_tf.config import Config
+from fsp_tf.config.phases import SOURCE_TEACHER, STAGE2, TEACHER
+from fsp_tf.runs import environment
+from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.records import read_flagfile
+from fsp_tf.runs.run import Run
+from fsp_tf.runs.run_models import check_fit, weights_digest
+
+logger = logging.getLogger("fsp_tf")
+
+MACHINE_FLAGS = {"run_dir", "data_dir", "fsp_store_dir"}
+
+
+def export(run: Run, student: keras.Model | None = None) -> None:
+    """Writes and checks the next version of `student/` and records it; does nothing for the same student and formats.
+
+    Raises:
+        UserError: If a format does not run or differs from the student.
+    """
+    test_set = run.images.test
+    if student is None:
+        path = run.models.own_path(STAGE2.model)
+        student = run.models.read(path, STAGE2.role)
+        check_fit(student, path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
+    formats = dict.fromkeys(("saved_model", *run.config.export_formats))
+    what = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
+    known = run.folder.result.get("export", {})
+    exists = known.get("version") in export_lib.versions_in(run.folder / "student")
+    if exists and known == known | what and list(known["formats"]) == list(formats):
+        return
+    logger.info(f"\nexport: {', '.join(formats)}, each checked on every test image")
+    facts = provenance(run)
+    facts["versions"] |= export_lib.package_versions(formats)
+    record = export_lib.export_student(
+        student,
+        run.folder / "student",
+        test_set,
+        wanted=[name for name in formats if name != "saved_model"],
+        calibration=export_lib.calibration_images(run.images.train) if "litert_int8" in formats else None,
+        origin=facts,
+    )
+    run.folder.update(export=what | record)
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Returns `command`, `trained_on`, `method` and `teacher`, None if this folder did not train it, and `versions`."""
+    known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
+    if run.folder.has_finished(STAGE2):
+        held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
+        known = {
+            "command": command(run),
+            "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}",
+            "method": run.config.method,
+            "teacher": _teacher(run),
+        }
+    return known | {"versions": environment.versions()}
+
+
+def command(run: Run) -> str:
+    """Returns the command that trains the student again, without defaults and folders of this machine."""
+    defaults = config_lib.to_flags(with_defaults(Config()))
+    flags = read_flagfile(run.folder / "flags.cfg")
+    chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
+    return shlex.join(["python", "-m", "fsp_tf.main", *(f"--{name}={value}" for name, value in chosen.items())])
+
+
+def _teacher(run: Run) -> dict[str, Any]:
+    """Returns the teacher that the student learned from, and its accuracy if it was evaluated."""
+    name = SOURCE_TEACHER.model if run.config.learns_from_source else TEACHER.model
+    model = "a custom model" if run.config.fsp_taps else f"ResNet-{run.config.teacher_depth}"
+    source = run.config.source_dataset or "another data set"
+    trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""
+    return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{name}_accuracy")}

@@ -1,0 +1,157 @@
+"""The folder of a run: its flags, its record and its files. It belongs to one configuration."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import filelock
+
+from fsp_tf import config as config_lib
+from fsp_tf.config import Config
+from fsp_tf.config.phases import DISTILL, STAGE1, TRANSFER, Phase, dependents
+from fsp_tf.runs import environment, folder_lock, records
+from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.system import files
+from fsp_tf.system.errors import UserError
+
+
+class RunFolder:
+    """Reads and writes a run's folder; no file in it is ever half-written.
+
+    Args:
+        config: The choices, with every default filled in.
+        writes: Whether this process writes. Of several workers, only one does.
+
+    Raises:
+        UserError: If the folder cannot be written, or holds a run whose numbers would differ.
+    """
+
+    def __init__(self, config: Config, *, writes: bool = True):
+        self.config, self.writes = config, writes
+        self._lock: filelock.BaseFileLock | None = None
+        self.path = pathlib.Path(config.run_dir or f"saved_models/{config.experiment}").expanduser()
+        existing = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"--run_dir={self.path} cannot be written: {existing} is not a writable folder.")
+        self._refuse_differences()
+
+    def __truediv__(self, name: str) -> pathlib.Path:
+        return self.path / name
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def claim(self, num_replicas: int) -> None:
+        """Reserves the folder for this configuration and this process, until `release`.
+
+        Raises:
+            UserError: If the folder cannot be written, or another process has it.
+        """
+        if not self.writes:
+            return
+        values = config_lib.to_flags(self.config) | {"run_dir": str(self.path)}
+        del values["resume"]
+        lines = [f"--{name}={value}" for name, value in values.items()]
+        text = "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = folder_lock.take(self.path)
+            if self.config.pipeline in (DISTILL, TRANSFER) or not (self / "flags.cfg").exists():
+                files.write_text(self / "flags.cfg", text)
+            self.update(
+                versions=environment.versions(),
+                device=environment.device(),
+                num_replicas=num_replicas,
+                seed=self.config.seed,
+                config=dataclasses.asdict(self.config),
+            )
+        except OSError as error:
+            raise UserError(f"--run_dir={self.path} cannot be written ({error.strerror}): choose another.") from error
+
+    def release(self) -> None:
+        """Lets another process use the folder."""
+        if self._lock:
+            self._lock.release()
+
+    def _refuse_differences(self) -> None:
+        path = self / "flags.cfg"
+        if not path.exists():
+            return
+        # A flag that is newer than the folder had its default value.
+        before = config_lib.to_flags(with_defaults(Config())) | records.read_flagfile(path)
+        now = config_lib.to_flags(self.config)
+        changed = [
+            f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
+            for name in config_lib.decisive_fields()
+            if before.get(name) != now.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"{self.path} holds a run of another configuration: {'; '.join(changed)}. "
+                "Give the same flags, or another --run_dir."
+            )
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The record so far: `result.json`.
+
+        Raises:
+            UserError: If the file is not such a record.
+        """
+        return records.read_result(self / "result.json")
+
+    def update(self, **entries) -> None:
+        """Adds entries to `result.json`, atomically."""
+        if self.writes:
+            self._write(self.result | entries)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        files.write_text(self / "result.json", json.dumps(record, indent=2) + "\n")
+
+    def record_of(self, phase: Phase) -> dict[str, Any]:
+        """Returns the record of a finished phase; empty if it has not finished."""
+        return self.result.get("phases", {}).get(phase.name, {})
+
+    def has_finished(self, phase: Phase) -> bool:
+        """Returns whether a phase has finished and its file exists."""
+        return bool(self.record_of(phase)) and (self / phase.file).exists()
+
+    def begin(self, phase: Phase) -> None:
+        """Prepares for a phase; with `--noresume`, deletes what it and the phases that depend on it made.
+
+        Raises:
+            UserError: If phases that depend on it have finished, starting from another model than it will make.
+        """
+        later = dependents(phase, self.config)
+        finished = [row for row in later if self.has_finished(row)]
+        if self.config.resume and finished:
+            raise UserError(
+                f"{self.path} has a finished {finished[0].name} made from another model than the {phase.name} that "
+                "would be trained now: name the same --teacher, choose another --run_dir, or start over with "
+                "--noresume."
+            )
+        if self.config.resume or not self.writes:
+            return
+        gone = [phase, *later]
+        record = self.result
+        for row in gone:
+            (self / row.file).unlink(missing_ok=True)
+            record.get("phases", {}).pop(row.name, None)
+            record.get("nets", {}).pop(row.model, None)
+            record.pop(f"{row.model}_accuracy", None)
+        self._write(record)
+
+    def finish(self, phase: Phase, record: dict[str, Any]) -> None:
+        """Records a finished phase with its accuracy, atomically, and deletes its checkpoints."""
+        if not self.writes:
+            return
+        accuracy = {} if phase is STAGE1 else {f"{phase.model}_accuracy": record["accuracy"]}
+        self.update(phases=self.result.get("phases", {}) | {phase.name: record}, **accuracy)
+        self.drop_checkpoints(phase)
+
+    def drop_checkpoints(self, phase: Phase) -> None:
+        """Deletes a phase's checkpoints."""
+        shutil.rmtree(self / "checkpoints" / phase.name, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""The image sets of a run, each loaded when it is first needed."""
+
+import functools
+
+from fsp_tf.config import Config
+from fsp_tf.config.phases import STAGE1, Phase
+from fsp_tf.data import ImageSet, datasets, load_split
+from fsp_tf.system.errors import UserError
+
+
+class ImageSets:
+    """The training and test images of a run, and in a transfer those of the teacher's data set.
+
+    Args:
+        config: The choices.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    @functools.cached_property
+    def train(self) -> ImageSet:
+        """The images to train on."""
+        return self._load(self.config.dataset, self.config.train_split, self.config.holdout)
+
+    @functools.cached_property
+    def test(self) -> ImageSet:
+        """The images to evaluate on: the test images, or with `--holdout` the held-out training images."""
+        if self.config.holdout:
+            return self._load(self.config.dataset, self.config.train_split, self.config.holdout, held_out=True)
+        return self._load(self.config.dataset, self.config.eval_split)
+
+    @functools.cached_property
+    def source_train(self) -> ImageSet:
+        """The training images of a transfer's teacher."""
+        return self._load(str(self.config.source_dataset), self.config.source_train_split)
+
+    @functools.cached_property
+    def source_test(self) -> ImageSet:
+        """The test images of a transfer's teacher."""
+        name = str(self.config.source_dataset)
+        return self._load(name, datasets.evaluation_split(name, self.config.data_dir))
+
+    def for_training(self, phase: Phase) -> ImageSet:
+        """Returns the images that a phase trains on."""
+        return self.source_train if phase.on_source else self.train
+
+    def for_evaluation(self, phase: Phase) -> ImageSet:
+        """Returns the images that a phase is evaluated on."""
+        return self.source_test if phase.on_source else self.test
+
+    def check(self, phases: list[Phase]) -> None:
+        """Checks the images that phases train on and are evaluated on.
+
+        Raises:
+            UserError: If images are missing, too few for one batch, or differ in size.
+        """
+        sets = self.training_sets(phases)
+        for train_set in sets:
+            if train_set.num_images < self.config.batch_size:
+                raise UserError(
+                    f"--batch_size={self.config.batch_size} is larger than the {train_set.num_images} training images "
+                    f"of {train_set.name}: choose a smaller one."
+                )
+        pairs = [(sets[0], sets[-1])]
+        pairs += [(self.for_training(row), self.for_evaluation(row)) for row in phases if row is not STAGE1]
+        for first, second in pairs:
+            if first.image_shape != second.image_shape:
+                raise UserError(
+                    f"{first.name} has images of {first.image_shape}, {second.name} of {second.image_shape}: resize "
+                    "them with --image_size=PIXELS; the number of channels must be the same."
+                )
+
+    def training_sets(self, phases: list[Phase]) -> list[ImageSet]:
+        """Returns the different sets that phases train on, a transfer's source first."""
+        on_source = sorted({row.on_source for row in phases}, reverse=True)
+        return [self.source_train if source else self.train for source in on_source]
+
+    def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
+        return _load_once(name, split, self.config.data_dir, self.config.image_size, holdout, held_out)
+
+
+@functools.lru_cache(maxsize=4)  # the runs of one process mostly share their data
+def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
+    return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)

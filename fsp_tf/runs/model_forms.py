@@ -1,0 +1,100 @@
+"""The forms of a network: as trained, as evaluated and saved, and as a frozen teacher."""
+
+import zlib
+
+import keras
+
+from fsp_tf.config import Config
+from fsp_tf.models import (
+    FusedBatchNormalization,
+    cifar_resnet,
+    fold_batch_normalization,
+    imagenet_resnet,
+    permuted_weights,
+    with_batch_statistics,
+)
+from fsp_tf.models.custom import copy_model
+from fsp_tf.system.errors import UserError
+
+
+def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
+    """Builds a ResNet with its initial weights.
+
+    Args:
+        config: Gives architecture, depth, width, shortcut, precision and seed.
+        role: `teacher` or `student`.
+        num_classes: Number of logits.
+        image_shape: (height, width, channels).
+        plain: Whether to use float32 and stock Keras layers only, for evaluation and files, instead of the fast form
+            for training.
+    """
+    depth = config.teacher_depth if role == "teacher" else config.student_depth
+    make = cifar_resnet if config.architecture == "cifar" else imagenet_resnet
+    default_shortcut = "zero_pad" if config.architecture == "cifar" else "projection"
+    return make(
+        depth,
+        num_classes,
+        tuple(image_shape),
+        width_multiplier=config.width_multiplier,
+        shortcut=config.shortcut or default_shortcut,
+        seed=zlib.crc32(f"{config.seed}/{role}".encode()),
+        dtype="float32" if plain else config.precision,
+        fused=not plain,
+        sync_batch_norm=config.sync_batch_norm and not plain,
+        name=f"{role}_resnet_{depth}",
+    )
+
+
+def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
+    """Returns a copy in float32 and stock Keras layers, for evaluation and files; a custom model as it is, copied."""
+    if config.fsp_taps and not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
+        return copy_model(model)
+    return _with_weights(
+        build(config, role, model.output["logits"].shape[-1], model.input_shape[1:], plain=True), model
+    )
+
+
+def training_form(config: Config, role: str, model: keras.Model) -> keras.Model:
+    """Returns a copy in the fast form for training; a custom model as it is, copied."""
+    if config.fsp_taps:
+        return copy_model(model)
+    return _with_weights(build(config, role, model.output["logits"].shape[-1], model.input_shape[1:]), model)
+
+
+def frozen_form(
+    config: Config, teacher: keras.Model, *, shuffle_seed: int | None = None, statistics: str = "moving"
+) -> keras.Model:
+    """Returns a teacher as it runs beside a student; a custom model itself.
+
+    Args:
+        config: Describes the teacher.
+        teacher: In any form.
+        shuffle_seed: Permutes its channels, if given.
+        statistics: `moving` folds batch normalization into the convolutions; `batch` uses each batch's statistics.
+    """
+    if config.fsp_taps:
+        return teacher
+    copy = training_form(config, "teacher", teacher)
+    if shuffle_seed is not None:
+        copy.set_weights(permuted_weights(teacher, shuffle_seed))
+    return with_batch_statistics(copy) if statistics == "batch" else fold_batch_normalization(copy)
+
+
+def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> keras.Model:
+    """Returns a teacher in its training form with a newly initialized classifier for other classes.
+
+    Raises:
+        UserError: If it is a custom model, whose classifier is not known.
+    """
+    if config.fsp_taps:
+        raise UserError("A custom teacher (--fsp_taps) cannot be fine-tuned: use --nobaseline and cross entropy.")
+    copy = build(config, "teacher", num_classes, teacher.input_shape[1:])
+    for layer in copy.layers:
+        if layer.weights and layer.name != "logits":
+            layer.set_weights(teacher.get_layer(layer.name).get_weights())
+    return copy
+
+
+def _with_weights(copy: keras.Model, model: keras.Model) -> keras.Model:
+    copy.set_weights(model.get_weights())
+    return copy

@@ -1,0 +1,113 @@
+"""Runs the phases of each `--pipeline`."""
+
+import logging
+import zlib
+
+import keras
+
+from fsp_tf import config as config_lib
+from fsp_tf import export
+from fsp_tf.config import Config
+from fsp_tf.config.phases import DISTILL, ENSEMBLE, EXPORT, STAGE2, TRANSFER, Phase, phases_of
+from fsp_tf.runs import checks, environment, evaluation, exporting, summary
+from fsp_tf.runs.ensemble import evaluate_ensemble
+from fsp_tf.runs.run import Run
+from fsp_tf.runs.trainers import TRAINERS, starting_digest
+from fsp_tf.system.errors import UserError
+from fsp_tf.training import devices
+
+logger = logging.getLogger("fsp_tf")
+
+
+def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 0.0) -> Run:
+    """Runs the pipeline that `config` names; skips phases that have finished.
+
+    Args:
+        config: The choices.
+        hand_over: Whether to export the student and print the table of models after training.
+        work_after: Multiply-adds of what follows this run in the same job, for the estimate of the time left.
+    Raises:
+        UserError: If something is wrong that the user can correct.
+    """
+    export.package_versions(config.export_formats)  # reports a missing package before training, not after
+    environment.compute_deterministically(config.deterministic)
+    strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
+    logger.info(f"devices: {devices.describe(strategy)}")
+    with devices.lost_workers_told(strategy):
+        run = Run(config, strategy, work_after=work_after)
+        try:
+            _run(run, hand_over)
+        finally:
+            run.folder.release()
+        devices.wait_for_all(strategy)  # a worker that leaves early looks like one that has died
+    return run
+
+
+def _run(run: Run, hand_over: bool) -> None:
+    config, phases = run.config, phases_of(run.config)
+    if not (phases or run.writes):
+        return
+    if config.pipeline == ENSEMBLE:
+        evaluate_ensemble(run)
+        return
+    num_replicas = run.strategy.num_replicas_in_sync
+    if phases:
+        checks.check_inputs(run, phases)
+        run.folder.claim(num_replicas)
+        _train(run, phases)
+        if not (hand_over and run.writes):
+            return
+        if STAGE2 in phases:
+            exporting.export(run)
+    else:
+        found = evaluation.models_to_evaluate(run)
+        run.folder.claim(num_replicas)
+        for name, model in found.items():
+            evaluation.evaluate(run, name, model)
+        if config.pipeline == EXPORT:
+            exporting.export(run, found[STAGE2.model])
+    summary.print_summary(run)
+
+
+def _train(run: Run, phases: list[Phase]) -> None:
+    """Runs the phases that have not finished."""
+    config, strategy = run.config, run.strategy
+    devices.wait_for_all(strategy)  # until the chief has claimed the folder
+    decisive = {name: getattr(config, name) for name in config_lib.decisive_fields()}
+    facts = [
+        (image_set.name, image_set.num_images, image_set.image_shape, image_set.class_names)
+        for image_set in run.images.training_sets(phases)
+    ]
+    record = zlib.crc32(repr(run.folder.result).encode())
+    devices.wait_for_all(strategy, **decisive, training_sets=facts, record_in_run_dir=record)
+    if config.teacher and config.pipeline in (DISTILL, TRANSFER) and run.writes:
+        evaluation.evaluate_named_teacher(run)
+    for number, phase in enumerate(phases, start=1):
+        logger.info(f"\n[{number} of {len(phases)}] {phase.name}")
+        if config.resume and run.folder.has_finished(phase):
+            _skip(run, phase)
+        else:
+            run.folder.begin(phase)
+            run.models.forget(phase.model)
+            # Dropout in a custom model draws its seed from here: the same whichever phases this process has run.
+            keras.utils.set_random_seed(zlib.crc32(f"{config.seed}/{phase.name}".encode()))
+            TRAINERS[phase.name](run, phase)
+        devices.wait_for_all(strategy)  # the chief has recorded the phase before the others look for it
+        finished = [row.name for row in phases if run.folder.has_finished(row)]
+        devices.wait_for_all(strategy, phases_that_have_finished=finished)
+
+
+def _skip(run: Run, phase: Phase) -> None:
+    """Skips a finished phase.
+
+    Raises:
+        UserError: If it was made from another model than the one that is named now.
+    """
+    if run.folder.record_of(phase)["made_from"] != starting_digest(run, phase):
+        raise UserError(
+            f"{phase.name} in {run.folder} was made from another model: name the same --teacher or --student, choose "
+            f"another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} --noresume."
+        )
+    logger.info(f"{phase.name}: already finished")
+    if run.writes:
+        run.folder.drop_checkpoints(phase)  # a process that was stopped after recording the phase left them

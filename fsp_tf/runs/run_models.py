@@ -1,0 +1,163 @@
+"""The models of a run: each file is read once, each form is derived once."""
+
+import hashlib
+import pathlib
+import re
+
+import keras
+
+from fsp_tf.config import Config
+from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER
+from fsp_tf.models import load_keras_file
+from fsp_tf.models.custom import as_classifier
+from fsp_tf.runs import model_forms
+from fsp_tf.runs.image_sets import ImageSets
+from fsp_tf.system import files
+from fsp_tf.system.errors import UserError
+
+
+class RunModels:
+    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
+
+    Args:
+        config: The choices.
+        folder: The run's folder.
+        images: The run's image sets.
+    """
+
+    def __init__(self, config: Config, folder: pathlib.Path, images: ImageSets):
+        self.config, self.folder, self.images = config, folder, images
+        self._models: dict[pathlib.Path, keras.Model] = {}
+        self._digests: dict[pathlib.Path, str] = {}
+        self._frozen: dict[str, keras.Model] = {}
+
+    def own_path(self, name: str) -> pathlib.Path:
+        """Returns the file of a model in the run's folder."""
+        return self.folder / MODELS[name].file
+
+    def path(self, name: str) -> pathlib.Path:
+        """Returns the file that phases read a model from: the one that a flag names, or the folder's."""
+        config, named = self.config, None
+        if name == SOURCE_TEACHER.model or (name == TEACHER.model and not config.transfers):
+            named = config.teacher
+        elif name == STAGE1.model and config.pipeline == STAGE2.pipeline:
+            named = config.student
+        return pathlib.Path(named).expanduser() if named else self.own_path(name)
+
+    def get(self, name: str) -> keras.Model:
+        """Returns a model that phases start from, checked against the training images.
+
+        Raises:
+            UserError: If its file is missing or unreadable, or the model does not fit the flags or the images.
+        """
+        path, role = self.path(name), MODELS[name].role
+        model, train_set = self.read(path, role), self.images.train
+        num_classes = None if name == SOURCE_TEACHER.model else len(train_set.class_names)
+        check_fit(model, path, role, train_set.image_shape, num_classes)
+        return model
+
+    def digest(self, name: str) -> str:
+        """Returns the digest of a model that phases start from."""
+        path = self.path(name)
+        if path not in self._digests:
+            self._digests[path] = weights_digest(self.get(name))
+        return self._digests[path]
+
+    def read(self, path: pathlib.Path, role: str) -> keras.Model:
+        """Returns the model in a file; reads the file once.
+
+        Raises:
+            UserError: If the file is missing or unreadable, or does not hold the model that the flags describe.
+        """
+        if path not in self._models:
+            if not path.exists():
+                raise UserError(
+                    f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first."
+                )
+            model = load_keras_file(path, f"The {role}'s file")
+            self._models[path] = (
+                as_classifier(model, path) if self.config.fsp_taps else self._described(model, path, role)
+            )
+        return self._models[path]
+
+    def save(self, name: str, model: keras.Model) -> None:
+        """Writes a model to the run's folder, atomically, and keeps it."""
+        path = self.own_path(name)
+        with files.written_aside(path) as aside:
+            model.save(aside)
+        self.forget(name)
+        self._models[path] = model
+
+    def forget(self, name: str) -> None:
+        """Drops a model whose file in the run's folder changes."""
+        path = self.own_path(name)
+        for kept in (self._models, self._digests):
+            kept.pop(path, None)
+        self._frozen.pop(name, None)
+
+    def initial_student(self, *, plain: bool = False) -> keras.Model:
+        """Returns the student before training: built, or a copy of the custom model that `--student` names."""
+        config, train_set = self.config, self.images.train
+        shape, num_classes = train_set.image_shape, len(train_set.class_names)
+        if not (config.fsp_taps and config.student):
+            return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
+        path = pathlib.Path(config.student).expanduser()
+        model = self.read(path, BASELINE.role)
+        check_fit(model, path, BASELINE.role, shape, num_classes)
+        return model_forms.training_form(config, BASELINE.role, model)
+
+    def frozen(self, name: str) -> keras.Model:
+        """Returns a teacher as it runs beside a student, in inference mode."""
+        if name not in self._frozen:
+            self._frozen[name] = model_forms.frozen_form(self.config, self.get(name))
+        return self._frozen[name]
+
+    def _described(self, model: keras.Model, path: pathlib.Path, role: str) -> keras.Model:
+        """Returns the model that the flags describe, with the weights of one that was read.
+
+        Raises:
+            UserError: If their weights differ in shape.
+        """
+        outputs = getattr(model, "output", None)
+        if not isinstance(outputs, dict) or "logits" not in outputs:
+            raise UserError(
+                f"{path} is not a model of fsp_tf: it has no head named logits. Custom models need --fsp_taps."
+            )
+        num_classes, shape = outputs["logits"].shape[-1], model.input_shape[1:]
+        expected = model_forms.build(self.config, role, num_classes, shape, plain=True)
+        shapes, wanted = ([tuple(weight.shape) for weight in each.weights] for each in (model, expected))
+        if shapes != wanted:
+            widths, wanted_widths = (
+                [heads[name].shape[-1] for name in sorted(heads) if re.fullmatch(r"section_\d", name)]
+                for heads in (outputs, expected.output)
+            )
+            raise UserError(
+                f"The {role} in {path} has {len(shapes)} weights and sections of {widths} channels; --{role}_depth, "
+                f"--width_multiplier and --shortcut describe a model of {len(wanted)} weights and {wanted_widths} "
+                "channels: set them to the file's values, or name the layers of a custom model with --fsp_taps."
+            )
+        expected.set_weights(model.get_weights())
+        return expected
+
+
+def check_fit(model: keras.Model, path: pathlib.Path, role: str, image_shape, num_classes: int | None) -> None:
+    """Checks that a model takes images of a shape and, if given, has a number of classes.
+
+    Raises:
+        UserError: If it does not.
+    """
+    classes, shape = model.output["logits"].shape[-1], tuple(model.input_shape[1:])
+    if num_classes is not None and classes != num_classes:
+        advice = "use --pipeline=transfer to distil from another data set's teacher"
+        advice = advice if role == TEACHER.role else "name a student of this data set"
+        raise UserError(f"The {role} in {path} has {classes} classes and the data set {num_classes}: {advice}.")
+    if shape != tuple(image_shape):
+        raise UserError(f"The {role} in {path} takes images of {shape}, the data set has {tuple(image_shape)}.")
+
+
+def weights_digest(model: keras.Model) -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a model's weights."""
+    total = hashlib.sha256()
+    for weight in model.get_weights():
+        total.update(weight.tobytes())
+    return total.hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""What stage 1 fits: the distiller of the chosen method, and the pairs of layers of custom models."""
+
+import pathlib
+
+import keras
+
+from fsp_tf.config import Config
+from fsp_tf.distillation import FSPDistiller, HintDistiller
+from fsp_tf.runs.run import Run
+from fsp_tf.system.errors import UserError
+
+
+def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
+    """Makes the model that stage 1 fits.
+
+    Raises:
+        ValueError: If teacher and student do not fit each other.
+    """
+    if config.method == "fitnet":
+        return HintDistiller(teacher, student, config.num_hints)
+    return FSPDistiller(
+        teacher,
+        student,
+        parse_taps(config.fsp_taps) or config.fsp_pairs,
+        weight=config.fsp_weight,
+        weighting=config.fsp_weighting,
+        connectors=config.fsp_connector,
+        stored=config.fsp_store_views > 0,
+    )
+
+
+def store_folder(run: Run) -> pathlib.Path:
+    """Returns the folder of the teacher's stored matrices."""
+    folder = run.config.fsp_store_dir
+    return pathlib.Path(folder).expanduser() if folder else run.folder / "fsp_store"
+
+
+def parse_taps(taps: tuple[str, ...]) -> list:
+    """Parses `--fsp_taps` into pairs as `resolve_pairs` takes them.
+
+    Args:
+        taps: `first:last` for both models, or `first:last=first:last` for teacher and student.
+    Raises:
+        UserError: If one has another form.
+    """
+    pairs: list = []
+    for tap in taps:
+        sides = [tuple(side.split(":")) for side in tap.split("=")]
+        if len(sides) > 2 or any(len(side) != 2 or not all(side) for side in sides):
+            raise UserError(
+                f"--fsp_taps names layers as first:last or first:last=first:last (teacher, student), got {tap!r}."
+            )
+        pairs.append(sides[0] if len(sides) == 1 else (sides[0], sides[1]))
+    return pairs
