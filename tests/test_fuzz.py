@@ -165,7 +165,7 @@ def test_stored_matrices(tmp_path):
     pickled = np.array([{"a": 1}], dtype=object)
     for odd in (pickled, np.zeros((4, 4), np.float32), np.zeros((3, 4), np.float16)):
         np.save(path, odd, allow_pickle=True)
-        with pytest.raises(UserError, match="remove it"):
+        with pytest.raises(UserError, match="delete it"):
             store._matrices_in(path, 0)
 
 

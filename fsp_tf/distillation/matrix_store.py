@@ -1,4 +1,4 @@
-"""The teacher's FSP matrices of stored views: computed once, kept on disk in half precision, read in stage 1."""
+"""The teacher's FSP matrices, computed once, stored in half precision and read in stage 1 (Yim et al. 2017)."""
 
 import hashlib
 import logging
@@ -23,15 +23,15 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class MatrixStore:
-    """The matrices of every pair for each view of each image: float16 (num_entries,), pair after pair.
+    """Stores the matrices of every pair for each view of each image: float16 (num_entries,), pair after pair.
 
-    The folder is named by a key of all that the matrices depend on, so that what belongs to another teacher, set,
-    augmentation or pair is never read. A file carries the digest of its bytes in its name: one that is torn or changed
-    is found when the store is opened, named and made again.
+    The folder's name is a key of everything that the matrices depend on, so a store of another teacher, image set,
+    augmentation or pair is never read. The name of each file contains the digest of its bytes. When a store is opened,
+    incomplete or changed files are reported and computed again.
 
     Args:
-        folder: Where stores are kept.
-        teacher_features: A model that gives the maps of the pairs: first, last, first, last, ...
+        folder: The folder of all stores.
+        teacher_features: A model that returns the maps of the pairs: first, last, first, last, ...
         teacher_digest: Names the teacher's weights.
         pair_names: Name the pairs.
         image_set: The training images.
@@ -69,10 +69,10 @@ class MatrixStore:
         self._opened: dict[tuple[int, int], np.ndarray] = {}
 
     def open(self, num_views: int) -> None:
-        """Makes what is missing of the first `num_views` views, and opens them; one process at a time.
+        """Opens the first `num_views` views, after computing what is missing; one process at a time.
 
         Raises:
-            UserError: If the disk is too small, or a matrix is too large for half precision.
+            UserError: If the disk is too small, or a matrix overflows half precision.
         """
         needed = num_views * self.image_set.num_images * self.num_entries * 2
         console.tell(
@@ -88,12 +88,12 @@ class MatrixStore:
             if bytes_missing > bytes_free:
                 raise UserError(
                     f"{self.folder} needs {bytes_missing / 1e6:,.0f} MB more for the teacher's matrices and has "
-                    f"{bytes_free / 1e6:,.0f} MB free: lower --fsp_store_views, or name another --fsp_store_dir."
+                    f"{bytes_free / 1e6:,.0f} MB free: lower --fsp_store_views, or choose another --fsp_store_dir."
                 )
             self._compute(missing)
 
     def read(self, rows: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
-        """The matrices of images `rows` in `views`, both int64 (batch,): float16 (batch, num_entries)."""
+        """Returns the matrices of images `rows` in `views`, both int64 (batch,): float16 (batch, num_entries)."""
         found = tf.numpy_function(self._read, [rows, views], tf.float16, stateful=False)
         return tf.ensure_shape(found, [None, self.num_entries])
 
@@ -108,24 +108,24 @@ class MatrixStore:
         return min(SHARD_IMAGES, self.image_set.num_images - shard * SHARD_IMAGES)
 
     def _open_shard(self, view: int, shard: int) -> bool:
-        """Opens a shard; removes what is not whole."""
+        """Opens a shard; deletes files that are incomplete."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
             if files.is_whole(path):
                 self._opened[view, shard] = self._matrices_in(path, shard)
                 return True
-            console.tell(f"WARNING: {path} is not whole: it is made again.", logging.WARNING)
+            console.tell(f"WARNING: {path} is incomplete: it is computed again.", logging.WARNING)
             path.unlink()
         return False
 
     def _matrices_in(self, path: pathlib.Path, shard: int) -> np.ndarray:
-        """The matrices of a shard, float16 (images, num_entries), as they are needed; a whole file may hold others."""
+        """Returns the matrices of a shard, float16 (images, num_entries), memory-mapped."""
         try:
             matrices = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise UserError(f"{path} holds no matrices of this store: remove it.") from error
+            raise UserError(f"{path} does not hold matrices of this store: delete it.") from error
         if (matrices.shape, matrices.dtype) != ((self._num_images(shard), self.num_entries), np.float16):
             raise UserError(
-                f"{path} holds {matrices.dtype} {matrices.shape}, not the matrices of this store: remove it."
+                f"{path} holds {matrices.dtype} {matrices.shape}, not matrices of this store: delete it."
             )
         return matrices
 
@@ -150,10 +150,10 @@ class MatrixStore:
                     console.tell(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left")
 
     def _write(self, view: int, shard: int, matrices: np.ndarray) -> None:
-        """Writes a shard aside, then in its place."""
+        """Writes a shard, atomically."""
         if not np.isfinite(matrices).all():
             raise UserError(
-                "The teacher's FSP matrices are too large for the half precision of a store: take --fsp_store_views=0."
+                "The teacher's FSP matrices overflow the half precision of a store: use --fsp_store_views=0."
             )
         path = self.folder / f"view_{view}_shard_{shard}.npy"
         files.write_with_digest(path, lambda file: np.save(file, matrices, allow_pickle=False))
@@ -167,7 +167,7 @@ class MatrixStore:
 
 
 def _digest_of_set(image_set: ImageSet) -> str:
-    """Names a set's images: by all their pixels, or of one that streams from disk by its name and first images."""
+    """Returns a digest of a set's images: of all pixels, or, if it streams from disk, of its name and first images."""
     total = hashlib.sha256(f"{image_set.name} {image_set.num_images} {image_set.image_shape}".encode())
     if image_set.images is not None:
         total.update(np.ascontiguousarray(image_set.images).data)

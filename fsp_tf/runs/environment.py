@@ -1,4 +1,4 @@
-"""What a run happens on: the versions of the packages and the device."""
+"""The environment of a run: package versions, device, precision, determinism."""
 
 import os
 import pathlib
@@ -11,13 +11,13 @@ PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """The versions of what decides numbers, by name."""
+    """Returns the versions of the packages that decide numbers, by name."""
     found = {name: metadata.version(name) for name in PACKAGES}
     return found | {"fsp_tf": version(), "python": platform.python_version()}
 
 
 def version() -> str:
-    """The installed version of fsp_tf, or `source` where it runs from a checkout."""
+    """Returns the installed version of fsp_tf, or `source` in a checkout."""
     try:
         return metadata.version("fsp_tf")
     except metadata.PackageNotFoundError:
@@ -25,17 +25,17 @@ def version() -> str:
 
 
 def compute_deterministically(wanted: bool | None = None) -> None:
-    """Lets TensorFlow take such kernels only as give the same bits every time, in this process from now on.
+    """Makes TensorFlow use only kernels that give the same bits every time, for the rest of this process.
 
     Args:
-        wanted: Whether to; None for wherever there is no GPU.
+        wanted: Whether to. Defaults to True when no GPU is visible.
     """
     if wanted or (wanted is None and not tf.config.list_physical_devices("GPU")):
         tf.config.experimental.enable_op_determinism()
 
 
 def precision(wanted: str) -> str:
-    """The precision itself, or for `auto` the lowest that the device computes in hardware."""
+    """Returns the precision; for `auto`, the lowest that the device computes in hardware."""
     if wanted != "auto":
         return wanted
     gpus = tf.config.list_physical_devices("GPU")
@@ -46,7 +46,7 @@ def precision(wanted: str) -> str:
 
 
 def device() -> str:
-    """What computes: the GPU's or the processor's name."""
+    """Returns the name of the GPU or the processor."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
@@ -54,7 +54,7 @@ def device() -> str:
 
 
 def _processor(entry: str) -> str:
-    """What the system says of its first processor; empty where it says nothing."""
+    """Returns an entry of `/proc/cpuinfo` for the first processor; empty if there is none."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(entry)), "")

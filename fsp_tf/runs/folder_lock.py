@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process at a time, freed by the system when that process ends, however it ends."""
+"""Locks a run's folder for one process; the system frees the lock when that process ends, however it ends."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from fsp_tf.system.errors import UserError
 
 
 def take(folder: pathlib.Path) -> filelock.BaseFileLock:
-    """Takes the lock of a folder that exists; release it with `.release()`.
+    """Takes the lock of an existing folder; release it with `.release()`.
 
     Raises:
-        UserError: If another process has it; says which.
+        UserError: If another process holds it; says which.
         OSError: If the folder cannot be written.
     """
     path = folder / ".lock"
@@ -24,7 +24,7 @@ def take(folder: pathlib.Path) -> filelock.BaseFileLock:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(
-            f"{folder} is in use by {_holder(path)}: wait for its end, stop it, or take another --run_dir."
+            f"{folder} is in use by {_holder(path)}: wait until it ends, stop it, or choose another --run_dir."
         ) from error
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
     path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
@@ -35,5 +35,5 @@ def _holder(path: pathlib.Path) -> str:
     try:
         record = json.loads(path.read_text())
         return f"process {record['pid']} on {record['host']} since {record['since']}"
-    except (OSError, ValueError):  # it has the lock and has not written yet
+    except (OSError, ValueError):  # it holds the lock and has not written its record yet
         return "another process"

@@ -1,4 +1,4 @@
-"""Reads what a run's folder says of itself; a file that was changed by hand or by a stranger is told, not believed."""
+"""Reads and validates `result.json` and `flags.cfg`."""
 
 import json
 import pathlib
@@ -20,38 +20,38 @@ FORMAT = {"bytes": NUMBER, "accuracy": NUMBER, "accuracy_lost": NUMBER, "latency
 
 
 def read_result(path: pathlib.Path) -> dict[str, Any]:
-    """A run's `result.json`; empty where there is none.
+    """Returns a run's `result.json`; empty if there is none.
 
     Raises:
-        UserError: If it is no such record.
+        UserError: If the file is not such a record.
     """
     try:
         return _read_record(path)
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, too deep, too large, of another kind
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, too deep, too large, or other types
         raise UserError(
-            f"{path} is no record of a run any more ({error}): mend it, or take another --run_dir."
+            f"{path} is not a valid record of a run ({error}): repair it, or choose another --run_dir."
         ) from error
 
 
 def read_flagfile(path: pathlib.Path) -> dict[str, str]:
-    """The values that a run's flags.cfg gives, by flag.
+    """Returns the values that a run's `flags.cfg` gives, by flag.
 
     Raises:
-        UserError: If it is no text.
+        UserError: If the file is not text.
     """
     try:
         text = _read_text(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no flagfile any more ({error}): mend it, or take another --run_dir.") from error
+        raise UserError(f"{path} is not a valid flagfile ({error}): repair it, or choose another --run_dir.") from error
     lines = [line[2:] for line in text.splitlines() if line.startswith("--")]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any]:
-    """A `result.json`; empty where there is none.
+    """Returns a `result.json`; empty if there is none.
 
     Raises:
-        ValueError: If it is no such record; says why.
+        ValueError: If the file is not such a record; says why.
     """
     if not path.exists():
         return {}
@@ -66,15 +66,15 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
             for key, entry in formats.items():
                 _check_fields(entry, FORMAT, f"export/formats/{key}")
         elif name.endswith("_accuracy") and not isinstance(value, NUMBER):
-            raise ValueError(f"{name} is no number")
+            raise ValueError(f"{name} is not a number")
     return record
 
 
 def _read_text(path: pathlib.Path) -> str:
-    """A text file of bounded size.
+    """Returns the text of a file of bounded size.
 
     Raises:
-        ValueError: If it is larger or no UTF-8.
+        ValueError: If it is larger, or not UTF-8.
     """
     with path.open("rb") as file:
         data = file.read(LARGEST_FILE + 1)
@@ -85,11 +85,11 @@ def _read_text(path: pathlib.Path) -> str:
 
 def _mapping(value, title: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{title} is no JSON object")
+        raise ValueError(f"{title} is not a JSON object")
     return value
 
 
 def _check_fields(value, kinds: dict[str, Any], title: str, *, whole: bool = True) -> None:
     for name, kind in kinds.items():
         if (whole or name in _mapping(value, title)) and not isinstance(_mapping(value, title).get(name), kind):
-            raise ValueError(f"{title}/{name[:40]} is missing or of another kind")
+            raise ValueError(f"{title}/{name[:40]} is missing or has another type")

@@ -9,6 +9,7 @@ from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import METHODS, Config, multiply_adds
+from fsp_tf.config.phases import PHASES
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
 from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
 from fsp_tf.system.errors import UserError
@@ -73,12 +74,12 @@ def test_a_config_written_as_flags_parses_to_itself(tmp_path):
     ],
 )
 def test_schedule_scale_shortens_every_phase_alike(scale, expected):
-    assert Config(schedule_scale=scale).schedule("stage1") == ((1e-3, 1e-4, 1e-5), expected)
+    assert Config(schedule_scale=scale).schedule(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
 
 
 def test_the_baseline_has_the_schedule_of_stage_2():
     config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
-    assert config.schedule("baseline") == config.schedule("stage2") == ((0.1, 0.01, 0.001), (1, 2, 4))
+    assert config.schedule(PHASES["baseline"]) == config.schedule(PHASES["stage2"]) == ((0.1, 0.01, 0.001), (1, 2, 4))
 
 
 @pytest.mark.parametrize(
@@ -128,26 +129,18 @@ def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
 def test_the_method_decides_the_loss_of_stage_2_and_the_schedule_of_stage_1():
     assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
     assert Config(stage2_loss="kd").stage2_loss == "kd"
-    assert Config(method="fitnet").schedule("stage1") == ((1e-4, 1e-5), (25000, 35000))
+    assert Config(method="fitnet").schedule(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
 
 
 def test_fine_tuning_has_the_schedule_of_stage_2_and_the_source_teacher_the_teachers():
     config = Config(stage2_steps=(1, 2, 9))
-    assert config.schedule("fine_tuning") == config.schedule("stage2")
-    assert config.schedule("source_teacher") == config.schedule("teacher")
-
-
-def test_each_weighting_has_its_own_lambda_and_clip():
-    assert (Config().fsp_weight, Config().stage1_clipnorm) == (10_000.0, 500.0)
-    own = Config(fsp_taps=("first:last",))
-    assert (own.fsp_weight, own.stage1_clipnorm) == (1000.0, 50.0)
-    equal = Config(fsp_weighting="equal")
-    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 500.0)
-    assert Config(fsp_weight=3.0, stage1_clipnorm=0.0).fsp_weight == 3.0
+    assert config.schedule(PHASES["fine_tuning"]) == config.schedule(PHASES["stage2"])
+    assert config.schedule(PHASES["source_teacher"]) == config.schedule(PHASES["teacher"])
 
 
 def test_choices_are_those_of_the_parts():
-    for name, expected in {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}.items():
+    parts = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
+    for name, expected in parts.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
     assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 

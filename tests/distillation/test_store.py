@@ -125,7 +125,7 @@ def test_what_is_not_whole_is_made_again(tmp_path, distiller, image_set, capsys,
     elif harm == "changed":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     again = opened(tmp_path, distiller, image_set, 1)
-    assert (f"{path} is not whole: it is made again" in capsys.readouterr().out) == (harm != "gone")
+    assert (f"{path} is incomplete: it is computed again" in capsys.readouterr().out) == (harm != "gone")
     np.testing.assert_array_equal(again.read(rows, views), expected)
 
 
@@ -153,7 +153,7 @@ def test_matrices_beyond_half_precision_are_refused(tmp_path, image_set):
     teacher = cifar_resnet(8, 10, (8, 8, 3))
     teacher.get_layer("stem_bn").gamma.assign(tf.fill([16], 1e4))
     loud = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
-    with pytest.raises(UserError, match="too large for the half precision"):
+    with pytest.raises(UserError, match="overflow the half precision"):
         opened(tmp_path, loud, image_set, 1)
 
 

@@ -18,6 +18,7 @@ from absl import flags
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import forward_multiply_adds, step_multiply_adds
+from fsp_tf.config.phases import FINE_TUNING, STAGE1, TEACHER
 from fsp_tf.distillation import HintDistiller
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
@@ -100,7 +101,7 @@ def test_the_transfers_rows_have_the_teachers_of_the_paper():
     config = {row: made.units[cells[0].counted[0]].config for row, cells in made.rows.items()}
     assert config["student"].teacher.endswith("source/source_teacher.keras") and config["student"].transfers
     assert config["fitnet_1"].teacher.endswith("fine_tuned-30k/teacher.keras")
-    assert config["teacher_scratch"].schedule("teacher") == config["teacher"].schedule("fine_tuning")
+    assert config["teacher_scratch"].schedule(TEACHER) == config["teacher"].schedule(FINE_TUNING)
     assert config["teacher"].source_dataset == "imagenet2012", "one of another source is another run"
     given = plan("table5", teacher="some.keras")
     assert not any("source" in name and "teacher" in name for name in given.units)
@@ -203,7 +204,7 @@ def test_fitnets_stage_1_costs_what_its_nets_do_up_to_the_last_hint():
         config = dataclasses.replace(recipe("table3"), method="fitnet", num_hints=number, pipeline="stage1")
         distiller = HintDistiller(cifar_resnet(26, 10), cifar_resnet(8, 10), number)
         macs = [convolutions(net) for net in (distiller.teacher_features, distiller.trained)]
-        assert step_multiply_adds(config, "stage1") == (macs[0] + 3 * macs[1]) * config.batch_size
+        assert step_multiply_adds(config, STAGE1) == (macs[0] + 3 * macs[1]) * config.batch_size
 
 
 def given(*arguments: str) -> Config:

@@ -21,7 +21,9 @@ from fsp_tf import runs, training
 from fsp_tf.config import Config, command_line
 from fsp_tf.data import datasets, load_split
 from fsp_tf.distillation import matrix_store
-from fsp_tf.runs import nets, summary
+from fsp_tf.runs import exporting, image_sets
+from fsp_tf.runs.folder import RunFolder
+from fsp_tf.runs.run_models import RunModels
 from fsp_tf.system.errors import UserError
 from tests.support import smallest
 
@@ -184,10 +186,10 @@ def fill(folder: pathlib.Path) -> None:
 ON_A_DISK = {
     "a checkpoint": ("teacher", training.Progress, "on_train_batch_end", at_step("teacher", 3)),
     "TensorBoard's event file": ("teacher", training.TensorBoardLog, "on_train_begin", lambda log, logs: True),
-    "a net": ("teacher", nets, "save", lambda net, path: True),
-    "result.json": ("stage1", runs.Run, "finish_phase", lambda run, name, record: True),
+    "a model": ("teacher", RunModels, "save", lambda models, name, model: True),
+    "result.json": ("stage1", RunFolder, "finish", lambda folder, phase, record: True),
     "the store": ("stored", matrix_store.MatrixStore, "_compute", lambda store, missing: True),
-    "the export": ("export", summary.export_lib, "export_student", lambda *arguments: True),
+    "the export": ("export", exporting.export_lib, "export_student", lambda *arguments: True),
 }
 
 
@@ -214,22 +216,6 @@ def test_a_disk_that_takes_no_more(disk, whole, monkeypatch, what):
         assert (folder / "student" / "1" / "saved_model.pb").exists()
     elif pipeline != "stored":  # stored matrices are in half precision
         assert_same(folder, whole)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("disk", [FullDisk], indirect=True)
-def test_a_disk_too_small_is_refused_before_anything_runs(disk):
-    (disk.folder / "filler").write_bytes(bytes(90 * MEGABYTE))
-    assert "MB free and may need" in told(tiny(disk.folder / "run"))
-    assert not list((disk.folder / "run").rglob("step-*"))
-
-
-@pytest.mark.long
-def test_the_disk_stated_is_enough(whole, capsys, tmp_path):
-    runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))
-    stated = float(capsys.readouterr().out.partition("at most ")[2].partition(" MB")[0])
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < stated * 1e6
-    assert sum(path.stat().st_size for path in whole.rglob("*") if path.is_file()) < 60e6
 
 
 def make_set(folder: pathlib.Path) -> pathlib.Path:
@@ -277,7 +263,7 @@ def test_data_that_goes_bad(tmp_path, monkeypatch, what):
 
     if limit is None:
         befall()
-        runs.run._load_once.cache_clear()
+        image_sets._load_once.cache_clear()
     else:
         Once(monkeypatch, training.Progress, "on_train_batch_end", befall, at_step("teacher", 3))
     assert words in told(tiny(tmp_path / "run", **choices))

@@ -10,8 +10,9 @@ import pytest
 
 from fsp_tf import runs
 from fsp_tf.config import Config
+from fsp_tf.config.phases import phases_of
 from fsp_tf.data import load_split
-from fsp_tf.runs import ensemble, plan, provenance
+from fsp_tf.runs import ensemble, exporting
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import smallest
@@ -165,13 +166,13 @@ def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
 
 def test_a_transfers_hints_and_its_card_are_of_the_fine_tuned_teacher(transfer):
     fitnet = dataclasses.replace(transfer, method="fitnet", baseline=False)
-    assert plan.phases_of(fitnet) == ["source_teacher", "fine_tuning", "stage1", "stage2"]
+    assert [phase.name for phase in phases_of(fitnet)] == ["source_teacher", "fine_tuning", "stage1", "stage2"]
     for method, model in {"fsp": f"ResNet-8, trained on {transfer.source_dataset}", "fitnet": "ResNet-8"}.items():
         name = "source_teacher" if method == "fsp" else "teacher"
         run = Run(dataclasses.replace(transfer, method=method, run_dir=None, experiment="no_such_folder"))
-        run.folder = pathlib.Path(str(transfer.run_dir))
-        learned_from = provenance.origin(run)["teacher"]
-        assert learned_from == {"model": model, "accuracy": result(run.folder)[f"{name}_accuracy"]}
+        run.folder.path = pathlib.Path(str(transfer.run_dir))
+        learned_from = exporting.provenance(run)["teacher"]
+        assert learned_from == {"model": model, "accuracy": result(run.folder.path)[f"{name}_accuracy"]}
 
 
 @pytest.mark.long

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from fsp_tf import runs
 from fsp_tf.data import load_split
-from fsp_tf.runs import own_nets
+from fsp_tf.models.custom import as_classifier
+from fsp_tf.runs.stage1 import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import smallest
 
@@ -107,18 +108,18 @@ def test_soft_targets_of_a_teacher_that_ends_in_probabilities(files, tmp_path):
 def test_the_logarithm_of_probabilities_serves_as_logits():
     net = teacher_net()
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
-    wrapped = own_nets.as_classifier(net, pathlib.Path("net.keras"))
+    wrapped = as_classifier(net, pathlib.Path("net.keras"))
     np.testing.assert_allclose(keras.ops.softmax(wrapped(images)["logits"]), net(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
 def test_taps_that_read_otherwise_are_refused(taps):
     with pytest.raises(UserError, match=r"--fsp_taps names layers as first:last .* got 'a"):
-        own_nets.parse_taps(taps)
+        parse_taps(taps)
 
 
 def test_taps_are_pairs():
-    assert own_nets.parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
+    assert parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
 
 
 def test_other_layers_of_the_teacher_have_other_stored_matrices(files, tmp_path):

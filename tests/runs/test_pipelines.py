@@ -15,8 +15,9 @@ import tensorflow as tf
 from fsp_tf import export, runs, training
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import forward_multiply_adds
+from fsp_tf.config.phases import STAGE2, TEACHER
 from fsp_tf.data import datasets, load_split
-from fsp_tf.runs import plan
+from fsp_tf.runs import fitting, model_forms, run_models
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from tests.support import smallest
@@ -83,26 +84,66 @@ def test_where_little_is_to_be_said_the_table_still_is(finished, capsys):
     runs.run_pipeline(tiny(finished))
     console.logger.setLevel(logging.INFO)
     quiet = capsys.readouterr().out
-    assert quiet.startswith("\nnet ") and quiet == told[told.index("\nnet ") :]
+    assert quiet.startswith("\nmodel ") and quiet == told[told.index("\nmodel ") :]
 
 
 def test_the_work_ahead_is_counted_in_steps_of_the_phase(tmp_path):
     """Of ResNet-26 and ResNet-8, about 4.5 to 1, at three forward passes a step and one of the teacher in stage 1."""
     config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
-    run = runs.run.Run(config)
-    assert plan.title(run, "stage1") == "[3 of 4] stage1"
+    folder = runs.Run(config).folder
     large, small = (forward_multiply_adds("cifar", depth, 1, 32) for depth in (26, 8))
     expected = (2 * 10 * 3 * small + 5 * (3 * small + large)) / (3 * large)
-    assert plan.steps_ahead(run, "teacher") == pytest.approx(expected)
-    assert plan.steps_ahead(run, "stage2") == 0
-    own = dataclasses.replace(config, fsp_taps=("a:b",))
-    assert plan.steps_ahead(runs.run.Run(own), "teacher") is None
+    assert fitting.steps_ahead(config, folder, TEACHER, 0) == pytest.approx(expected)
+    assert fitting.steps_ahead(config, folder, STAGE2, 0) == 0
+    custom = dataclasses.replace(config, fsp_taps=("a:b",))
+    assert fitting.steps_ahead(custom, folder, TEACHER, 0) is None
 
 
 def test_the_folder_of_another_configuration_is_refused(finished):
     with pytest.raises(UserError, match=r"another configuration: --seed was 0 and is 1.* another --run_dir"):
         runs.run_pipeline(tiny(finished, seed=1))
     assert result(finished)["seed"] == 0
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[str]:
+    """The names of the .keras files that are read, once for each time."""
+    found = []
+    read = run_models.load_keras_file
+
+    def reading(path, title):
+        found.append(path.name)
+        return read(path, title)
+
+    monkeypatch.setattr(run_models, "load_keras_file", reading)
+    return found
+
+
+def test_a_run_with_a_named_teacher_reads_each_file_once(finished, tmp_path, reads):
+    teacher = shutil.copy(finished / "teacher.keras", tmp_path / "named.keras")
+    runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
+    assert reads == ["named.keras"]
+    reads.clear()
+    runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
+    assert len(reads) == len(set(reads)), "each file is read once when everything has finished, too"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "expected"),
+    [
+        ("distill", ["stage1", "student", "teacher"]),
+        ("teacher", []),
+        ("baseline", []),
+        ("stage1", ["teacher"]),
+        ("stage2", ["stage1", "student"]),
+        ("evaluate", ["baseline", "student", "teacher"]),
+        ("export", ["student"]),
+    ],
+)
+def test_every_pipeline_reads_each_file_once(finished, tmp_path, reads, pipeline, expected):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    runs.run_pipeline(tiny(folder, pipeline=pipeline))
+    assert sorted(reads) == [f"{name}.keras" for name in expected]
 
 
 def die_at(fatal_step: int):
@@ -188,12 +229,12 @@ def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_p
     with pytest.raises(KeyboardInterrupt):
         runs.run_pipeline(one)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"stage1 in .* was begun from another net"):
+    with pytest.raises(UserError, match=r"stage1 in .* was begun from another model"):
         runs.run_pipeline(other)
     runs.run_pipeline(one)
-    with pytest.raises(UserError, match=r"stage1 in .* was made from another net"):
+    with pytest.raises(UserError, match=r"stage1 in .* was made from another model"):
         runs.run_pipeline(other)
-    with pytest.raises(UserError, match="has a finished stage1 made from another net than the teacher"):
+    with pytest.raises(UserError, match="has a finished stage1 made from another model than the teacher"):
         runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))
 
 
@@ -221,7 +262,7 @@ def test_the_baseline_differs_from_the_student_in_stage_1_alone(finished, tmp_pa
     """Stage 2 from the baseline's initial weights is the baseline."""
     config = tiny(tmp_path)
     images = load_split("digits", "train[:48]")
-    start = runs.nets.build(config, "student", 10, images.image_shape, plain=True)
+    start = model_forms.build(config, "student", 10, images.image_shape, plain=True)
     start.save(tmp_path / "start.keras")
     config = dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras"))
     runs.run_pipeline(config, hand_over=False)
@@ -293,7 +334,7 @@ def test_what_is_evaluated_in_the_end_is_looked_at_before_training(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(tf.io.encode_png(np.zeros((size, size, 3), np.uint8)).numpy())
     config = tiny(tmp_path / "run", dataset=f"folder:{tmp_path / 'images'}", train_split="train", eval_split="test")
-    with pytest.raises(UserError, match=r"\(12, 12, 3\), .*/test of \(8, 8, 3\): bring them to one size with --image"):
+    with pytest.raises(UserError, match=r"\(12, 12, 3\), .*/test of \(8, 8, 3\): resize them with --image"):
         runs.run_pipeline(config)
     with pytest.raises(UserError, match="has the splits test, train, got 'validation'"):
         runs.run_pipeline(dataclasses.replace(config, eval_split="validation"))

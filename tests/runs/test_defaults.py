@@ -1,0 +1,18 @@
+"""Defaults that depend on other choices."""
+
+from fsp_tf.config import Config
+from fsp_tf.runs.defaults import with_defaults
+
+
+def test_each_weighting_has_its_own_lambda_and_clip():
+    filled = with_defaults(Config())
+    assert (filled.fsp_weight, filled.stage1_clipnorm) == (10_000.0, 500.0)
+    equal = with_defaults(Config(fsp_weighting="equal"))
+    assert (equal.fsp_weight, equal.stage1_clipnorm) == (1.0, 500.0)
+    given = with_defaults(Config(fsp_weight=3.0, stage1_clipnorm=0.0))
+    assert (given.fsp_weight, given.stage1_clipnorm) == (3.0, 0.0)
+
+
+def test_custom_models_take_a_tenth_of_the_step():
+    filled = with_defaults(Config(fsp_taps=("first:last",)))
+    assert (filled.fsp_weight, filled.stage1_clipnorm) == (1000.0, 50.0)
