@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fsp_tf.config.phases import STAGE1
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 
@@ -68,7 +69,7 @@ class NaNGuard(keras.callbacks.Callback):
 
     @property
     def _too_large(self) -> str:
-        return TOO_LARGE_STAGE1 if self.stage == "stage1" else TOO_LARGE
+        return TOO_LARGE_STAGE1 if self.stage == STAGE1.name else TOO_LARGE
 
     def _stop(self, what: str, cause: str) -> None:
         raise UserError(f"{self.stage}: {what}; {cause} The last checkpoint is whole and from before it.")
