@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.config import command_line
 from fsp_tf.data import ImageSet
 from fsp_tf.export.saved_model import weights_of
 from fsp_tf.system.errors import UserError
@@ -96,7 +95,7 @@ def _to_litert(net: keras.Model, calibration: np.ndarray | None) -> bytes:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.representative_dataset = lambda: _requests(images)
-    with warnings.catch_warnings(), command_line.without_notes_on_stderr():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converter's own calibration uses what TensorFlow calls deprecated
         return converter.convert()
 
