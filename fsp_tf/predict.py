@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 2**28
 
 
 def define_flags(into: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines the flags; not on import, because the names of other commands' flags may clash with them."""
+    """Defines the flags. Importing this module defines none, since other commands have flags of the same names."""
     versions = "The student folder of a run, whose highest version is used, or one of its version folders."
     flags.DEFINE_string("model", None, versions, flag_values=into)
     formats = "Output format; json prints one line per image."

@@ -40,7 +40,9 @@ def write_saved_model(model: keras.Model, directory: pathlib.Path, class_names: 
     names = tf.constant([str(number) for number in range(num_classes)] if class_names is None else list(class_names))
     images = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    weights = [[weight.numpy() for weight in of] for of in (model.trainable_variables, model.non_trainable_variables)]
+    weights = [
+        [weight.numpy() for weight in group] for group in (model.trainable_variables, model.non_trainable_variables)
+    ]
 
     @functools.partial(tf.function, input_signature=[images])  # shared by both signatures, so weights are stored once
     def classify(images):

@@ -136,8 +136,8 @@ def _check_other_outputs(outputs: dict[str, np.ndarray], class_names: tuple[str,
         raise _discarded("saved_model", "returns a class_id other than the most probable class")
     if not np.array_equal(outputs["class_name"], np.array(class_names)[class_id]):
         raise _discarded("saved_model", "returns a class_name other than the data set's name of the class")
-    of_files = outputs["probabilities_of_files"]
-    if not np.abs(of_files - outputs["probabilities"][: len(of_files)]).max() <= TOLERANCE:
+    from_files = outputs["probabilities_of_files"]
+    if not np.abs(from_files - outputs["probabilities"][: len(from_files)]).max() <= TOLERANCE:
         raise _discarded("saved_model", "classifies image files differently from their pixels")
 
 

@@ -77,7 +77,9 @@ def test_refused_file_raises_in_a_session_as_in_a_server(saved):
 def test_normalisation_is_folded_and_constant_weights_are_stored_once(signatures, saved, model):
     assert not signatures["serving_default"].variables and not signatures["serve_bytes"].variables
     functions = signatures["serve_bytes"].graph.as_graph_def().library.function
-    constants = [node.attr["value"].tensor for of in functions for node in of.node_def if node.op == "Const"]
+    constants = [
+        node.attr["value"].tensor for function in functions for node in function.node_def if node.op == "Const"
+    ]
     floats = [tf.make_ndarray(constant) for constant in constants if constant.dtype == tf.float32.as_datatype_enum]
     shapes = sorted(value.shape for value in floats if value.shape)
     expected = sorted(weight.shape for weight in fold_batch_normalization(model).get_weights())
