@@ -17,10 +17,10 @@ def open_runtime(name: str, path: pathlib.Path) -> Callable[[np.ndarray], np.nda
         return _open_keras(path)
     if name == "openvino":
         return _open_openvino(path)
-    from fsp_tf.export import replay  # what an export is checked with
+    from fsp_tf.export import run_exported  # the runtimes that verify an export
 
     form = "saved_model" if name in ("keras_export", "unfolded") else name
-    classify = replay.OPENERS[form](str(path))
+    classify = run_exported.OPENERS[form](str(path))
     return lambda images: classify(images)["probabilities"]
 
 

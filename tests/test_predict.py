@@ -1,4 +1,4 @@
-"""The command that classifies files: what it takes, what it prints, and mistakes that end in one clear sentence."""
+"""Tests of the predict command: arguments, output, and one-sentence errors."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from PIL import Image
 
 from fsp_tf import predict
 from fsp_tf.export import export_saved_model
-from fsp_tf.models import cifar_resnet
 from fsp_tf.system.errors import UserError
+from tests.support.small_resnet import small_resnet
 
 CLASS_NAMES = ["apple", "pear", "quince"]
 
 
 def run_predict(*arguments, data: bytes = b"") -> subprocess.CompletedProcess:
-    """`python -m fsp_tf.predict` in a process of its own."""
+    """Runs `python -m fsp_tf.predict` in a subprocess."""
     return subprocess.run(
         [sys.executable, "-m", "fsp_tf.predict", *arguments], input=data, capture_output=True, check=False, timeout=300
     )
@@ -29,26 +29,25 @@ def run_predict(*arguments, data: bytes = b"") -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory) -> pathlib.Path:
-    """A folder with the versions 2, of other class names, and 10."""
+    """A folder with versions 2, which has no class names, and 10."""
     folder = tmp_path_factory.mktemp("run") / "student"
-    net = cifar_resnet(8, 3, (16, 16, 3), fused=False)
-    net(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype(np.float32), training=True)
-    export_saved_model(net, folder / "2")
-    export_saved_model(net, folder / "10", CLASS_NAMES)
-    (folder / "11").mkdir()  # no SavedModel
+    model = small_resnet(num_classes=3)
+    export_saved_model(model, folder / "2")
+    export_saved_model(model, folder / "10", CLASS_NAMES)
+    (folder / "11").mkdir()  # not a SavedModel
     return folder
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> pathlib.Path:
-    """A folder with a PNG and, below, a JPEG, a broken PNG and a text."""
+    """A folder with a PNG and a subfolder with a JPEG, a truncated PNG and a text file."""
     folder = tmp_path_factory.mktemp("images")
     (folder / "below").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "one.png")
     Image.fromarray(pixels).save(folder / "below" / "two.JPG", "JPEG")
     (folder / "below" / "broken.png").write_bytes((folder / "one.png").read_bytes()[:200])
-    (folder / "below" / "note.txt").write_text("no image")
+    (folder / "below" / "note.txt").write_text("not an image")
     return folder
 
 
@@ -59,18 +58,18 @@ def expected_classes(student: pathlib.Path, path: pathlib.Path) -> list[dict]:
     return [{"class_id": row, "class_name": CLASS_NAMES[row], "probability": float(probabilities[row])} for row in rows]
 
 
-def test_folders_files_and_a_broken_image(student, images):
+def test_folder_and_file_with_a_broken_image(student, images):
     finished = run_predict(f"--model={student}", str(images), str(images / "one.png"))
     best = expected_classes(student, images / "one.png")[0]
-    told = f"{images / 'one.png'}: {best['class_name']} {best['probability']:.2%}"
+    expected = f"{images / 'one.png'}: {best['class_name']} {best['probability']:.2%}"
     lines = finished.stdout.decode().splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
         *(str(images / "below" / "two.JPG"), str(images / "one.png"), str(images / "one.png"))
     ]
-    assert lines[1] == lines[2] == told
+    assert lines[1] == lines[2] == expected
     assert finished.stderr.decode().splitlines() == [
-        f"fsp_tf: {images / 'below' / 'broken.png'}: cannot be decoded to 3 channel(s): it is broken, cut short, or of "
-        "a kind without a conversion to them"
+        f"fsp_tf: {images / 'below' / 'broken.png'}: cannot be decoded to 3 channel(s): it is corrupt, truncated or "
+        "not convertible"
     ]
     assert finished.returncode == 1
 
@@ -86,23 +85,23 @@ def test_json_of_standard_input_with_several_classes(student, images):
     assert finished.returncode == 0 and not finished.stderr
 
 
-def test_json_names_what_is_wrong_too(images, capsys):
+def test_json_output_includes_errors(images, capsys):
     def classify(data):
         raise UserError("is neither JPEG nor PNG")
 
     assert not predict.report(str(images / "one.png"), classify, 1, as_json=True)
     assert not predict.report(str(images / "gone.png"), classify, 1, as_json=True)
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [list(line) for line in told] == [["image", "error"]] * 2
-    assert told[0]["error"] == "is neither JPEG nor PNG" and told[1]["error"] == os.strerror(2)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(record) for record in records] == [["image", "error"]] * 2
+    assert records[0]["error"] == "is neither JPEG nor PNG" and records[1]["error"] == os.strerror(2)
 
 
-def test_the_highest_version_is_taken(student):
+def test_highest_version_is_used(student):
     assert predict.find_version(str(student)) == student / "10"
     assert predict.find_version(str(student / "2")) == student / "2"
 
 
-def test_help_and_mistakes_need_no_tensorflow(student):
+def test_help_does_not_import_tensorflow(student):
     began = time.monotonic()
     finished = run_predict("--help")
     assert b"--model" in finished.stdout and b"--top" in finished.stdout and b"classifies" in finished.stdout.lower()
@@ -113,36 +112,36 @@ def test_help_and_mistakes_need_no_tensorflow(student):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["{images}/one.png"], "--model=PATH is missing"),
-        (["--model={student}"], "give image files or folders, or - for one image on standard input"),
-        (["--model={student}", "{images}/gone.png"], "gone.png is no file or folder"),
-        (["--model={student}", "{student}/11"], "11 has no images: files whose names end in .jpeg, .jpg, .png"),
-        (["--model={student}", "-", "-"], "- is one image on standard input, got it twice"),
-        (["--model={student}/gone", "{images}"], "gone is no folder"),
-        (["--model={student}/11", "{images}"], "11 has no numbered versions"),
+        (["{images}/one.png"], "--model is missing: name the student folder"),
+        (["--model={student}"], "no images given: name image files or folders, or -"),
+        (["--model={student}", "{images}/gone.png"], "gone.png is not a file or folder"),
+        (["--model={student}", "{student}/11"], "11 contains no images; their names must end in .jpeg, .jpg, .png"),
+        (["--model={student}", "-", "-"], "- was given twice: only one image"),
+        (["--model={student}/gone", "{images}"], "gone is not a folder"),
+        (["--model={student}/11", "{images}"], "11 is not a SavedModel and has no version folders"),
         (["--model={student}", "--top=0", "{images}"], "--top=0"),
         (["--model={student}", "--format=xml", "{images}"], "--format=xml"),
         (["--modle={student}", "{images}"], "Unknown command line flag 'modle'"),
     ],
 )
-def test_a_mistake_is_one_sentence(student, images, arguments, told):
+def test_user_error_is_one_sentence(student, images, arguments, message):
     finished = run_predict(*(argument.format(student=student, images=images) for argument in arguments))
     text = finished.stderr.decode()
-    assert finished.returncode == 1 and told in text and "Traceback" not in text and not finished.stdout, text
+    assert finished.returncode == 1 and message in text and "Traceback" not in text and not finished.stdout, text
 
 
-def test_a_broken_or_older_model_is_told(student, tmp_path):
+def test_broken_or_older_model_is_refused(student, tmp_path):
     (tmp_path / "saved_model.pb").write_text("broken")
-    with pytest.raises(UserError, match=r"is no whole SavedModel \(.+\): export the student again"):
+    with pytest.raises(UserError, match=r"is not a complete SavedModel \(.+\): export the student again"):
         predict.load(tmp_path)
     tf.saved_model.save(tf.Module(), str(tmp_path / "older"))
-    with pytest.raises(UserError, match="older takes no image files: export the student again"):
+    with pytest.raises(UserError, match="older does not take image files: export the student again"):
         predict.load(tmp_path / "older")
 
 
-def test_too_large_a_file_is_not_read_whole(images, monkeypatch):
-    monkeypatch.setattr(predict, "LARGEST_FILE_BYTES", 100)
+def test_oversized_file_is_refused(images, monkeypatch):
+    monkeypatch.setattr(predict, "MAX_FILE_BYTES", 100)
     with pytest.raises(UserError, match="is larger than 100 bytes"):
         predict.read(str(images / "one.png"))

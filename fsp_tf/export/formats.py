@@ -1,18 +1,16 @@
-"""The student for where no TensorFlow runs: LiteRT in float and in int8, and ONNX."""
+"""Writes a student as LiteRT, in float and in int8, and as ONNX."""
 
 import json
 import pathlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.config import command_line
 from fsp_tf.data import ImageSet
-from fsp_tf.export.saved_model import weights_of
 from fsp_tf.system.errors import UserError
 
 FILES = {
@@ -32,10 +30,10 @@ ONNX_OPSET = 18
 
 
 def package_versions(formats: Iterable[str]) -> dict[str, str]:
-    """The versions of the packages that formats need besides TensorFlow.
+    """Returns the versions of the packages that formats need besides TensorFlow.
 
     Raises:
-        UserError: If one is not installed.
+        UserError: If a package is not installed.
     """
     found = {}
     for name in formats:
@@ -50,68 +48,66 @@ def package_versions(formats: Iterable[str]) -> dict[str, str]:
 
 
 def calibration_images(train_set: ImageSet) -> np.ndarray:
-    """200 training images, evenly spread over the set: uint8 (200 or fewer, height, width, channels)."""
+    """Returns up to 200 evenly spaced training images: uint8 (images, height, width, channels)."""
     step = max(1, train_set.num_images // CALIBRATION_IMAGES)
     chosen = train_set.batches(1).shard(step, 0).take(CALIBRATION_IMAGES)
     return np.concatenate([images.numpy() for images, _ in chosen])
 
 
 def write_format(
-    name: str, net: keras.Model, path: pathlib.Path, class_names: Sequence[str], calibration: np.ndarray | None
+    name: str, model: keras.Model, path: pathlib.Path, class_names: Sequence[str], calibration: np.ndarray | None
 ) -> None:
-    """Writes a net to a file that takes `images`, uint8, and gives `probabilities`, float32; LiteRT one at a time.
+    """Writes a file that takes `images`, uint8, and returns `probabilities`, float32; LiteRT takes one image per call.
 
     Args:
         name: `litert`, `litert_int8` or `onnx`.
-        net: A float32 classifier of stock layers, without batch normalisation, whose heads include `logits`.
-        path: The file.
-        class_names: One name per class; ONNX files carry them.
-        calibration: Images as `calibration_images` gives them, for `litert_int8`.
+        model: A float32 classifier of stock layers, without batch normalisation, whose heads include `logits`.
+        path: The file to write.
+        class_names: One name per class; stored in ONNX files.
+        calibration: Images for `litert_int8`; see `calibration_images`.
     """
     path.parent.mkdir(exist_ok=True)
     if name == "onnx":
-        _write_onnx(net, path, class_names)
+        _write_onnx(model, path, class_names)
     else:
-        path.write_bytes(_to_litert(net, calibration if name == "litert_int8" else None))
+        path.write_bytes(_to_litert(model, calibration if name == "litert_int8" else None))
 
 
-def _function(net: keras.Model, batch_size: int | None, dtype: tf.DType):
-    """From images to a dictionary of probabilities, with its input signature."""
+def _probabilities_of(model: keras.Model, batch_size: int | None, dtype: tf.DType):
+    """Returns a `tf.function` from images of a type to a dictionary of probabilities."""
+    images = tf.TensorSpec((batch_size, *model.input_shape[1:]), dtype, name="images")
 
+    @tf.function(input_signature=[images])
     def classify(images):
-        return {"probabilities": tf.nn.softmax(net(tf.cast(images, tf.float32), training=False)["logits"])}
+        return {"probabilities": tf.nn.softmax(model(tf.cast(images, tf.float32), training=False)["logits"])}
 
-    signature = [tf.TensorSpec((batch_size, *net.input_shape[1:]), dtype, name="images")]
-    return tf.function(classify, input_signature=signature), signature
+    return classify
 
 
-def _to_litert(net: keras.Model, calibration: np.ndarray | None) -> bytes:
-    """A LiteRT file: float, or full-integer between its input and its output where there are images to calibrate it."""
-    function, _ = _function(net, 1, tf.uint8 if calibration is None else tf.float32)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], weights_of(net))
+def _to_litert(model: keras.Model, calibration: np.ndarray | None) -> bytes:
+    """Converts to LiteRT: in float, or in int8 if there are images to calibrate the quantisation."""
+    function = _probabilities_of(model, 1, tf.uint8 if calibration is None else tf.float32).get_concrete_function()
+    holder = tf.Module()  # where the converter looks for the variables that the function reads
+    holder.weights = [variable.value for variable in model.variables]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     if calibration is not None:
-        images = calibration.copy()
-        images.flat[:2] = (0, 255)  # the whole range is seen, so that the input's scale is 1 and it takes raw pixels
+        images = calibration.astype(np.float32)
+        images.flat[:2] = (0, 255)  # cover the whole range, so that the input's scale is 1 and it takes raw pixels
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
-        converter.representative_dataset = lambda: _requests(images)
-    with warnings.catch_warnings(), command_line.without_notes_on_stderr():
-        warnings.simplefilter("ignore")  # the converter's own calibration uses what TensorFlow calls deprecated
+        converter.representative_dataset = lambda: ({"images": image[np.newaxis]} for image in images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the converter uses functions that TensorFlow has deprecated
         return converter.convert()
 
 
-def _requests(images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    for image in images:
-        yield {"images": image[np.newaxis].astype(np.float32)}
-
-
-def _write_onnx(net: keras.Model, path: pathlib.Path, class_names: Sequence[str]) -> None:
-    import onnx  # here, as below, since requirements.txt does not have them
+def _write_onnx(model: keras.Model, path: pathlib.Path, class_names: Sequence[str]) -> None:
+    import onnx  # imported here because only requirements-export.txt installs them
     import tf2onnx
 
-    function, signature = _function(net, None, tf.uint8)
-    model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=ONNX_OPSET)
-    onnx.helper.set_model_props(model, {"class_names": json.dumps(list(class_names))})
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    function = _probabilities_of(model, None, tf.uint8)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=ONNX_OPSET)
+    onnx.helper.set_model_props(converted, {"class_names": json.dumps(list(class_names))})
+    onnx.checker.check_model(converted)
+    onnx.save(converted, path)

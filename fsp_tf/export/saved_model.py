@@ -1,4 +1,4 @@
-"""The student as a SavedModel without batch normalisation: images or image files in, named classes out."""
+"""Writes a student as a SavedModel without batch normalisation that takes pixels or image files."""
 
 import functools
 import pathlib
@@ -15,17 +15,17 @@ from fsp_tf.system import files
 def export_saved_model(
     model: keras.Model, directory: pathlib.Path, class_names: Sequence[str] | None = None
 ) -> pathlib.Path:
-    """Writes a classifier as a SavedModel, aside first, so that the folder is complete or not there.
+    """Writes a classifier as a SavedModel; the folder appears only when it is complete.
 
-    `serving_default` takes `images`, uint8 (batch, height, width, channels); `serve_bytes` takes `image_bytes`, string
-    (batch,), JPEG or PNG files. Both give `probabilities`, float32 (batch, classes), `class_id`, int64 (batch,), and
-    `class_name`, string (batch,). From Python, `tf.saved_model.load(directory).class_names()` gives all names. The
-    weights are constants, which a call reads faster than variables.
+    `serving_default` takes `images`, uint8 (batch, height, width, channels). `serve_bytes` takes `image_bytes`, string
+    (batch,), JPEG or PNG files. Both return `probabilities`, float32 (batch, classes), `class_id`, int64 (batch,), and
+    `class_name`, string (batch,). `tf.saved_model.load(directory).class_names()` returns all names. The weights are
+    constants, because a call reads them faster than variables.
 
     Args:
         model: A float32 classifier whose heads include `logits`.
-        directory: The version folder, such as student/1; replaced if it is there.
-        class_names: One name per class; their numbers if not given.
+        directory: The version folder, such as student/1; replaced if it exists.
+        class_names: One name per class. Defaults to the class numbers.
     Returns:
         The directory.
     """
@@ -34,17 +34,19 @@ def export_saved_model(
     return directory
 
 
-def write_saved_model(net: keras.Model, directory: pathlib.Path, class_names: Sequence[str] | None) -> None:
-    """Writes a net as `export_saved_model` does, without folding, into a folder that is not there yet."""
-    image_shape, num_classes = net.input_shape[1:], net.output["logits"].shape[-1]
+def write_saved_model(model: keras.Model, directory: pathlib.Path, class_names: Sequence[str] | None) -> None:
+    """Writes a model as `export_saved_model` does, without folding, into a folder that does not exist yet."""
+    image_shape, num_classes = model.input_shape[1:], model.output["logits"].shape[-1]
     names = tf.constant([str(number) for number in range(num_classes)] if class_names is None else list(class_names))
     images = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    weights = [[weight.numpy() for weight in of] for of in (net.trainable_variables, net.non_trainable_variables)]
+    weights = [
+        [weight.numpy() for weight in group] for group in (model.trainable_variables, model.non_trainable_variables)
+    ]
 
-    @functools.partial(tf.function, input_signature=[images])  # one function for both signatures: its weights once
+    @functools.partial(tf.function, input_signature=[images])  # shared by both signatures, so weights are stored once
     def classify(images):
-        heads, _ = net.stateless_call(*weights, tf.cast(images, tf.float32), training=False)
+        heads, _ = model.stateless_call(*weights, tf.cast(images, tf.float32), training=False)
         probabilities = tf.nn.softmax(heads["logits"])
         class_id = tf.argmax(probabilities, axis=-1)
         return {"probabilities": probabilities, "class_id": class_id, "class_name": tf.gather(names, class_id)}
@@ -60,13 +62,6 @@ def write_saved_model(net: keras.Model, directory: pathlib.Path, class_names: Se
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 
-def weights_of(net: keras.Model) -> tf.Module:
-    """What TensorFlow looks for weights in when it saves a function; Keras's `ExportArchive` would store each twice."""
-    module = tf.Module()
-    module.weights = [variable.value for variable in net.variables]
-    return module
-
-
 def folder_bytes(directory: pathlib.Path) -> int:
-    """The size of a folder's files in bytes."""
+    """Returns the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving runs before it takes requests, so that no client waits for the first, slow one."""
+"""Warm-up requests, which TensorFlow Serving runs when it loads a model, since the first calls are slow."""
 
 import pathlib
 
@@ -10,13 +10,13 @@ FILE = "assets.extra/tf_serving_warmup_requests"
 
 
 def write_warm_up_requests(directory: pathlib.Path, image_shape: tuple[int, int, int]) -> None:
-    """Writes requests to both signatures where TensorFlow Serving looks for them: one image, one file, several files.
+    """Writes requests to both signatures where TensorFlow Serving reads them: one image, one file, several files.
 
     Args:
         directory: The SavedModel.
         image_shape: (height, width, channels) of the model.
     """
-    ramp = np.linspace(0, 255, int(np.prod(image_shape))).reshape(image_shape).astype(np.uint8)  # nobody's picture
+    ramp = np.linspace(0, 255, int(np.prod(image_shape))).reshape(image_shape).astype(np.uint8)
     files = [tf.io.encode_png(ramp).numpy()]
     files += [tf.io.encode_jpeg(ramp).numpy()] if image_shape[-1] in (1, 3) else []
     requests = [

@@ -45,9 +45,9 @@ def export(run: Run, student: keras.Model | None = None) -> None:
         student,
         run.folder / "student",
         test_set,
-        wanted=[name for name in formats if name != "saved_model"],
+        extra_formats=[name for name in formats if name != "saved_model"],
         calibration=export_lib.calibration_images(run.images.train) if "litert_int8" in formats else None,
-        origin=facts,
+        provenance=facts,
     )
     run.folder.update(export=what | record)
 

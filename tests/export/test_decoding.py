@@ -1,4 +1,4 @@
-"""Image files as a server gets them: the pixels that training sees, or an error that names each that it cannot take."""
+"""Tests of decoding in the served graph: pixels as in training, and errors that name every refused file."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from tests.support.broken_images import BROKEN, JPEG, PNG, REFUSED, SIDE, TAKEN,
 
 
 class Decoder:
-    """`decode_images` as a graph; one per shape."""
+    """`decode_images` as a graph for one shape."""
 
     def __init__(self, channels: int, side: int = SIDE):
         shape = (side, side, channels)
@@ -25,12 +25,12 @@ class Decoder:
         return self.function(tf.constant(files, tf.string, [len(files)])).numpy()
 
     def problems(self, *files: bytes) -> dict[int, str]:
-        """What the error says, by index; empty where there is none."""
+        """Returns the error's reasons by index, empty if there is no error."""
         try:
             self(*files)
         except tf.errors.InvalidArgumentError as error:
-            told = re.search(r"assertion failed: \[(.*)\]", error.message)[1]
-            return {int(index): text for index, text in re.findall(r"image_bytes\[(\d+)\] ([^;]*)", told)}
+            message = re.search(r"assertion failed: \[(.*)\]", error.message)[1]
+            return {int(index): text for index, text in re.findall(r"image_bytes\[(\d+)\] ([^;]*)", message)}
         return {}
 
 
@@ -39,7 +39,7 @@ DECODERS = {channels: Decoder(channels) for channels in (1, 3)}
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", TAKEN)
-def test_pixels_are_those_of_another_decoder(name, channels):
+def test_pixels_match_another_decoder(name, channels):
     data, tolerance = TAKEN[name]
     mode = "L" if channels == 1 else "RGB"
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB").convert(mode)).reshape(SIDE, SIDE, channels)
@@ -48,12 +48,12 @@ def test_pixels_are_those_of_another_decoder(name, channels):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_16_bits_per_sample_keep_the_upper_8(mode):
+def test_16_bit_samples_keep_the_upper_8_bits(mode):
     expected = np.asarray(pixels(mode).convert("RGB"))
     np.testing.assert_allclose(DECODERS[3](deep_png(mode))[0].astype(int), expected, atol=1)
 
 
-def test_a_cmyk_jpeg_is_right_in_colour_and_refused_in_grey():
+def test_cmyk_jpeg_is_decoded_in_colour_and_refused_in_grey():
     data = encoded(pixels("CMYK"), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     np.testing.assert_allclose(DECODERS[3](data)[0].astype(int), expected, atol=8)
@@ -61,36 +61,36 @@ def test_a_cmyk_jpeg_is_right_in_colour_and_refused_in_grey():
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 24), (7, 100), (16, 16), (1, 1), (300, 17)])
-def test_sizes_are_brought_to_the_model_s_as_training_s_are(height, width):
+def test_images_are_resized_as_in_training(height, width):
     data = encoded(pixels(height=height, width=width), "PNG")
     expected = resize_and_crop(tf.io.decode_png(data, channels=3), (SIDE, SIDE, 3))
     np.testing.assert_array_equal(DECODERS[3](data)[0], expected)
 
 
-def test_every_broken_image_of_a_batch_is_named_with_its_reason():
+def test_error_names_every_refused_image_of_a_batch():
     files, reasons = [PNG], {}
     for data, reason in REFUSED.values():
         reasons[len(files)] = reason
         files += [data, JPEG]
-    told = DECODERS[3].problems(*files)
-    assert told.keys() == reasons.keys()
+    problems = DECODERS[3].problems(*files)
+    assert problems.keys() == reasons.keys()
     for index, name in zip(reasons, REFUSED, strict=True):
-        assert reasons[index] in told[index], f"{name}: {told[index]}"
+        assert reasons[index] in problems[index], f"{name}: {problems[index]}"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", REFUSED)
-def test_one_broken_image_is_refused(name, channels):
+def test_single_image_is_refused(name, channels):
     data, reason = REFUSED[name]
-    told = DECODERS[channels].problems(data)
-    assert list(told) == [0] and reason in told[0]
+    problems = DECODERS[channels].problems(data)
+    assert list(problems) == [0] and reason in problems[0]
 
 
-def test_an_empty_batch_is_an_empty_answer():
+def test_empty_batch_gives_an_empty_result():
     assert DECODERS[3]().shape == (0, SIDE, SIDE, 3)
 
 
-def test_a_model_that_is_not_square():
+def test_model_with_rectangular_input():
     decode = tf.function(lambda files: decode_images(files, (12, 20, 3)))
     exact = pixels(height=12, width=20)
     np.testing.assert_array_equal(decode(tf.constant([encoded(exact, "PNG")]))[0], np.asarray(exact))

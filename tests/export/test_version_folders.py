@@ -1,4 +1,4 @@
-"""A student's versions: complete with formats, warm-up requests and card, counting up, or not there at all."""
+"""Tests of version folders: numbers, formats, warm-up requests and model card, and discarded versions."""
 
 import json
 import math
@@ -11,13 +11,13 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from fsp_tf.data import ImageSet
-from fsp_tf.export import FILES, checks, export_student, folder_bytes, formats, versions_in
+from fsp_tf.export import FILES, export_student, folder_bytes, formats, verification, versions_in
 from fsp_tf.export.model_card import accuracy_interval
-from fsp_tf.models import cifar_resnet
 from fsp_tf.system.errors import UserError
+from tests.support.small_resnet import IMAGE_SHAPE, random_images, small_resnet
 
-SHAPE, CLASS_NAMES = (16, 16, 3), tuple("abcdefghij")
-ORIGIN = {
+CLASS_NAMES = tuple("abcdefghij")
+PROVENANCE = {
     "command": "python -m fsp_tf.main --dataset=digits",
     "trained_on": "digits, split train",
     "method": "fsp",
@@ -26,49 +26,48 @@ ORIGIN = {
 }
 
 
-def some_images(count: int) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (count, *SHAPE), np.uint8)
-
-
 @pytest.fixture(scope="module")
 def student() -> keras.Model:
-    """A ResNet-8 whose batch statistics are not the initial ones."""
-    net = cifar_resnet(8, 10, SHAPE, fused=False)
-    net(some_images(8).astype(np.float32), training=True)
-    return net
+    return small_resnet()
 
 
 @pytest.fixture(scope="module")
 def test_set(student) -> ImageSet:
-    """Images that the student tells apart clearly, labelled as it does, but for one in five."""
-    images = some_images(200)
+    """The images that the student classifies with the largest margins; one label in five is wrong."""
+    images = random_images(200)
     probabilities = tf.nn.softmax(student(images.astype(np.float32), training=False)["logits"]).numpy()
     margins = np.diff(np.sort(probabilities, axis=-1)[:, -2:], axis=-1)[:, 0]
     chosen = margins.argsort()[-40:]
     labels = probabilities[chosen].argmax(axis=-1)
     labels[::5] = (labels[::5] + 1) % 10
-    return ImageSet("clear/test", CLASS_NAMES, SHAPE, 40, images[chosen], labels)
+    return ImageSet("clear/test", CLASS_NAMES, IMAGE_SHAPE, 40, images[chosen], labels)
 
 
 @pytest.fixture(scope="module")
 def exported(student, test_set, tmp_path_factory) -> tuple[pathlib.Path, dict]:
-    """A version with every format, made in a folder that has versions 2 and 10, and what was recorded of it."""
+    """A version with every format, exported to a folder with versions 2 and 10, and its record."""
     folder = tmp_path_factory.mktemp("run") / "student"
     for name in ("2", "10", "not_a_version"):
         (folder / name).mkdir(parents=True)
-    wanted = ["litert", "litert_int8", "onnx"]
-    record = export_student(student, folder, test_set, wanted=wanted, calibration=some_images(50), origin=ORIGIN)
+    record = export_student(
+        student,
+        folder,
+        test_set,
+        extra_formats=["litert", "litert_int8", "onnx"],
+        calibration=random_images(50),
+        provenance=PROVENANCE,
+    )
     return folder / "11", record
 
 
-def test_versions_count_up_and_nothing_else_is_left(exported):
+def test_versions_count_up_without_leftovers(exported):
     directory, record = exported
     assert record["version"] == 11 and versions_in(directory.parent) == [2, 10, 11]
     assert sorted(path.name for path in directory.parent.iterdir()) == ["10", "11", "2", "not_a_version"]
     assert versions_in(directory / "no" / "folder") == []
 
 
-def test_every_format_is_there_and_recorded(exported):
+def test_every_format_is_written_and_recorded(exported):
     directory, record = exported
     assert list(record["formats"]) == list(FILES)
     for name, facts in record["formats"].items():
@@ -80,7 +79,7 @@ def test_every_format_is_there_and_recorded(exported):
     assert json.loads(json.dumps(record)) == record
 
 
-def test_warm_up_requests_are_answered_by_the_signatures(exported):
+def test_signatures_answer_the_warm_up_requests(exported):
     directory, _ = exported
     signatures = tf.saved_model.load(str(directory)).signatures
     answered = []
@@ -93,38 +92,38 @@ def test_warm_up_requests_are_answered_by_the_signatures(exported):
     assert answered == [("serving_default", 1), ("serve_bytes", 1), ("serve_bytes", 2)]
 
 
-def test_the_card_says_what_it_is(exported):
+def test_card_describes_the_student(exported):
     directory, record = exported
     facts = json.loads((directory / "model_card.json").read_text())
     assert facts["accuracy"] == 0.8 and facts["num_test_images"] == 40 and facts["evaluated_on"] == "clear/test"
-    assert facts["class_names"] == list(CLASS_NAMES) and facts["image_shape"] == list(SHAPE)
+    assert facts["class_names"] == list(CLASS_NAMES) and facts["image_shape"] == list(IMAGE_SHAPE)
     assert facts["formats"] == record["formats"] and facts["parameters"] == 75_782
-    assert {key: facts[key] for key in ORIGIN} == ORIGIN
+    assert {key: facts[key] for key in PROVENANCE} == PROVENANCE
     text = (directory / "model_card.md").read_text()
     for words in (
-        "80.00% of the 40 images of clear/test (95 % interval 65.24% to 89.50%, Wilson)",
+        "80.00% on the 40 images of clear/test (95 % interval 65.24% to 89.50%, Wilson)",
         "ResNet-14, accuracy 96.50%",
         "python -m fsp_tf.main --dataset=digits",
         "digits, split train",
         "tensorflow 2.21.0",
         "assets.extra/student_int8.tflite",
-        "16,777,216 pixels",
-        "the set's own licence",
+        "at most 16,777,216 pixels",
+        "Read its licence",
         "a, b, c, d, e, f, g, h, i, j",
     ):
         assert words in text, words
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (32, 40), (8093, 10_000), (10, 10)])
-def test_the_interval_is_wilson_s(right, total):
+def test_accuracy_interval_is_the_wilson_interval(right, total):
     z, share = 1.959963984540054, right / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     assert accuracy_interval(right, total) == pytest.approx((centre - half, centre + half), abs=1e-12)
 
 
-def replay_here(name: str, path: pathlib.Path, images_file: pathlib.Path) -> dict[str, np.ndarray]:
-    """`replay_apart` in this process, for SavedModels: what the fresh process finds is tested elsewhere."""
+def run_in_this_process(name: str, path: pathlib.Path, images_file: pathlib.Path) -> dict[str, np.ndarray]:
+    """Replaces `run_in_fresh_process`, which other tests cover, for SavedModels."""
     assert name == "saved_model"
     signatures, images = tf.saved_model.load(str(path)).signatures, np.load(images_file)
     outputs = {key: value.numpy() for key, value in signatures["serving_default"](images=tf.constant(images)).items()}
@@ -132,31 +131,31 @@ def replay_here(name: str, path: pathlib.Path, images_file: pathlib.Path) -> dic
     return outputs | {"probabilities_of_files": outputs["probabilities"][:2], "latency_ms": np.array(1.0)}
 
 
-def test_a_student_without_origin_has_a_card_too(student, test_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "replay_apart", replay_here)
-    unknown = dict.fromkeys(ORIGIN) | {"versions": {}}
-    assert export_student(student, tmp_path / "student", test_set, origin=unknown)["version"] == 1
+def test_card_of_a_student_without_provenance(student, test_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(verification, "run_in_fresh_process", run_in_this_process)
+    unknown = dict.fromkeys(PROVENANCE) | {"versions": {}}
+    assert export_student(student, tmp_path / "student", test_set, provenance=unknown)["version"] == 1
     text = (tmp_path / "student" / "1" / "model_card.md").read_text()
-    assert text.count("not recorded where it was exported") == 3 and "Made by" not in text
+    assert text.count("not recorded") == 3 and "Trained with" not in text
 
 
-def test_a_version_that_differs_is_not_put_in_place(student, test_set, tmp_path, monkeypatch):
+def test_differing_version_is_discarded(student, test_set, tmp_path, monkeypatch):
     written = []
 
-    def write_another(name, net, path, *others):
-        other = keras.models.clone_model(net)
-        other.set_weights([weight * 1.1 for weight in net.get_weights()])
+    def write_other_weights(name, model, path, *others):
+        other = keras.models.clone_model(model)
+        other.set_weights([weight * 1.1 for weight in model.get_weights()])
         written.append(path)
         formats.write_format(name, other, path, *others)
 
-    replay_apart = checks.replay_apart
+    run_in_fresh_process = verification.run_in_fresh_process
     monkeypatch.setattr(
-        checks,
-        "replay_apart",
-        lambda name, *rest: (replay_here if name == "saved_model" else replay_apart)(name, *rest),
+        verification,
+        "run_in_fresh_process",
+        lambda name, *rest: (run_in_this_process if name == "saved_model" else run_in_fresh_process)(name, *rest),
     )
-    monkeypatch.setattr("fsp_tf.export.versions.write_format", write_another)
+    monkeypatch.setattr("fsp_tf.export.version_folders.write_format", write_other_weights)
     (tmp_path / "student" / "1").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"The exported onnx differs from the student .*: it is not put in place"):
-        export_student(student, tmp_path / "student", test_set, wanted=["onnx"], origin=ORIGIN)
+    with pytest.raises(UserError, match=r"The exported onnx differs from the student .*; the export was discarded"):
+        export_student(student, tmp_path / "student", test_set, extra_formats=["onnx"], provenance=PROVENANCE)
     assert written and [path.name for path in (tmp_path / "student").iterdir()] == ["1"]

@@ -1,6 +1,6 @@
-"""Runs an exported student in its own runtime and nothing else; a process of its own, which fsp_tf cannot enter.
+"""Runs an exported student in its own runtime, as a script in a process that cannot import fsp_tf.
 
-python -I replay.py FORMAT MODEL IMAGES.npy OUTPUTS.npz SYS_PATH_AS_JSON
+python -I run_exported.py FORMAT MODEL IMAGES.npy OUTPUTS.npz SYS_PATH_AS_JSON
 """
 
 import json
@@ -13,13 +13,13 @@ import numpy as np
 
 BATCH_SIZES = {"saved_model": 250, "onnx": 250, "litert": 1, "litert_int8": 1}
 LATENCY_CALLS, LATENCY_SECONDS = 200, 2.0
-FILES_TRIED = 8
+NUM_IMAGE_FILES = 8
 
 Outputs = dict[str, np.ndarray]
 
 
 def open_saved_model(path: str) -> Callable[[np.ndarray], Outputs]:
-    """The signature `serving_default`."""
+    """Opens the signature `serving_default` of a SavedModel."""
     import tensorflow as tf
 
     classify = tf.saved_model.load(path).signatures["serving_default"]
@@ -27,7 +27,7 @@ def open_saved_model(path: str) -> Callable[[np.ndarray], Outputs]:
 
 
 def open_onnx(path: str) -> Callable[[np.ndarray], Outputs]:
-    """An ONNX file in ONNX Runtime."""
+    """Opens an ONNX file in ONNX Runtime."""
     import onnxruntime
 
     inference = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -35,7 +35,7 @@ def open_onnx(path: str) -> Callable[[np.ndarray], Outputs]:
 
 
 def open_litert(path: str) -> Callable[[np.ndarray], Outputs]:
-    """A LiteRT file in LiteRT."""
+    """Opens a LiteRT file in the LiteRT interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     classify = Interpreter(model_path=path).get_signature_runner("serving_default")
@@ -46,34 +46,34 @@ OPENERS = {"saved_model": open_saved_model, "onnx": open_onnx, "litert": open_li
 
 
 def classify_files(path: str, images: np.ndarray) -> np.ndarray:
-    """The probabilities that `serve_bytes` gives for images encoded as PNG."""
+    """Encodes images as PNG and returns the probabilities from the signature `serve_bytes` of a SavedModel."""
     import tensorflow as tf
 
     files = tf.stack([tf.io.encode_png(image) for image in images])
     return tf.saved_model.load(path).signatures["serve_bytes"](image_bytes=files)["probabilities"].numpy()
 
 
-def latency(classify: Callable[[np.ndarray], Outputs], image: np.ndarray) -> float:
-    """The median time of a call with a batch of one, in milliseconds."""
+def measure_latency(classify: Callable[[np.ndarray], Outputs], image: np.ndarray) -> float:
+    """Returns the median time of a call with a batch of one, in milliseconds."""
     times: list[float] = []
-    ends = time.perf_counter() + LATENCY_SECONDS
-    while len(times) < LATENCY_CALLS and (not times or time.perf_counter() < ends):
-        began = time.perf_counter()
+    deadline = time.perf_counter() + LATENCY_SECONDS
+    while len(times) < LATENCY_CALLS and (not times or time.perf_counter() < deadline):
+        start = time.perf_counter()
         classify(image)
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
 
 
 def main(name: str, path: str, images_file: str, outputs_file: str) -> None:
-    """Writes every output on all images, the latency, and for a SavedModel what image files are classified as."""
+    """Writes the outputs for all images and the latency; for a SavedModel also the probabilities of image files."""
     images, size = np.load(images_file, mmap_mode="r"), BATCH_SIZES[name]
     classify = OPENERS[name](path)
     batches = [classify(np.array(images[row : row + size])) for row in range(0, len(images), size)]
     outputs = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     if name == "saved_model":
         outputs["class_name"] = np.char.decode(outputs["class_name"].astype(bytes), "utf-8")
-        outputs["probabilities_of_files"] = classify_files(path, images[:FILES_TRIED])
-    outputs["latency_ms"] = np.array(latency(classify, np.array(images[:1])))
+        outputs["probabilities_of_files"] = classify_files(path, images[:NUM_IMAGE_FILES])
+    outputs["latency_ms"] = np.array(measure_latency(classify, np.array(images[:1])))
     np.savez(outputs_file, allow_pickle=False, **outputs)
 
 

@@ -1,4 +1,4 @@
-"""LiteRT and ONNX: what they take and give, in their own runtimes, and what is said where a package is missing."""
+"""Tests of LiteRT and ONNX files in their own runtimes, of calibration images, and of missing packages."""
 
 import json
 import pathlib
@@ -15,92 +15,81 @@ from ai_edge_litert.interpreter import Interpreter
 from fsp_tf.config import EXPORT_FORMATS
 from fsp_tf.data import ImageSet
 from fsp_tf.data.sources import RandomAccess
-from fsp_tf.export import calibration_images, checks, package_versions
+from fsp_tf.export import calibration_images, package_versions, verification
 from fsp_tf.export.formats import FILES, PACKAGES, write_format
-from fsp_tf.models import cifar_resnet, fold_batch_normalization
+from fsp_tf.models import fold_batch_normalization
 from fsp_tf.system.errors import UserError
+from tests.support.small_resnet import probabilities_of, random_images, small_resnet
 
 CLASS_NAMES = tuple("abcdefghij")
 
 
-def some_images(count: int, shape=(16, 16, 3)) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (count, *shape), np.uint8)
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    return fold_batch_normalization(small_resnet())
 
 
 @pytest.fixture(scope="module")
-def net() -> keras.Model:
-    """A folded ResNet-8 whose batch statistics were not the initial ones."""
-    net = cifar_resnet(8, 10, (16, 16, 3), fused=False)
-    net(some_images(8).astype(np.float32), training=True)
-    return fold_batch_normalization(net)
-
-
-@pytest.fixture(scope="module")
-def files(net, tmp_path_factory) -> dict[str, pathlib.Path]:
+def files(model, tmp_path_factory) -> dict[str, pathlib.Path]:
     folder = tmp_path_factory.mktemp("formats")
     for name in ("litert", "litert_int8", "onnx"):
-        write_format(name, net, folder / FILES[name], CLASS_NAMES, some_images(50))
+        write_format(name, model, folder / FILES[name], CLASS_NAMES, random_images(50))
     return {name: folder / FILES[name] for name in ("litert", "litert_int8", "onnx")}
 
 
-def probabilities(net: keras.Model, images: np.ndarray) -> np.ndarray:
-    return tf.nn.softmax(net(images.astype(np.float32), training=False)["logits"]).numpy()
-
-
-def test_every_format_of_the_flag_has_a_file_and_its_packages():
+def test_every_format_of_the_flag_has_a_file_and_packages():
     assert set(EXPORT_FORMATS) == set(FILES) == set(PACKAGES)
 
 
-def test_onnx_takes_any_batch_by_name_and_knows_its_classes(net, files):
+def test_onnx_takes_any_batch_size_and_stores_class_names(model, files):
     inference = onnxruntime.InferenceSession(files["onnx"], providers=["CPUExecutionProvider"])
     (images,), (output,) = inference.get_inputs(), inference.get_outputs()
     assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(uint8)", [16, 16, 3])
     assert (output.name, output.type, output.shape[1:]) == ("probabilities", "tensor(float)", [10])
     for batch in (1, 5):
-        pixels = some_images(batch)
+        pixels = random_images(batch)
         got = inference.run(["probabilities"], {"images": pixels})[0]
-        np.testing.assert_allclose(got, probabilities(net, pixels), atol=1e-5)
+        np.testing.assert_allclose(got, probabilities_of(model, pixels), atol=1e-5)
     names = {entry.key: entry.value for entry in onnx.load(files["onnx"]).metadata_props}
     assert json.loads(names["class_names"]) == list(CLASS_NAMES)
 
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8"])
-def test_litert_takes_one_raw_image_by_name(net, files, name):
+def test_litert_takes_one_raw_image(model, files, name):
     interpreter = Interpreter(model_path=str(files[name]))
     assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["probabilities"]}}
     (images,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert images["dtype"] == np.uint8 and images["shape"].tolist() == [1, 16, 16, 3]
     assert output["dtype"] == np.float32 and output["shape"].tolist() == [1, 10]
     if name == "litert_int8":
-        assert images["quantization"] == (1.0, 0), "raw pixels go in as they are"
+        assert images["quantization"] == (1.0, 0), "the input takes raw pixels"
         assert files[name].stat().st_size < 0.5 * files["litert"].stat().st_size
     classify = interpreter.get_signature_runner("serving_default")
-    pixels = some_images(5)
+    pixels = random_images(5)
     got = np.concatenate([classify(images=pixels[row : row + 1])["probabilities"] for row in range(5)])
-    np.testing.assert_allclose(got, probabilities(net, pixels), atol=0.05 if name == "litert_int8" else 1e-5)
+    np.testing.assert_allclose(got, probabilities_of(model, pixels), atol=0.05 if name == "litert_int8" else 1e-5)
 
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8", "onnx"])
-def test_each_runs_where_neither_fsp_tf_nor_tensorflow_can_be_imported(net, files, name, tmp_path):
-    np.save(tmp_path / "images.npy", some_images(30))
-    outputs = checks.replay_apart(name, files[name], tmp_path / "images.npy")
-    expected, tolerance = probabilities(net, some_images(30)), 0.05 if name == "litert_int8" else 1e-5
+def test_format_runs_without_fsp_tf_and_tensorflow(model, files, name, tmp_path):
+    np.save(tmp_path / "images.npy", random_images(30))
+    outputs = verification.run_in_fresh_process(name, files[name], tmp_path / "images.npy")
+    expected, tolerance = probabilities_of(model, random_images(30)), 0.05 if name == "litert_int8" else 1e-5
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=tolerance)
     assert outputs["latency_ms"] > 0
 
 
-def test_grey_images_and_projections_are_written_too(tmp_path):
-    net = cifar_resnet(8, 10, (16, 16, 1), shortcut="projection", fused=False)
-    net(some_images(8, (16, 16, 1)).astype(np.float32), training=True)
-    pixels = some_images(2, (16, 16, 1))
-    write_format("onnx", fold_batch_normalization(net), tmp_path / "a" / "net.onnx", CLASS_NAMES, None)
-    inference = onnxruntime.InferenceSession(tmp_path / "a" / "net.onnx", providers=["CPUExecutionProvider"])
+def test_grey_images_and_projections_are_exported(tmp_path):
+    model = small_resnet(image_shape=(16, 16, 1), shortcut="projection")
+    pixels = random_images(2, (16, 16, 1))
+    write_format("onnx", fold_batch_normalization(model), tmp_path / "a" / "model.onnx", CLASS_NAMES, None)
+    inference = onnxruntime.InferenceSession(tmp_path / "a" / "model.onnx", providers=["CPUExecutionProvider"])
     got = inference.run(["probabilities"], {"images": pixels})[0]
-    np.testing.assert_allclose(got, probabilities(net, pixels), atol=1e-5)
+    np.testing.assert_allclose(got, probabilities_of(model, pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize(("num_images", "expected"), [(50, range(50)), (1000, range(0, 1000, 5)), (399, range(200))])
-def test_calibration_images_are_spread_over_the_set(num_images, expected):
+def test_calibration_images_are_evenly_spaced(num_images, expected):
     images = np.arange(num_images, dtype=np.uint16).view(np.uint8).reshape(num_images, 1, 2, 1)
     labels = np.zeros(num_images, np.int64)
     in_memory = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, images, labels)
@@ -110,7 +99,7 @@ def test_calibration_images_are_spread_over_the_set(num_images, expected):
         assert calibration_images(image_set).reshape(-1, 2).view(np.uint16).ravel().tolist() == list(expected)
 
 
-def test_a_missing_package_is_told_with_the_file_that_has_it(monkeypatch):
+def test_missing_package_error_names_the_requirements_file(monkeypatch):
     assert list(package_versions(["saved_model", "onnx"])) == ["onnx", "onnxruntime", "tf2onnx"]
 
     def version(package):
