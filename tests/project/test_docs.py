@@ -184,6 +184,12 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_named_modules_exist(path):
+    names = set(re.findall(r"`([\w/]+/\w+\.py)`", path.read_text()))
+    assert not [name for name in names if not any((folder / name).exists() for folder in (ROOT, ROOT / "fsp_tf"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_requirement_files_and_make_targets_exist(path):
     text = path.read_text()
     for name in re.findall(r"pip install -r ([\w.-]+)", text):
