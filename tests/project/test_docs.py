@@ -1,4 +1,4 @@
-"""The manual: its commands parse, the short ones and the snippets run, its links lead somewhere, its flags exist."""
+"""Tests the documentation: commands parse, snippets run, links resolve and flags exist."""
 
 import contextlib
 import functools
@@ -25,14 +25,14 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from fsp_tf import config as config_lib
 from fsp_tf import predict, runs
-from fsp_tf.config import flags_page as flags_page
+from fsp_tf.config import flags_page
 from fsp_tf.reproduce import __main__ as reproduce
 
 ROOT = pathlib.Path(__file__).parents[2].absolute()
 PAGES = [ROOT / "README.md", ROOT / "saved_models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OUR_COMMAND = re.compile(r"python -m ((?:fsp_tf|benchmarks)[\w.]*)([^|&;#<>`\n]*)")
 COMMON_FLAGS = {"flagfile", "verbosity", "help"}
-OF_OTHER_COMMANDS = {"model_base_path"}  # TensorFlow Serving's
+FOREIGN_FLAGS = {"model_base_path"}  # of TensorFlow Serving
 TINY = [
     *("--nobaseline", "--teacher_depth=8", "--student_depth=8", "--schedule_scale=0.00004", "--batch_size=16"),
     *("--train_split=train[:64]", "--eval_split=test[:64]", "--export_formats=saved_model,litert,onnx"),
@@ -40,13 +40,13 @@ TINY = [
 
 
 class Block(NamedTuple):
-    """A fenced block of a page."""
+    """A fenced code block of a page."""
 
     page: pathlib.Path
     line: int
     language: str
     text: str
-    is_run: bool  # whether the paragraph before it does not say "not tested"
+    is_tested: bool  # False if the paragraph before it says "not tested"
 
 
 def blocks_of(path: pathlib.Path) -> list[Block]:
@@ -63,11 +63,11 @@ def place(block: Block) -> str:
 
 
 BLOCKS = [block for path in PAGES for block in blocks_of(path)]
-SNIPPETS = [block for block in BLOCKS if block.language == "python" and block.is_run]
+SNIPPETS = [block for block in BLOCKS if block.language == "python" and block.is_tested]
 
 
 def commands_in(text: str) -> list[tuple[str, ...]]:
-    """The module and the arguments of each `python -m fsp_tf…` and `python -m benchmarks…`."""
+    """Returns the module and the arguments of each `python -m fsp_tf…` and `python -m benchmarks…`."""
     found = OUR_COMMAND.findall(text.replace("\\\n", " "))
     return [(module.rstrip("."), *shlex.split(arguments)) for module, arguments in found]
 
@@ -76,9 +76,9 @@ COMMANDS = sorted({command for path in PAGES for command in commands_in(path.rea
 
 
 def parse(command: tuple[str, ...]) -> None:
-    """Gives absl's flags the values of a command of `fsp_tf.main` or `fsp_tf.reproduce`, and checks them."""
+    """Parses a command of `fsp_tf.main` or `fsp_tf.reproduce` into absl's flags."""
     arguments = [word for word in command if word != "--help"]
-    # The flags.cfg that a run leaves holds what its recipe says, and more.
+    # A run's flags.cfg contains the flags of its recipe and more.
     arguments = [re.sub(r"=saved_models/(\w+)/flags.cfg$", r"=flags/\1.cfg", word) for word in arguments]
     for name in list(flags.FLAGS):
         flags.FLAGS[name].unparse()
@@ -86,8 +86,8 @@ def parse(command: tuple[str, ...]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def flags_as_they_were():
-    """Whatever a test of this file parses is forgotten."""
+def restored_flags():
+    """Resets all flags after each test."""
     verbosity = flags.FLAGS["verbosity"].value
     yield
     for name in config_lib.fields():
@@ -95,24 +95,24 @@ def flags_as_they_were():
     flags.FLAGS["verbosity"].value = verbosity
 
 
-# --- What is read.
+# --- Static checks.
 
 
-def test_the_page_of_flags_is_what_the_flags_say():
+def test_flags_page_is_up_to_date():
     written = (ROOT / "docs" / "flags.md").read_text()
-    assert written == flags_page.page(), "make it anew: python -m fsp_tf.config.flags_page > docs/flags.md"
+    assert written == flags_page.page(), "regenerate it: python -m fsp_tf.config.flags_page > docs/flags.md"
     names = list(config_lib.fields())
     assert names[0] in flags_page.GROUPS and set(flags_page.GROUPS) <= set(names)
 
 
-def test_there_are_commands_and_snippets():
+def test_docs_contain_commands_and_snippets():
     assert len(COMMANDS) > 20 and len(SNIPPETS) > 4
-    assert [block for block in BLOCKS if not block.is_run and "docker" in block.text]
+    assert [block for block in BLOCKS if not block.is_tested and "docker" in block.text]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch):
-    monkeypatch.chdir(ROOT)  # flagfiles are named from there
+def test_command_has_existing_module_and_valid_flags(command, monkeypatch):
+    monkeypatch.chdir(ROOT)  # flagfile paths are relative to the project root
     module, *arguments = command
     assert (ROOT / f"{module.replace('.', '/')}.py").exists() or (ROOT / module.replace(".", "/")).is_dir()
     if module == "fsp_tf.predict":
@@ -131,13 +131,13 @@ def test_every_command_has_a_module_and_flags_that_it_takes(command, monkeypatch
         assert names <= flags_of_benchmark(module.removeprefix("benchmarks.")) | COMMON_FLAGS
 
 
-def test_every_flag_that_the_manual_names_exists():
-    known = {*config_lib.fields(), *COMMON_FLAGS, *OF_OTHER_COMMANDS, *own_flags_of_reproduce(), *flags_of_predict()}
+def test_documented_flags_exist():
+    known = {*config_lib.fields(), *COMMON_FLAGS, *FOREIGN_FLAGS, *own_flags_of_reproduce(), *flags_of_predict()}
     known |= {f"no{name}" for name in config_lib.fields()}
     known = known.union(*(flags_of_benchmark(path.stem) for path in (ROOT / "benchmarks").glob("*.py")))
     for path in PAGES:
         named = set(re.findall(r"`--(\w+)", path.read_text()))
-        assert named <= known, f"{path.name} names {named - known}."
+        assert named <= known, f"{path.name} names unknown flags: {named - known}."
 
 
 def own_flags_of_reproduce() -> set[str]:
@@ -146,7 +146,7 @@ def own_flags_of_reproduce() -> set[str]:
 
 
 def flags_of_benchmark(name: str) -> set[str]:
-    """Read in the source: importing every benchmark would define its flags beside the others'."""
+    """Reads a benchmark's flags from its source, because importing all benchmarks would define all flags at once."""
     text = (ROOT / "benchmarks" / f"{name}.py").read_text()
     found = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text))
     for definer in re.findall(r"(\w+)\.define_flags\(\)", text):
@@ -160,21 +160,37 @@ def flags_of_predict() -> set[str]:
     return set(values) - COMMON_FLAGS
 
 
-@pytest.mark.parametrize(("name", "of"), [("serving.md", flags_of_predict), ("reproduce.md", own_flags_of_reproduce)])
-def test_the_page_of_a_command_names_each_of_its_own_flags(name, of):
-    text = (ROOT / "docs" / name).read_text()
-    assert of() and not {flag for flag in of() if not re.search(rf"--{flag}\b", text)}
+@pytest.mark.parametrize(
+    ("name", "flags_of_command"), [("serving.md", flags_of_predict), ("reproduce.md", own_flags_of_reproduce)]
+)
+def test_page_of_command_names_all_its_flags(name, flags_of_command):
+    text, names = (ROOT / "docs" / name).read_text(), flags_of_command()
+    assert names and not {flag for flag in names if not re.search(rf"--{flag}\b", text)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_link_leads_to_a_file(path):
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text())
-    lost = [link for link in links if not link.startswith("http") and not (path.parent / link).exists()]
-    assert not lost
+def test_links_resolve(path):
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", path.read_text()):
+        if not link.startswith("http"):
+            target = path.parent / link if link else path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Returns the anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_installed_and_made_is_there(path):
+def test_named_modules_exist(path):
+    names = set(re.findall(r"`([\w/]+/\w+\.py)`", path.read_text()))
+    assert not [name for name in names if not any((folder / name).exists() for folder in (ROOT, ROOT / "fsp_tf"))]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_requirement_files_and_make_targets_exist(path):
     text = path.read_text()
     for name in re.findall(r"pip install -r ([\w.-]+)", text):
         assert (ROOT / name).is_file(), name
@@ -182,19 +198,19 @@ def test_what_is_installed_and_made_is_there(path):
     assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= set(targets)
 
 
-# --- What is run: the main job at a tiny scale, then what its student is good for.
+# --- Executed checks: the README's training command at a tiny scale, then everything that uses its student.
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, data_dir):
-    """A folder in which the README's main job has run, with three steps a phase, and where image files lie."""
+    """A folder with image files in which the README's training command has run with three steps per phase."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "flags").symlink_to(ROOT / "flags")
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     (folder / "folder_of_photos").mkdir()
     for path in (folder / "photo.png", folder / "folder_of_photos" / "one.jpg"):
         Image.fromarray(pixels).save(path)
-    (main_job,) = (command for command in commands_in(section("The main job").partition("trains")[0]))
+    (main_job,) = commands_in(section("Training on CIFAR-10"))
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         parse((*main_job, *TINY, f"--data_dir={data_dir}"))
@@ -203,32 +219,33 @@ def workplace(tmp_path_factory, data_dir):
 
 
 def section(title: str) -> str:
-    return (ROOT / "README.md").read_text().partition(f"## {title}\n")[2]
+    """Returns the text of a section of the README."""
+    return (ROOT / "README.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def test_the_main_job_leaves_what_the_readme_says(workplace):
-    left = section("What a run leaves").partition("```")[0]
-    names = {name for name in re.findall(r"`([\w./]+)`", left) if name.endswith(("/", ".json", ".cfg"))}
-    assert {"student/1/", "result.json", "flags.cfg"} <= names
+def test_run_writes_files_named_in_readme(workplace):
+    text = section("Output").partition("```")[0]
+    names = {name for name in re.findall(r"`([\w./]+)`", text) if name.endswith(("/", ".json", ".cfg"))}
+    assert {"student/1/", "result.json", "flags.cfg", "tensorboard/"} <= names
     assert not [name for name in names if not (workplace / "saved_models" / "cifar10" / name).exists()]
 
 
 @pytest.mark.parametrize("block", SNIPPETS, ids=place)
-def test_a_snippet_runs(block, workplace, monkeypatch):
+def test_snippet_runs(block, workplace, monkeypatch):
     path = workplace / "snippet.py"
     with serving(workplace / "saved_models" / "cifar10" / "student" / "1") as port:
-        # A smaller teacher, and the port that is free here.
+        # Replace the teacher by a smaller one and the port by a free one.
         path.write_text(block.text.replace("cifar_resnet(26", "cifar_resnet(8").replace(":8500", f":{port}"))
         runpy.run_path(str(path), {"images": np.zeros([4, 32, 32, 3], np.float32)})
 
 
 @contextlib.contextmanager
 def serving(version: pathlib.Path):
-    """A server on a free port that answers TensorFlow Serving's Predict as it does; gives the port."""
+    """Starts a server that implements TensorFlow Serving's Predict; yields its port."""
     load = functools.cache(lambda: tf.saved_model.load(str(version)))
 
     class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-        def Predict(self, request, context):  # noqa: N802 - the message's name
+        def Predict(self, request, context):  # noqa: N802 - the name in the protocol
             assert request.model_spec.name == "student"
             inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
             outputs = load().signatures[request.model_spec.signature_name](**inputs)
@@ -245,7 +262,7 @@ def serving(version: pathlib.Path):
         server.stop(grace=None).wait()
 
 
-def test_files_are_classified(workplace):
+def test_predict_classifies_files(workplace):
     (block,) = (block for block in blocks_of(ROOT / "docs" / "serving.md") if "fsp_tf.predict" in block.text)
     script = block.text.replace("python -m", f"{shlex.quote(sys.executable)} -m")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -256,8 +273,8 @@ def test_files_are_classified(workplace):
     assert len(json.loads(line)["classes"]) == 3
 
 
-def test_rest_requests_are_json_of_the_signatures_inputs(workplace):
-    """The bodies that curl sends; what TensorFlow Serving makes of them is not tested."""
+def test_rest_requests_match_signatures(workplace):
+    """Checks the request bodies that curl sends, without TensorFlow Serving."""
     (block,) = (block for block in BLOCKS if "curl" in block.text)
     script = re.sub(r"\|\s*(\\\n)?\s*curl \S+ @- \S+", "; echo", block.text.replace("\\\n", " "))
     script = script.replace("python -c", f"{shlex.quote(sys.executable)} -c")
@@ -269,7 +286,7 @@ def test_rest_requests_are_json_of_the_signatures_inputs(workplace):
     assert np.shape(pixels["instances"]) == (1, 32, 32, 3)
 
 
-def test_tensorboard_shows_a_run_per_phase(workplace):
+def test_tensorboard_shows_one_run_per_phase(workplace):
     (command,) = re.findall(r"^tensorboard (.*)$", (ROOT / "docs" / "serving.md").read_text(), re.MULTILINE)
     board = program.TensorBoard()
     board.configure(argv=["tensorboard", *shlex.split(command), "--port=0", "--load_fast=false"])
@@ -282,7 +299,7 @@ LISTS = [command for command in COMMANDS if "--list" in command]
 
 
 @pytest.mark.parametrize("command", LISTS, ids=" ".join)
-def test_a_table_s_units_are_listed(command, monkeypatch, capsys):
+def test_list_prints_units(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     parse(command)
     reproduce.main(["reproduce"])

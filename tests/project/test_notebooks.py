@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom and show what they say."""
+"""Tests that the notebooks run from top to bottom and support their claims."""
 
 import json
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 
 
 def run(name: str) -> str:
-    """What a notebook's code prints, run as one script in a process of its own."""
+    """Runs a notebook's code as one script in a new process; returns what it prints."""
     cells = json.loads(pathlib.Path("docs", name).read_text())["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
@@ -19,18 +19,18 @@ def run(name: str) -> str:
 
 
 @pytest.mark.long
-def test_a_model_of_ones_own_learns_more_from_a_teacher():
+def test_distilled_custom_model_beats_model_from_scratch():
     printed = run("own_model.ipynb")
-    found = {name: float(value) for name, value in re.findall(r"(teacher|alone|distilled): +([\d.]+)%", printed)}
-    assert found["teacher"] > 90 and found["distilled"] > found["alone"]
+    found = {name: float(value) for name, value in re.findall(r"(teacher|from scratch|distilled): +([\d.]+)%", printed)}
+    assert found["teacher"] > 90 and found["distilled"] > found["from scratch"]
 
 
-def test_a_keras_application_teaches():
+def test_keras_application_lowers_loss():
     losses = json.loads(run("keras_application.ipynb").partition(":")[2])
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("path", sorted(pathlib.Path("docs").glob("*.ipynb")), ids=lambda path: path.name)
-def test_a_notebook_is_kept_without_outputs(path):
+def test_notebook_has_no_outputs(path):
     cells = json.loads(path.read_text())["cells"]
     assert not any(cell.get("outputs") for cell in cells)
