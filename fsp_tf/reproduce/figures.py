@@ -1,8 +1,9 @@
-"""A report's figures as PNG and SVG: accuracies with the paper's beside them, and learning curves (Figure 3)."""
+"""A report's figures as PNG and SVG: a bar chart of accuracies, and learning curves (Figure 3)."""
 
 import itertools
 import os
 import pathlib
+import re
 import textwrap
 from typing import Any
 
@@ -13,15 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fsp_tf.reproduce.intervals import mean_and_interval, seed_values
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GREY = "#222222", "#767676"
-WIDTH = 8.4  # inches; at 100 pixels an inch, the width of a README
+WIDTH = 8.4  # inches; about the width of a README at 100 pixels per inch
 STYLE = {
     "font.size": 11,
     "axes.spines.top": False,
@@ -34,23 +34,26 @@ STYLE = {
     "text.parse_math": False,
     "savefig.dpi": 200,
     "savefig.facecolor": "white",
+    # The SVG keeps its text as text. Matplotlib ships the first font, so the layout is the same on every machine.
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "svg.fonttype": "none",
     "svg.hashsalt": "fsp_tf",
 }
 PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
 MEASURES = {  # in words, its seeds' colour, its bar's colour
-    "average": ("one net", COLOURS[0], "#99c7e0"),
+    "average": ("one model", COLOURS[0], "#99c7e0"),
     "ensemble": ("ensemble", COLOURS[1], "#f2c299"),
 }
 
 
 def bar_chart(results: dict[str, Any], path_stem: pathlib.Path) -> None:
-    """Draws a bar for each row's mean accuracy with its 95 % t interval, a dot for each seed and the paper's value.
+    """Draws each row's mean accuracy as a bar with its 95 % t interval, a dot per seed and the paper's value.
 
-    Single nets' average and the ensemble lie side by side where there are ensembles. Bars begin at 0.
+    Tables with ensembles have two bars per row: the average of the single models and their ensemble.
 
     Args:
-        results: As the runner collects them.
-        path_stem: Where `.png` and `.svg` are written, without the ending.
+        results: The results, as `measurements.collect` returns them.
+        path_stem: Path of the `.png` and `.svg` files without the suffix.
     """
     measures = list(MEASURES) if any(row["num_nets"] > 1 for row in results["rows"]) else ["average"]
     with matplotlib.style.context(["default", STYLE]):
@@ -71,14 +74,14 @@ def bar_chart(results: dict[str, Any], path_stem: pathlib.Path) -> None:
 
 
 def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
-    """One bar with its seeds, its interval, its number and the paper's value."""
+    """Draws one bar with its mean, interval, seeds and the paper's value."""
     _, colour, bar_colour = MEASURES[measure]
     values = [100 * value for value in seed_values(row, measure)]
     if values:
         mean, half_width = mean_and_interval(values)
         axes.barh(height, mean, thickness, color=bar_colour)
-        number = axes.text(1.2, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, zorder=6)
-        number.set_path_effects([withStroke(linewidth=3.5, foreground=bar_colour)])  # legible where an interval is wide
+        in_margin = axes.get_yaxis_transform()
+        axes.text(1.02, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, transform=in_margin)
         if half_width is not None:
             axes.errorbar(mean, height, xerr=half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
         axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
@@ -88,7 +91,7 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
 
 
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
-    """What the marks mean, under the axes; only of marks that are there."""
+    """Adds a legend below the axes for the marks that were drawn."""
     handles: list[Any] = []
     for measure in measures:
         title, _, bar_colour = MEASURES[measure]
@@ -106,12 +109,12 @@ def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) ->
 def learning_curves(results: dict[str, Any], path_stem: pathlib.Path) -> None:
     """Draws test accuracy and training loss against iterations (Figure 3).
 
-    A thin line for each seed; a thick one for their mean and a shade from the least to the greatest, as far as every
-    seed that has begun goes.
+    Each seed is a thin line. A thick line is their mean and a shaded band their range, over the iterations that all
+    seeds have reached.
 
     Args:
-        results: As the runner collects them, with `curves`.
-        path_stem: Where `.png` and `.svg` are written, without the ending.
+        results: The results with `curves`, as `measurements.collect` returns them.
+        path_stem: Path of the `.png` and `.svg` files without the suffix.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = _figure(3.7)
@@ -123,7 +126,7 @@ def learning_curves(results: dict[str, Any], path_stem: pathlib.Path) -> None:
         left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
         right.set_title("training loss", loc="left", fontsize=11)
         for axes in (left, right):
-            axes.set_xlabel("iterations (of the student: in stage 2)")
+            axes.set_xlabel("iterations (student: of stage 2)")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -134,7 +137,7 @@ def learning_curves(results: dict[str, Any], path_stem: pathlib.Path) -> None:
 
 
 def _line(axes: Axes, seeds: list[list], title: str, colour: str, factor: float = 1) -> None:
-    """One net's seeds, each a list of (iteration, value), and their mean."""
+    """Draws one model's seeds, each a list of (iteration, value) pairs, with their mean."""
     curves = [{step: factor * value for step, value in points} for points in seeds if points]
     if not curves:
         return
@@ -158,9 +161,16 @@ def _figure(height: float) -> Figure:
 
 
 def _save(figure: Figure, path_stem: pathlib.Path) -> None:
-    """Writes both kinds, each whole or not at all."""
+    """Writes both formats, each atomically."""
     for kind, metadata in (("png", {"Software": None}), ("svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))):
         path = path_stem.with_name(f"{path_stem.name}.{kind}")
-        aside = path.with_name(f".{path.name}.{os.getpid()}.writing")
-        figure.savefig(aside, format=kind, metadata=metadata)
-        aside.replace(path)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
+        figure.savefig(unfinished, format=kind, metadata=metadata)
+        if kind == "svg":
+            unfinished.write_text(_with_short_numbers(unfinished.read_text(encoding="utf-8")), encoding="utf-8")
+        unfinished.replace(path)
+
+
+def _with_short_numbers(svg: str) -> str:
+    """Cuts coordinates to two decimals; text between the tags stays as it is."""
+    return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 import textwrap
 from typing import Any
 
@@ -43,6 +44,11 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
         aside = folder / f".{name}.{os.getpid()}.writing"
         aside.write_text(text, encoding="utf-8")
         aside.replace(folder / name)
+
+
+def redraw(folder: pathlib.Path) -> None:
+    """Recreates the figures and pages of a report from its `report.json`."""
+    write_report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
 
 
 def text_table(results: dict[str, Any]) -> str:
@@ -99,3 +105,8 @@ def _markdown_table(table: tables.Table) -> str:
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_|<>\[\]~&])", r"\\\1", text)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        redraw(pathlib.Path(name))

@@ -13,7 +13,7 @@ import pytest
 
 from fsp_tf.reproduce.figures import bar_chart, learning_curves
 from fsp_tf.reproduce.intervals import mean_and_interval, summarise, verdict
-from fsp_tf.reproduce.report import text_table, write_report
+from fsp_tf.reproduce.report import redraw, text_table, write_report
 from fsp_tf.reproduce.tables import schedule
 
 # From a table of Student's t, two-sided 95 %, for one and two degrees of freedom.
@@ -325,6 +325,26 @@ def test_figures(results, single, tmp_path):
     for stem in ("bars", "curves"):
         assert is_png((tmp_path / f"{stem}.png").read_bytes())
         assert "</svg>" in (tmp_path / f"{stem}.svg").read_text()
+
+
+def test_svg_text_is_searchable(results, single, tmp_path):
+    results["rows"][0]["title"] = "1.23456 <Teacher>"
+    bar_chart(results, tmp_path / "bars")
+    learning_curves(single, tmp_path / "curves")
+    bars, curves = ((tmp_path / f"{stem}.svg").read_text() for stem in ("bars", "curves"))
+    assert all(f">{word}</text>" in bars for word in ("1.23456 &lt;Teacher&gt;", "Student *", "81.00", "the paper"))
+    assert all(f">{word}</text>" in curves for word in ("From scratch", "After stage 1", "training loss"))
+    assert len(bars) < 25_000, "text as outlines takes several times as much"
+
+
+def test_redrawn_report_is_the_same(results, single, tmp_path):
+    write_report(results | {"curves": single["curves"]}, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 7
+    for name in set(before) - {"report.json"}:
+        (tmp_path / name).unlink()
+    redraw(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
