@@ -1,1 +1,1 @@
-"""`python -m fsp_tf.reproduce`: the paper's tables and its figure, over seeds."""
+"""Reproduction of the paper's tables and Figure 3 over seeds: `python -m fsp_tf.reproduce`."""

@@ -91,15 +91,11 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
 
 
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
-    """Adds a legend below the axes for the marks that were drawn."""
-    handles: list[Any] = []
-    for measure in measures:
-        title, _, bar_colour = MEASURES[measure]
-        handles.append(Patch(color=bar_colour, label=f"{title}, mean over seeds"))
-    most_seeds = max((len(seed_values(row, measure)) for row in results["rows"] for measure in measures), default=0)
-    if most_seeds > 0:
-        handles.append(Line2D([], [], marker="o", markersize=4, linestyle="", color=GREY, label="a seed"))
-    if most_seeds > 1:
+    """Adds a legend below the axes."""
+    named = [MEASURES[measure] for measure in measures]
+    handles: list[Any] = [Patch(color=colour, label=f"{title}, mean over seeds") for title, _, colour in named]
+    handles.append(Line2D([], [], marker="o", markersize=4, linestyle="", color=GREY, label="a seed"))
+    if len(results["seeds"]) > 1:
         handles.append(Line2D([], [], marker="|", markersize=9, linewidth=1.4, color=INK, label="95 % t interval"))
     if any(row["paper"] for row in results["rows"]):
         handles.append(Line2D([], [], linestyle="", label="the paper", **PAPER_MARK))

@@ -1,4 +1,4 @@
-"""What seeds say together: means with 95 % t intervals, and the verdict on a claim of the paper."""
+"""Means over seeds with 95 % t intervals, and verdicts on the paper's claims."""
 
 import copy
 import math
@@ -10,24 +10,23 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 MEASURES = ("net_1", "net_2", "net_3", "average", "ensemble", "disagreement", "ensemble_gain", "seconds")
-# A mean of three accuracies is no further from its true value: a bound nearer to 0 than this is 0.
-ROUNDING = 1e-9
+ROUNDING = 1e-9  # a bound closer to 0 than this counts as 0: it is a rounding error
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and how far its 95 % confidence interval reaches to either side, with Student's t.
+    """Returns the mean and the half width of its 95 % confidence interval, with Student's t.
 
     half_width = t(0.975, n - 1) * s / sqrt(n),   s^2 = 1/(n - 1) * sum_i (values[i] - mean)^2
 
     Args:
-        values: One number for each seed, at least one.
+        values: One number per seed, at least one.
     Returns:
-        The mean; the half width, 0 where all values are equal, None for a single value.
+        The mean and the half width, which is None for a single value.
     Raises:
         ValueError: If there are no values.
     """
     if not len(values):
-        raise ValueError("mean_and_interval got no values, expected at least one: leave out what has not finished.")
+        raise ValueError("mean_and_interval got no values, expected at least one.")
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None
@@ -36,15 +35,13 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def verdict(differences: Sequence[float]) -> str:
-    """Whether a claim holds for the seeds that were run.
-
-    Equal differences have an interval of no width: their sign decides, and all 0 is undecided.
+    """Returns the verdict on a claim.
 
     Args:
-        differences: For each seed what speaks for the claim (above 0) or against it (below 0).
+        differences: One number per seed; a positive one favours the claim.
     Returns:
-        `holds` if their 95 % t interval lies above 0, `does not hold` if it lies below, else `undecided`, as always
-        with fewer than two seeds.
+        `holds` if the 95 % t interval of the differences lies above 0, `does not hold` if it lies below 0, otherwise
+        `undecided`. Fewer than two seeds are undecided.
     """
     if len(differences) < 2:
         return "undecided"
@@ -56,19 +53,19 @@ def verdict(differences: Sequence[float]) -> str:
 
 
 def seed_values(row: dict[str, Any], measure: str) -> list[float]:
-    """What the finished seeds of a row measured."""
+    """Returns the values of a measure over the finished seeds of a row."""
     found = (seed.get(measure) for seed in row["seeds"].values())
     return [value for value in found if value is not None]
 
 
 def summarise(results: dict[str, Any]) -> dict[str, Any]:
-    """The results and what follows from them.
+    """Adds means, intervals and verdicts to the results.
 
     Args:
-        results: As the runner collects them.
+        results: The results, as `measurements.collect` returns them.
     Returns:
-        A copy in which every row has `measured`, the `mean`, `half_width` and `num_seeds` of each measure that a seed
-        has finished, and every claim has the same of its differences and a `verdict`.
+        A copy. Each row has `measured`, with the `mean`, `half_width` and `num_seeds` of each measure that a seed has
+        finished. Each claim has the same three for its differences, and a `verdict`.
     """
     summary = copy.deepcopy(results)
     for row in summary["rows"]:

@@ -1,4 +1,4 @@
-"""Which units make the rows of each table and the curves of Figure 3."""
+"""Plans: the units behind the rows of each table and the curves of Figure 3."""
 
 import dataclasses
 import pathlib
@@ -8,22 +8,26 @@ from fsp_tf.config import Config
 from fsp_tf.reproduce.units import Unit, Units
 from fsp_tf.system.errors import UserError
 
-NETS = (1, 2, 3)
+NUMBERS = (1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One row of one seed: the units of its nets, of what the paper counts as its iterations, of its ensemble."""
+    """One row at one seed: the units of its models, the units in the paper's count of iterations, the ensemble."""
 
-    nets: tuple[str, ...]
+    models: tuple[str, ...]
     counted: tuple[str, ...]
     ensemble: str | None = None
 
 
 @dataclasses.dataclass
 class Plan:
-    """The units of a target by name, in an order in which they can run, its cells: {row: {seed: cell}}, and the names
-    of the choices that decide anything in it.
+    """The units of a target.
+
+    Attributes:
+        units: The units by name, each after the units it needs.
+        rows: The cells, as {row: {seed: cell}}.
+        used: The fields of the recipe that affect a unit.
     """
 
     units: dict[str, Unit]
@@ -32,21 +36,21 @@ class Plan:
 
 
 def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathlib.Path) -> Plan:
-    """The units and rows of a table or of the figure.
+    """Plans a table or the figure.
 
     Args:
         target: `table1` to `table5` or `figure3`.
-        base: Its recipe.
-        seeds: One replicate of everything each.
-        folder: Where the units' folders are.
+        base: The target's recipe.
+        seeds: The seeds; each has all rows.
+        folder: The folder that holds the units' folders.
     Raises:
-        UserError: If the target's rows cannot be made of these nets.
+        UserError: If the target needs a teacher and a student of the same depth.
     """
     planners: dict[str, Callable[[Units], dict[str, Cell]]] = {
-        "table1": lambda units: _three_nets(units) | _only_in_table_1(units),
-        "table2": _three_nets,
-        "table3": _one_net,
-        "table4": _one_net,
+        "table1": lambda units: _three_models(units) | _only_in_table_1(units),
+        "table2": _three_models,
+        "table3": _one_model,
+        "table4": _one_model,
         "table5": _transfer,
         "figure3": _two_curves,
     }
@@ -58,13 +62,13 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
     return plan
 
 
-def _three_nets(units: Units) -> dict[str, Cell]:
-    """Table 2's rows, which Table 1 has too."""
-    _refuse_two_depths(units.base)
-    teachers = tuple(units.teacher(net) for net in NETS)
-    short = tuple(units.alone(net) for net in NETS)
+def _three_models(units: Units) -> dict[str, Cell]:
+    """The rows that Tables 1 and 2 share."""
+    _require_equal_depths(units.base)
+    teachers = tuple(units.teacher(number) for number in NUMBERS)
+    short = tuple(units.student_from_scratch(number) for number in NUMBERS)
     stage1 = units.fsp(teachers[0])
-    students = tuple(units.stage2(stage1, net) for net in NETS)
+    students = tuple(units.stage2(stage1, number) for number in NUMBERS)
     depth = units.base.teacher_depth
     return {
         "teacher": Cell(teachers, teachers, units.ensemble("teacher", teachers, "teacher", depth)),
@@ -76,12 +80,12 @@ def _three_nets(units: Units) -> dict[str, Cell]:
 
 def _only_in_table_1(units: Units) -> dict[str, Cell]:
     teacher = units.teacher()
-    continued = tuple(units.continued(teacher, net) for net in NETS)
-    stages1 = tuple(units.fsp(teacher, net, shuffled=True) for net in NETS)
-    students = tuple(units.stage2(stage1, net) for stage1, net in zip(stages1, NETS, strict=True))
-    together = units.ensemble("teacher_continued", continued, "student")
+    continued = tuple(units.continued(teacher, number) for number in NUMBERS)
+    stages1 = tuple(units.fsp(teacher, number, shuffled=True) for number in NUMBERS)
+    students = tuple(units.stage2(stage1, number) for stage1, number in zip(stages1, NUMBERS, strict=True))
+    ensemble = units.ensemble("teacher_continued", continued, "student")
     return {
-        "teacher_continued": Cell(continued, continued, together),
+        "teacher_continued": Cell(continued, continued, ensemble),
         "fitnet_3": _fitnet(units, teacher, 3),
         "student_shuffled": Cell(
             students, (*stages1, *students), units.ensemble("student_shuffled", students, "student")
@@ -90,54 +94,52 @@ def _only_in_table_1(units: Units) -> dict[str, Cell]:
 
 
 def _fitnet(units: Units, teacher: str, num_hints: int) -> Cell:
-    """FitNet of Tables 1 and 2: one stage 1 for three nets."""
+    """FitNet in Tables 1 and 2: three models share one stage 1."""
     stage1 = units.hints(teacher, num_hints)
-    nets = tuple(units.stage2(stage1, net, soft_teacher=teacher) for net in NETS)
-    return Cell(nets, (stage1, *nets), units.ensemble(f"fitnet_{num_hints}", nets, "student"))
+    models = tuple(units.stage2(stage1, number, soft_teacher=teacher) for number in NUMBERS)
+    return Cell(models, (stage1, *models), units.ensemble(f"fitnet_{num_hints}", models, "student"))
 
 
-def _one_net(units: Units) -> dict[str, Cell]:
+def _one_model(units: Units) -> dict[str, Cell]:
     """Tables 3 and 4."""
-    teacher, alone = units.teacher(), units.alone()
+    teacher, scratch = units.teacher(), units.student_from_scratch()
     hints, stage1 = units.hints(teacher, 1), units.fsp(teacher)
-    fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
-    return {
-        "teacher": Cell((teacher,), (teacher,)),
-        "alone": Cell((alone,), (alone,)),
-        "fitnet_1": Cell((fitnet,), (hints, fitnet)),
-        "student": Cell((student,), (stage1, student)),
-    }
+    return _single("teacher", teacher) | _single("alone", scratch) | _students(units, teacher, hints, stage1)
 
 
 def _transfer(units: Units) -> dict[str, Cell]:
     """Table 5."""
-    teacher, scratch, alone = units.fine_tuned_teacher(), units.teacher_from_scratch(), units.alone()
-    hints = units.hints(teacher, 1)
+    teacher, teacher_scratch = units.fine_tuned_teacher(), units.teacher_from_scratch()
+    scratch, hints = units.student_from_scratch(), units.hints(teacher, 1)
     units.used.add("transfer_teacher")
     stage1 = units.fsp(teacher) if units.base.transfer_teacher == "fine_tuned" else units.fsp_of_source()
-    fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
-    return {
-        "teacher": Cell((teacher,), (teacher,)),
-        "teacher_scratch": Cell((scratch,), (scratch,)),
-        "alone": Cell((alone,), (alone,)),
-        "fitnet_1": Cell((fitnet,), (hints, fitnet)),
-        "student": Cell((student,), (stage1, student)),
-    }
+    rows = _single("teacher", teacher) | _single("teacher_scratch", teacher_scratch) | _single("alone", scratch)
+    return rows | _students(units, teacher, hints, stage1)
 
 
 def _two_curves(units: Units) -> dict[str, Cell]:
     """Figure 3: stage 2 has the teacher's schedule."""
-    _refuse_two_depths(units.base)
+    _require_equal_depths(units.base)
     teacher = units.teacher()
     stage1 = units.fsp(teacher)
     student = units.stage2(stage1, like_teacher=True)
-    return {"teacher": Cell((teacher,), (teacher,)), "student": Cell((student,), (stage1, student))}
+    return _single("teacher", teacher) | {"student": Cell((student,), (stage1, student))}
 
 
-def _refuse_two_depths(base: Config) -> None:
-    """Raises UserError where the student is not the teacher's own net, as these rows have it."""
+def _single(row: str, unit: str) -> dict[str, Cell]:
+    return {row: Cell((unit,), (unit,))}
+
+
+def _students(units: Units, teacher: str, hints: str, stage1: str) -> dict[str, Cell]:
+    """The rows FitNet and FSP of Tables 3 to 5, given their first stages."""
+    fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
+    return {"fitnet_1": Cell((fitnet,), (hints, fitnet)), "student": Cell((student,), (stage1, student))}
+
+
+def _require_equal_depths(base: Config) -> None:
+    """Raises UserError unless the teacher and the student have the same depth."""
     if base.student_depth != base.teacher_depth:
         raise UserError(
-            f"teacher and student are one net here, got --teacher_depth={base.teacher_depth} and "
-            f"--student_depth={base.student_depth}: give both the same, or take --table=3 for a smaller student."
+            f"the teacher and the student have the same depth here, got --teacher_depth={base.teacher_depth} and "
+            f"--student_depth={base.student_depth}: give both the same value, or use --table=3 for a smaller student."
         )

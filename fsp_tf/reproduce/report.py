@@ -1,4 +1,7 @@
-"""What a reproduction hands over: `report.json`, `.md`, `.html`, the figures, and a table for the terminal."""
+"""Writes a report: `report.json`, `report.md`, `report.html` and figures.
+
+`python -m fsp_tf.reproduce.report FOLDER` redraws the figures and pages from the `report.json` in FOLDER.
+"""
 
 import json
 import os
@@ -8,22 +11,21 @@ import sys
 import textwrap
 from typing import Any
 
-from fsp_tf.reproduce import figures, html_page, tables
+from fsp_tf.reproduce import figures, html_page, report_tables
 from fsp_tf.reproduce.intervals import summarise
+from fsp_tf.reproduce.report_tables import TextTable
 
 TERMINAL_WIDTH = 110
-ACCURACY_ALT = "A bar for every row's accuracy, with its interval, its seeds and the paper's value"
+ACCURACY_ALT = "Bar chart of each row's accuracy with its interval, its seeds and the paper's value"
 CURVES_ALT = "Test accuracy and training loss against the iterations of stage 2"
 
 
 def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes the report, every file whole or not at all; an unfinished table has blanks.
-
-    Several processes may write it at once: each has names of its own for what is not whole yet.
+    """Writes each file of the report atomically; several processes may write it at once.
 
     Args:
-        results: As the runner collects them.
-        folder: Where the files are put, the figures beside the texts; made if it is not there.
+        results: The results, as `measurements.collect` returns them; unfinished rows have blanks.
+        folder: The folder for the files, created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
@@ -41,9 +43,9 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
         "report.html": html_page.html_page(summary, images),
     }
     for name, text in texts.items():
-        aside = folder / f".{name}.{os.getpid()}.writing"
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(folder / name)
+        unfinished = folder / f".{name}.{os.getpid()}.writing"
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(folder / name)
 
 
 def redraw(folder: pathlib.Path) -> None:
@@ -51,20 +53,21 @@ def redraw(folder: pathlib.Path) -> None:
     write_report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
 
 
-def text_table(results: dict[str, Any]) -> str:
-    """The accuracies and verdicts for the terminal, in at most 110 columns."""
+def text_report(results: dict[str, Any]) -> str:
+    """Returns the accuracies and verdicts for the terminal, at most 110 columns wide."""
     summary = summarise(results)
-    parts = [results["title"], f"Schedule: {tables.schedule(results['schedule_scale'])}. {tables.progress(results)}"]
-    parts += ["", *_aligned(tables.accuracy_table(summary, with_nets=False))]
+    schedule = report_tables.schedule(results["schedule_scale"])
+    parts = [results["title"], f"Schedule: {schedule}. {report_tables.progress(results)}"]
+    parts += ["", *_aligned(report_tables.accuracy_table(summary, with_models=False))]
     if summary["claims"]:
-        parts += ["", *_aligned(tables.claims_table(summary))]
+        parts += ["", *_aligned(report_tables.claims_table(summary))]
     if len(results["seeds"]) < 2:
         parts += ["", "One seed: no interval and no verdict."]
     return "\n".join(parts)
 
 
-def _aligned(table: tables.Table) -> list[str]:
-    """A table's lines; the first column takes what room is left and is wrapped."""
+def _aligned(table: TextTable) -> list[str]:
+    """Returns a table's lines; the first column is wrapped to the width that the others leave."""
     cells = [(table.title, *table.headers[1:]), *table.rows]
     first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
     first = min(first, TERMINAL_WIDTH - sum(2 + width for width in others))
@@ -78,32 +81,32 @@ def _aligned(table: tables.Table) -> list[str]:
 
 
 def markdown(summary: dict[str, Any], images: dict[str, str]) -> str:
-    """The report as Markdown.
+    """Returns the report as Markdown.
 
     Args:
-        summary: What `summarise` gives.
-        images: The relative path of each figure by what it shows.
+        summary: The results, as `summarise` returns them.
+        images: The relative path of each figure by its alternative text.
     """
     parts = [f"# {_escaped(summary['title'])}", f"```\n{summary['command']}\n```"]
-    parts += [_escaped(tables.progress(summary)), "What it was made on:"]
-    parts.append("\n".join(f"- {label}: {_escaped(value)}" for label, value in tables.facts(summary)))
-    found = [tables.accuracy_table(summary), tables.cost_table(summary)]
+    parts += [_escaped(report_tables.progress(summary)), "Setup:"]
+    parts.append("\n".join(f"- {label}: {_escaped(value)}" for label, value in report_tables.setup(summary)))
+    tables = [report_tables.accuracy_table(summary), report_tables.cost_table(summary)]
     if summary["claims"]:
-        found.insert(1, tables.claims_table(summary))
-    written = [f"## {table.title}\n\n{_markdown_table(table)}" for table in found]
-    written.insert(1, "\n\n".join(f"![{alt}]({path})" for alt, path in images.items()))
-    parts += [*written, "## How to read it", *(_escaped(text) for text in tables.reading(summary))]
+        tables.insert(1, report_tables.claims_table(summary))
+    sections = [f"## {table.title}\n\n{_markdown_table(table)}" for table in tables]
+    sections.insert(1, "\n\n".join(f"![{alt}]({path})" for alt, path in images.items()))
+    parts += [*sections, "## Notes", *(_escaped(text) for text in report_tables.notes(summary))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _markdown_table(table: tables.Table) -> str:
+def _markdown_table(table: TextTable) -> str:
     rule = ["---", *("---:" for _ in table.headers[1:])]
     lines = [table.headers, rule, *([_escaped(cell) for cell in row] for row in table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escapes Markdown's special characters."""
     return re.sub(r"([\\`*_|<>\[\]~&])", r"\\\1", text)
 
 

@@ -1,4 +1,4 @@
-"""Runs units: each once, in an order that their needs allow, shared with other processes by locks."""
+"""Runs units in the order of their dependencies, each once, with locks among processes."""
 
 import functools
 import pathlib
@@ -11,18 +11,17 @@ import keras
 from fsp_tf import runs
 from fsp_tf.config.phases import ENSEMBLE, STAGE1
 from fsp_tf.models import load_keras_file
-from fsp_tf.reproduce.unit_costs import tera_multiply_adds, unit_phase
 from fsp_tf.reproduce.units import Unit
 from fsp_tf.runs import Run, checks
 from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 
 
-def needed(units: dict[str, Unit], wanted: list[str]) -> list[Unit]:
-    """The wanted units and all that they need, in an order in which they can run."""
+def with_dependencies(units: dict[str, Unit], wanted: list[str]) -> list[Unit]:
+    """Returns the wanted units and their dependencies, each after the units it needs."""
     found: dict[str, Unit] = {}
 
     def visit(name: str) -> None:
@@ -36,41 +35,41 @@ def needed(units: dict[str, Unit], wanted: list[str]) -> list[Unit]:
 
 
 def is_finished(unit: Unit) -> bool:
-    """Whether a unit's folder holds all that it is to make.
+    """Returns whether a unit has finished.
 
     Raises:
-        UserError: If it holds a run of another configuration.
+        UserError: If the unit's folder holds a run with a different configuration.
     """
     run = Run(unit.config)
     if unit.config.pipeline == ENSEMBLE:
         return "ensemble_accuracy" in run.folder.result
-    return run.folder.has_finished(unit_phase(unit.config))
+    return run.folder.has_finished(unit.phase)
 
 
 def unit_result(unit: Unit) -> dict:
-    """A unit's `result.json`; empty where there is none yet.
+    """Returns a unit's `result.json`, empty if it does not exist.
 
     Raises:
-        UserError: If its folder holds a run of another configuration.
+        UserError: If the unit's folder holds a run with a different configuration.
     """
     return Run(unit.config).folder.result
 
 
 def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], None] = lambda: None) -> None:
-    """Runs what has not finished; what another process runs is waited for where nothing else can be done.
+    """Runs the unfinished units. Waits for other processes when every unit that could run is locked.
 
     Args:
         plan: All units of the target.
-        wanted: The names of those to run, with what they need.
-        after_each: Called when this process has finished a unit.
+        wanted: The names of the units to run; the units they need run first.
+        after_each: Called after each unit that this process runs.
     Raises:
-        UserError: If a unit's folder holds a run of another configuration or was made from another net than it needs
-            now, data or a net that is named is missing or does not fit, or a unit fails.
+        UserError: If a unit's folder holds a run with a different configuration or one that started from a different
+            model, if data or a model is missing or does not fit, or if a unit fails.
     """
-    units = needed(plan, wanted)
+    units = with_dependencies(plan, wanted)
     for unit in plan.values():
-        is_finished(unit)  # one of another configuration would stand in the same report
-    _refuse_other_nets(units)
+        is_finished(unit)  # raises for a different configuration: all units share one report
+    _refuse_changed_models(units)
     _check_inputs(units)
     announced, unfinished = None, units
     while unfinished := [unit for unit in unfinished if not is_finished(unit)]:
@@ -81,22 +80,22 @@ def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[],
             continue
         elsewhere = ", ".join(unit.id for unit in ready)
         if elsewhere != announced:
-            console.tell(f"Waiting for {elsewhere}, which another process runs.")
+            console.tell(f"Waiting for {elsewhere}, which another process is running.")
         announced = elsewhere
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    _refuse_other_nets(units)  # a teacher that was made anew may be another one
+        time.sleep(SECONDS_BETWEEN_CHECKS)
+    _refuse_changed_models(units)  # a retrained teacher may be a different model
 
 
 def _check_inputs(units: list[Unit]) -> None:
-    """Raises UserError if data or a net that is named is missing, or nets that are still to be made would not fit."""
+    """Raises UserError if data or a model file is missing, or if models that are still to be trained would not fit."""
     made_here = {unit.config.run_dir for unit in units}
-    methods = set()  # all that the nets of a table's first stages differ in
+    methods = set()  # the models of a table's first stages differ in nothing else
     for unit in units:
-        for path in _nets_read(unit):
+        for path in _model_files(unit):
             if str(path.parent) not in made_here and not path.exists():
-                raise UserError(f"{unit.id} needs {path}, which does not exist: name a .keras file with --teacher.")
+                raise UserError(f"{unit.id} needs {path}, which does not exist: pass a .keras file with --teacher.")
         if not is_finished(unit) and unit.config.pipeline != ENSEMBLE:
-            run, phase = Run(unit.config), unit_phase(unit.config)
+            run, phase = Run(unit.config), unit.phase
             run.images.check([phase])
             if phase is STAGE1 and (method := (unit.config.method, unit.config.num_hints)) not in methods:
                 checks.check_stage1(run)
@@ -104,8 +103,8 @@ def _check_inputs(units: list[Unit]) -> None:
 
 
 def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -> bool:
-    """Runs a unit unless another process has its lock, which the system frees when a process dies."""
-    folder = pathlib.Path(str(unit.config.run_dir))
+    """Runs a unit and returns True, or returns False if another process holds its lock."""
+    folder = unit.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
@@ -116,7 +115,7 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
         if not is_finished(unit):
             console.tell(f"\n=== {_announcement(unit, units)}")
             others = [other for other in units if other is not unit and not is_finished(other)]
-            work_after = 1e12 * sum(tera_multiply_adds(other.config) for other in others)
+            work_after = 1e12 * sum(other.tera_multiply_adds for other in others)
             runs.run_pipeline(unit.config, hand_over=False, work_after=work_after)
             keras.utils.clear_session()
             after_each()
@@ -125,49 +124,49 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
         lock.release()
 
 
-def _nets_read(unit: Unit) -> list[pathlib.Path]:
-    """The files that a unit starts from, in the order in which its record names their weights."""
+def _model_files(unit: Unit) -> list[pathlib.Path]:
+    """Returns the model files that a unit starts from, in the order of the digests in its record."""
     if unit.config.pipeline == ENSEMBLE:
         return [pathlib.Path(member) for member in unit.config.members]
     run = Run(unit.config)
-    return [run.models.path(name) for name in unit_phase(unit.config).starts_from(run.config)]
+    return [run.models.path(name) for name in unit.phase.starts_from(run.config)]
 
 
-def _refuse_other_nets(units: list[Unit]) -> None:
-    """Raises UserError if what is finished was made from another net than the one that is there now."""
+def _refuse_changed_models(units: list[Unit]) -> None:
+    """Raises UserError if a finished unit started from a different model than its input files hold now."""
     for unit in units:
-        paths = _nets_read(unit)
+        paths = _model_files(unit)
         if is_finished(unit) and all(path.exists() for path in paths):
             record = unit_result(unit)
-            known = record.get("members_of_ensemble") or record["phases"][unit_phase(unit.config).name]["made_from"]
+            known = record.get("members_of_ensemble") or record["phases"][unit.phase.name]["made_from"]
             now = [_digest(path, path.stat().st_mtime_ns) for path in paths]
             if known not in (now, "+".join(now)):
                 raise UserError(
-                    f"{unit.id} was made from another net than {' and '.join(map(str, paths))}: name the same "
-                    f"--teacher, or remove {unit.config.run_dir} to make it anew."
+                    f"{unit.id} was trained from a different model than {' and '.join(map(str, paths))}: pass the "
+                    f"original --teacher, or remove {unit.config.run_dir} to retrain it."
                 )
 
 
 @functools.cache
 def _digest(path: pathlib.Path, modified: int) -> str:
-    """The digest of a file's net, computed once for each time it is written."""
+    """Returns the digest of a file's model, cached until the file is modified."""
     return weights_digest(load_keras_file(path, "The model"))
 
 
 def _announcement(unit: Unit, units: list[Unit]) -> str:
-    """Which unit runs, how many are left with it, and the time that these take at the pace of those finished."""
+    """Returns a line with the unit, the number of units left, and the time they need at the pace so far."""
     finished = [other for other in units if is_finished(other)]
     left = [other for other in units if other not in finished]
     text = f"{unit.id}: unit {len(finished) + 1} of {len(units)}, {len(left)} left"
-    seconds = sum(_seconds_of(other) for other in finished)
-    done = sum(tera_multiply_adds(other.config) for other in finished)
+    seconds = sum(_training_seconds(other) for other in finished)
+    done = sum(other.tera_multiply_adds for other in finished)
     if not (seconds and done):
         return text
-    minutes = round(sum(tera_multiply_adds(other.config) for other in left) * seconds / done / 60)
-    return f"{text}, about {minutes // 60}:{minutes % 60:02} hours in this process alone"
+    minutes = round(sum(other.tera_multiply_adds for other in left) * seconds / done / 60)
+    return f"{text}, about {minutes // 60}:{minutes % 60:02} hours if this process runs them all"
 
 
-def _seconds_of(unit: Unit) -> float:
-    """The training seconds of a finished unit."""
+def _training_seconds(unit: Unit) -> float:
+    """Returns the training seconds of a finished unit."""
     phases = unit_result(unit).get("phases", {})
     return sum(phase["training_seconds"] for phase in phases.values())

@@ -1,4 +1,4 @@
-"""The report: its numbers against hand-computed ones, verdicts, blanks, a page that loads nothing, the figures."""
+"""The report: hand-computed numbers, verdicts, blanks, the HTML page and the figures."""
 
 import copy
 import json
@@ -13,10 +13,10 @@ import pytest
 
 from fsp_tf.reproduce.figures import bar_chart, learning_curves
 from fsp_tf.reproduce.intervals import mean_and_interval, summarise, verdict
-from fsp_tf.reproduce.report import redraw, text_table, write_report
-from fsp_tf.reproduce.tables import schedule
+from fsp_tf.reproduce.report import redraw, text_report, write_report
+from fsp_tf.reproduce.report_tables import schedule
 
-# From a table of Student's t, two-sided 95 %, for one and two degrees of freedom.
+# Two-sided 95 % quantiles of Student's t for one and two degrees of freedom, from a printed table.
 T_1, T_2 = 12.706205, 4.302653
 VOID = {"meta", "link", "br"}
 
@@ -36,7 +36,7 @@ def three_nets(average: float, ensemble: float) -> dict[str, float]:
 
 @pytest.fixture
 def results() -> dict:
-    """A table of three seeds: the last row has finished two of them, the middle one none."""
+    """A table of three seeds; the last row has finished two of them, the middle row none."""
     row = {
         "num_nets": 3,
         "iterations": 1312,
@@ -80,7 +80,7 @@ def results() -> dict:
 
 @pytest.fixture
 def single(results) -> dict:
-    """One net to a row, one seed, curves; the last net has not begun."""
+    """One model per row, one seed, and curves; the second curve has not begun."""
     rows = [row | {"num_nets": 1, "paper": None, "paper_iterations": None} for row in results["rows"]]
     seed = {"0": {"net_1": 0.8123, "average": 0.8123, "seconds": 0.25}}
     points = {"test_accuracy": [[10, 0.4], [20, 0.5]], "loss": [[5, 1.9], [10, 1.5]]}
@@ -92,7 +92,7 @@ def single(results) -> dict:
     return results | facts | {"rows": [row | {"seeds": seed} for row in rows], "curves": curves}
 
 
-# --- What seeds say together.
+# --- Means, intervals and verdicts.
 
 
 def test_mean_and_interval():
@@ -119,14 +119,14 @@ def test_mean_and_interval():
         ([0.02, 0.02, 0.02], "holds"),  # no variance: the sign decides
         ([-0.02, -0.02], "does not hold"),
         ([0.0, 0.0, 0.0], "undecided"),
-        ([1.1e-16, 1.1e-16], "undecided"),  # 0 but for rounding
+        ([1.1e-16, 1.1e-16], "undecided"),  # 0 up to rounding
     ],
 )
 def test_verdict(differences, expected):
     assert verdict(differences) == expected
 
 
-def test_summary_leaves_the_results_alone(results):
+def test_summary_does_not_change_the_results(results):
     before = copy.deepcopy(results)
     summarise(results)
     assert results == before
@@ -135,7 +135,7 @@ def test_summary_leaves_the_results_alone(results):
 @pytest.mark.parametrize(
     ("scale", "words"),
     [
-        (1, "whole"),
+        (1, "full"),
         (0.015625, "1/64 of every schedule"),
         (1 / 3, "1/3 of every schedule"),
         (0.3, "0.3 of every schedule"),
@@ -146,11 +146,11 @@ def test_schedule_in_words(scale, words):
     assert schedule(scale) == words
 
 
-# --- The numbers of each file.
+# --- The numbers in each file.
 
 
 def markdown_tables(text: str) -> dict[str, dict[str, list[str]]]:
-    """The cells of a report.md: by heading, then by the row's first cell."""
+    """Returns the cells of a report.md by heading and by the first cell of the row."""
     tables = {}
     for section in text.split("\n## ")[1:]:
         lines = [line for line in section.splitlines() if line.startswith("| ")]
@@ -179,7 +179,7 @@ def test_markdown(results, tmp_path):
     write_report(results, tmp_path)
     text = (tmp_path / "report.md").read_text()
     tables = markdown_tables(text)
-    assert list(tables) == ["Accuracy, %", "The paper's claims", "Ensembles and cost", "How to read it"]
+    assert list(tables) == ["Accuracy, %", "Claims", "Ensembles and cost", "Notes"]
     accuracy, claims, cost, _ = tables.values()
     # 0.01 * T_2 / sqrt(3) = 2.48 points; of two seeds 0.01 to either side of the mean, 0.01 * T_1 = 12.71 points.
     assert accuracy["Teacher"] == ["83.00", "81.00", "79.00", "81.00 ± 2.48", "92.14", "85.00 ± 0.00", "93.26"]
@@ -194,61 +194,62 @@ def test_markdown(results, tmp_path):
     assert claims[r"down \[2 of 3 seeds\]"] == ["\N{MINUS SIGN}0.50 ± 0.00 times", "+0.00 times", "does not hold"]
     assert claims[r"one \[1 of 3 seeds\]"] == ["+0.50 seconds", "–", "undecided"]
     assert claims["none"] == ["–", "+1.50 points", "undecided"]
-    assert r"Given beside the recipe: --teacher\_steps=10,20" in text
+    assert r"Flags beside the recipe: --teacher\_steps=10,20" in text
+    assert "2 of 4 claims were tested, each at the 95 % level without correction for multiple tests" in text
     for words in (results["command"], "1/64 of every schedule", "7 of 9 units", "(accuracy.svg)", r"\<CIFAR-10\>"):
         assert words in text
 
 
-def test_an_ensemble_that_is_behind_its_nets_is_told(results, tmp_path):
+def test_title_counts_the_seeds_of_an_unfinished_ensemble(results, tmp_path):
     del results["rows"][0]["seeds"]["2"]["ensemble"]
     write_report(results, tmp_path)
     accuracy = markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]
     assert accuracy[r"Teacher \[2 of 3 seeds\]"][3] == "81.00 ± 2.48"
 
 
-def test_one_seed_of_single_nets(single, tmp_path):
+def test_one_seed_of_single_models(single, tmp_path):
     write_report(single, tmp_path)
     text = (tmp_path / "report.md").read_text()
     tables = markdown_tables(text)
-    assert tables["Accuracy, %"]["row"] == ["here"], "no column for what the paper does not print"
+    assert tables["Accuracy, %"]["row"] == ["measured"], "no column for values that the paper does not print"
     assert tables["Accuracy, %"]["Teacher"] == ["81.23"]
     assert tables["Cost"]["Teacher"] == ["1,312", "368,774", "123", "0.25"]
-    assert "one seed: no interval and no verdict" in text and "All 9 units are done" in text
+    assert "one seed: no interval and no verdict" in text and "All 9 units are finished" in text
     assert (
         "(learning_curves.svg)" in text
-        and "by 4,000 to 5,000 of its 64,000 iterations" in text
-        and "not the paper's" not in text
+        and "after 4,000 to 5,000 of its 64,000 iterations" in text
+        and "A verdict applies to this schedule" not in text
     )
 
 
-def test_other_data_than_the_papers_are_told(results, tmp_path):
+def test_report_names_the_papers_data_if_different(results, tmp_path):
     write_report(results, tmp_path)
-    assert "The paper's data are" not in (tmp_path / "report.md").read_text()
+    assert "This report uses other data" not in (tmp_path / "report.md").read_text()
     write_report(results | {"dataset": "mine", "paper_data": ["birds", "objects"]}, tmp_path)
-    assert "The paper's data are birds, the teacher on objects" in (tmp_path / "report.md").read_text()
+    assert "The paper uses birds, with the teacher trained on objects" in (tmp_path / "report.md").read_text()
 
 
-def test_a_stage_1_that_collapsed_is_told(results, tmp_path):
+def test_report_names_collapsed_units(results, tmp_path):
     write_report(results | {"collapsed": ["s0-fsp (stem-section_1)"]}, tmp_path)
     assert "Stage 1 warned of a collapse" in (tmp_path / "report.md").read_text()
     assert "s0-fsp (stem-section_1)" in (tmp_path / "report.html").read_text()
 
 
-def test_text_table_fits_the_terminal(results):
-    results["rows"][2]["title"] = "Student * " + "with a title that goes on and on " * 4
+def test_text_report_fits_the_terminal(results):
+    results["rows"][2]["title"] = "Student * " + "with a very very very long title " * 4
     results["claims"][0]["text"] = "A claim that needs more than one line " * 3
-    text = text_table(results)
+    text = text_report(results)
     assert max(map(len, text.splitlines())) <= 110
     assert "7 of 9 units" in text and "does not hold" in text
     lines = [line for line in text.splitlines() if line.startswith(("Teacher", "FitNet"))]
     assert "81.00 ± 2.48" in lines[0] and len(lines[0]) == len(lines[1])
 
 
-# --- The page.
+# --- The HTML page.
 
 
 class Page(HTMLParser):
-    """What a page consists of; fails where tags do not match."""
+    """Parses a page and fails if tags do not match."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -295,7 +296,7 @@ def test_page(fixture, request, tmp_path):
     assert referred and referred <= set(identifiers)
 
 
-def test_page_says_what_the_table_says(results, tmp_path):
+def test_page_contains_the_tables_cells(results, tmp_path):
     write_report(results, tmp_path)
     words = Page((tmp_path / "report.html").read_text()).words
     for cell in (
@@ -333,7 +334,7 @@ def test_svg_text_is_searchable(results, single, tmp_path):
     learning_curves(single, tmp_path / "curves")
     bars, curves = ((tmp_path / f"{stem}.svg").read_text() for stem in ("bars", "curves"))
     assert all(f">{word}</text>" in bars for word in ("1.23456 &lt;Teacher&gt;", "Student *", "81.00", "the paper"))
-    assert all(f">{word}</text>" in curves for word in ("From scratch", "After stage 1", "training loss"))
+    assert all(f">{word}</text>" in curves for word in ("From scratch", "training loss"))
     assert len(bars) < 25_000, "text as outlines takes several times as much"
 
 
@@ -364,7 +365,7 @@ def test_nothing_finished(results, tmp_path):
     nothing = {"rows": rows, "claims": claims, "curves": curves, "num_finished": 0, "devices": [], "evaluated_on": None}
     write_report(results | nothing, tmp_path)
     assert markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]["Teacher"][3] == "–"
-    assert "0 of 9 units" in text_table(results | nothing)
+    assert "0 of 9 units" in text_report(results | nothing)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("accuracy.png", "accuracy.svg", "learning_curves.png", "learning_curves.svg"),
         *("report.html", "report.json", "report.md"),
