@@ -88,11 +88,11 @@ def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[],
 
 def _check_inputs(units: list[Unit]) -> None:
     """Raises UserError if data or a model file is missing, or if models that are still to be trained would not fit."""
-    made_here = {unit.config.run_dir for unit in units}
+    produced_here = {unit.config.run_dir for unit in units}
     methods = set()  # the models of a table's first stages differ in nothing else
     for unit in units:
         for path in _model_files(unit):
-            if str(path.parent) not in made_here and not path.exists():
+            if str(path.parent) not in produced_here and not path.exists():
                 raise UserError(f"{unit.id} needs {path}, which does not exist: pass a .keras file with --teacher.")
         if not is_finished(unit) and unit.config.pipeline != ENSEMBLE:
             run, phase = Run(unit.config), unit.phase
@@ -104,14 +104,12 @@ def _check_inputs(units: list[Unit]) -> None:
 
 def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -> bool:
     """Runs a unit and returns True, or returns False if another process holds its lock."""
-    folder = unit.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
+    unit.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(unit.folder.with_name(f"{unit.folder.name}.lock")).acquire(timeout=0)
     except filelock.Timeout:
         return False
-    try:
+    with lock:
         if not is_finished(unit):
             console.tell(f"\n=== {_announcement(unit, units)}")
             others = [other for other in units if other is not unit and not is_finished(other)]
@@ -119,9 +117,7 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
             runs.run_pipeline(unit.config, hand_over=False, work_after=work_after)
             keras.utils.clear_session()
             after_each()
-        return True
-    finally:
-        lock.release()
+    return True
 
 
 def _model_files(unit: Unit) -> list[pathlib.Path]:
