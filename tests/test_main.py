@@ -110,7 +110,7 @@ def test_a_mistyped_flag_is_refused(arguments, words):
     [
         (["distill"], ["flags start with --", "'distill'"]),
         (["--teacher={files}/missing.keras"], ["missing.keras does not exist", "--teacher"]),
-        (["--teacher={files}/truncated.keras"], ["truncated.keras is no whole .keras file"]),
+        (["--teacher={files}/truncated.keras"], ["truncated.keras is incomplete or is not a valid .keras file"]),
         (["--teacher={files}/classes.keras"], ["7 classes", "10", "--pipeline=transfer"]),
         (["--teacher={files}/widths.keras"], ["[32, 64, 128] channels", "--width_multiplier", "[16, 32, 64]"]),
         (["--dataset=folder:{files}/empty"], ["no images there", "PATH/split/class/image"]),
