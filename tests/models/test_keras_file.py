@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from fsp_tf.config import Config
-from fsp_tf.models import cifar_resnet, load_keras_file
-from fsp_tf.runs import nets, own_nets
+from fsp_tf.models import as_classifier, cifar_resnet, load_keras_file
+from fsp_tf.runs import nets
 from fsp_tf.system.errors import UserError
 
 CANARY = "the_file_ran_code"
@@ -84,7 +84,7 @@ def test_valid_file_loads(write):
 def test_every_kind_of_model_that_the_project_saves_loads(tmp_path):
     images = keras.Input((8, 8, 1))
     probabilities = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(images))
-    wrapped = own_nets.as_classifier(keras.Model(images, probabilities), pathlib.Path("theirs.keras"))
+    wrapped = as_classifier(keras.Model(images, probabilities), pathlib.Path("theirs.keras"))
     stock, fused = cifar_resnet(8, 3, (8, 8, 1), fused=False), cifar_resnet(8, 3, (8, 8, 1))
     stock.compile("sgd", loss={"logits": "mse"})
     for number, model in enumerate((wrapped, stock, fused)):
