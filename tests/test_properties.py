@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
-from fsp_tf.data import ImageSet, augment, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, augment, training_stream
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
@@ -134,8 +134,8 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
 
 
 def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
-    stream = training_stream(image_set, stage="stage1", first_step=first_step, last_step=last_step, **options)
-    return list(stream.as_numpy_iterator())
+    stream_options = StreamOptions(stage="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
+    return list(training_stream(image_set, range(first_step, last_step), stream_options).as_numpy_iterator())
 
 
 @given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
@@ -145,7 +145,7 @@ def test_a_resumed_stream_is_the_uninterrupted_one_and_every_epoch_another_order
     last_step = -(-3 * count // batch_size)  # three epochs
     first_step = data.draw(st.integers(0, last_step - 1), label="first step")
     image_set = numbered_set(count, streamed=streamed)
-    options = {"batch_size": batch_size, "seed": seed, "crop": True, "flip": True}
+    options = {"batch_size": batch_size, "seed": seed}
     whole, resumed = batches(image_set, 0, last_step, **options), batches(image_set, first_step, last_step, **options)
     for (images, labels), (other_images, other_labels) in zip(whole[first_step:], resumed, strict=True):
         np.testing.assert_array_equal(other_labels, labels)
@@ -159,7 +159,7 @@ def test_a_resumed_stream_is_the_uninterrupted_one_and_every_epoch_another_order
 @bounded(30)
 def test_a_view_is_a_crop_of_the_padded_image_and_the_same_again(seed, other, count, side, crop, flip):
     images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
-    options = {"seed": tf.constant([seed, other], tf.int64), "crop": crop, "flip": flip}
+    options = {"seed": tf.constant([seed, other], tf.int64), "augmentation": Augmentation(crop, flip)}
     views = augment(tf.constant(images), **options).numpy()
     np.testing.assert_array_equal(augment(tf.constant(images), **options), views)
     y, x = (images.shape[1] // 8, images.shape[2] // 8) if crop else (0, 0)

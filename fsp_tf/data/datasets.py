@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fsp_tf.data import builders
-from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, read_ahead
+from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, prefetched
 from fsp_tf.data.tfds_sources import source_of
 from fsp_tf.system.errors import UserError
 
@@ -48,7 +48,7 @@ class ImageSet:
             dataset = tf.data.Dataset.from_tensor_slices((self.images, self.labels))
         else:
             dataset = self.source.in_order().map(self.source.decode, READERS, deterministic=True)
-        return read_ahead(dataset.batch(batch_size))
+        return prefetched(dataset.batch(batch_size))
 
 
 def load_split(
@@ -168,7 +168,7 @@ def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tupl
     if None not in declared:
         return declared
     source = source_of(builder, split)
-    shapes = read_ahead(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS))
+    shapes = prefetched(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS))
     found: set[tuple[int, int, int]] = set()
     with _broken_files_told(f"{name}/{split}"):
         for shape in shapes.as_numpy_iterator():

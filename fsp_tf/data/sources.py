@@ -14,7 +14,7 @@ READERS = len(os.sched_getaffinity(0))  # images that are decoded at once
 Decode = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset with two elements made before they are asked for, as the last step of a pipeline.
 
     The pipeline runs without tf.data's autotuner, and so gives its numbers of calls itself: an iterator that ends waits

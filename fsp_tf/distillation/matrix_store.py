@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.data import ImageSet, Views, stored_views, take_views
+from fsp_tf.data import Augmentation, ImageSet, Views, stored_views, take_views
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
 from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
@@ -50,7 +50,7 @@ class MatrixStore:
         crop: bool,
         flip: bool,
     ):
-        self.teacher_features, self.image_set, self.crop, self.flip = teacher_features, image_set, crop, flip
+        self.teacher_features, self.image_set, self.augmentation = teacher_features, image_set, Augmentation(crop, flip)
         maps = keras.tree.flatten(teacher_features.output)
         channels = [features.shape[-1] for features in maps]
         self.shapes = list(zip(channels[::2], channels[1::2], strict=True))
@@ -134,13 +134,13 @@ class MatrixStore:
         began = written = time.monotonic()
         done = 0
         for view in sorted({view for view, _ in missing}):
-            views, parts = stored_views(self.image_set, view, crop=self.crop, flip=self.flip), []
+            views, parts = stored_views(self.image_set, view, self.augmentation), []
             for number, (images, _) in enumerate(self.image_set.batches(BATCH)):
                 first, shard = number * BATCH, number * BATCH // SHARD_IMAGES
                 if (view, shard) not in missing:
                     continue
                 taken = Views(*(part[first : first + len(images)] for part in views))
-                parts.append(self._matrices_of(take_views(images, taken, crop=self.crop, flip=self.flip)).numpy())
+                parts.append(self._matrices_of(take_views(images, taken, self.augmentation)).numpy())
                 if sum(map(len, parts)) == self._num_images(shard):
                     self._write(view, shard, np.concatenate(parts))
                     done, parts = done + 1, []

@@ -22,6 +22,11 @@ class _Layers:
     synchronized: bool
     dtype: str
     seed: int
+    shortcut: str
+
+    def __post_init__(self) -> None:
+        if self.shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut must be one of {', '.join(SHORTCUTS)}, got {self.shortcut!r}.")
 
     def conv(self, x, filters: int, size: int, strides: int, name: str):
         """A convolution without bias; He-normal (MSRA) weights drawn from the seed and the layer's name."""
@@ -51,18 +56,18 @@ class _Layers:
     def relu(self, x, name: str):
         return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
 
-    def block(self, x, filters: int, strides: int, shortcut: str, name: str):
+    def block(self, x, filters: int, strides: int, name: str):
         """conv-BN-ReLU-conv-BN-add-ReLU (Figure 2); the last ReLU carries the block's name."""
         y = self.conv(x, filters, 3, strides, f"{name}_conv_1")
         y = self.relu(self.norm(y, f"{name}_bn_1"), f"{name}_relu_1")
         y = self.norm(self.conv(y, filters, 3, 1, f"{name}_conv_2"), f"{name}_bn_2")
         if strides > 1 or x.shape[-1] != filters:
-            x = self.change_shape(x, filters, strides, shortcut, name)
+            x = self.change_shape(x, filters, strides, name)
         return self.relu(keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([x, y]), name)
 
-    def change_shape(self, x, filters: int, strides: int, shortcut: str, name: str):
+    def change_shape(self, x, filters: int, strides: int, name: str):
         """The shortcut where the shape changes: He et al. 2016's option A (zero_pad) or B (projection)."""
-        if shortcut == "projection":
+        if self.shortcut == "projection":
             return self.norm(self.conv(x, filters, 1, strides, f"{name}_shortcut_conv"), f"{name}_shortcut_bn")
         if strides > 1:
             x = keras.layers.MaxPooling2D(1, strides, dtype=self.dtype, name=f"{name}_subsample")(x)
@@ -106,10 +111,10 @@ def cifar_resnet(
         raise ValueError(f"A CIFAR ResNet's depth is 6k+2 (8, 14, 20, 26, 32, ...), got {depth}.")
     blocks = ((depth - 2) // 6,) * 3
     widths = [channels * width_multiplier for channels in (16, 32, 64)]
-    layers = _Layers(fused, sync_batch_norm, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 3, 1, "stem_conv"), "stem_bn"), "stem")
-    return _sections(layers, images, x, blocks, widths, shortcut, num_classes, name or f"resnet_{depth}")
+    return _sections(layers, images, x, blocks, widths, num_classes, name or f"resnet_{depth}")
 
 
 def imagenet_resnet(
@@ -136,13 +141,11 @@ def imagenet_resnet(
     if depth not in IMAGENET_BLOCKS:
         raise ValueError(f"An ImageNet-size ResNet's depth is one of {sorted(IMAGENET_BLOCKS)}, got {depth}.")
     widths = [channels * width_multiplier for channels in (64, 128, 256, 512)]
-    layers = _Layers(fused, sync_batch_norm, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 7, 2, "stem_conv"), "stem_bn"), "stem_relu")
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem")(x)
-    return _sections(
-        layers, images, x, IMAGENET_BLOCKS[depth], widths, shortcut, num_classes, name or f"resnet_{depth}"
-    )
+    return _sections(layers, images, x, IMAGENET_BLOCKS[depth], widths, num_classes, name or f"resnet_{depth}")
 
 
 def block_names(net: keras.Model) -> list[str]:
@@ -157,15 +160,13 @@ def _normalized_images(layers: _Layers, image_shape: tuple[int, int, int]):
     return images, layers.norm(x, "image_bn", dtype="float32")
 
 
-def _sections(layers: _Layers, images, x, blocks, widths, shortcut: str, num_classes: int, name: str) -> keras.Model:
+def _sections(layers: _Layers, images, x, blocks, widths, num_classes: int, name: str) -> keras.Model:
     """The sections of constant spatial size, global average pooling and the logits."""
-    if shortcut not in SHORTCUTS:
-        raise ValueError(f"shortcut is one of {', '.join(SHORTCUTS)}, got {shortcut!r}.")
     heads = {"stem": x}
     for section, (num_blocks, width) in enumerate(zip(blocks, widths, strict=True), start=1):
         for block in range(1, num_blocks + 1):
             strides = 2 if block == 1 and section > 1 else 1
-            x = layers.block(x, width, strides, shortcut, f"section_{section}_block_{block}")
+            x = layers.block(x, width, strides, f"section_{section}_block_{block}")
             if block == 1:
                 heads[f"section_{section}_first_block"] = x
         heads[f"section_{section}"] = x

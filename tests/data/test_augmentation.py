@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import augment
+from fsp_tf.data import Augmentation, augment
 
 SEED = tf.constant([3, 14], tf.int64)
 
@@ -36,7 +36,7 @@ def test_every_view_comes_up_and_no_other(shape, crop, flip):
     expected = views(image, crop, flip)
     assert len(expected) == (81 if shape[0] == 32 else 35) ** crop * 2**flip
     copies = 25 * len(expected)
-    outputs = augment(tf.constant(np.tile(image, (copies, 1, 1, 1))), SEED, crop=crop, flip=flip).numpy()
+    outputs = augment(tf.constant(np.tile(image, (copies, 1, 1, 1))), SEED, Augmentation(crop, flip)).numpy()
     assert outputs.dtype == np.uint8
     counts = dict.fromkeys(expected.values(), 0)
     for output in outputs:
@@ -47,23 +47,23 @@ def test_every_view_comes_up_and_no_other(shape, crop, flip):
 
 def test_each_image_is_cut_from_itself():
     images = noise(40, 8, 16, 3)
-    outputs = augment(tf.constant(images), SEED, crop=True, flip=True).numpy()
+    outputs = augment(tf.constant(images), SEED, Augmentation(crop=True, flip=True)).numpy()
     chosen = [views(image, True, True)[output.tobytes()] for image, output in zip(images, outputs, strict=True)]
     assert len(set(chosen)) > 10  # 3 * 5 * 2 views
 
 
 def test_the_seed_alone_decides():
     images = tf.constant(noise(16, 16, 16, 3))
-    first = augment(images, SEED, crop=True, flip=True).numpy()
+    first = augment(images, SEED, Augmentation(crop=True, flip=True)).numpy()
     tf.random.set_seed(1)
-    in_graph = tf.function(lambda: augment(images, SEED, crop=True, flip=True))
+    in_graph = tf.function(lambda: augment(images, SEED, Augmentation(crop=True, flip=True)))
     np.testing.assert_array_equal(first, in_graph().numpy())
     np.testing.assert_array_equal(first, in_graph().numpy())
     for other in ([3, 15], [4, 14]):
-        changed = augment(images, tf.constant(other, tf.int64), crop=True, flip=True).numpy() != first
+        changed = augment(images, tf.constant(other, tf.int64), Augmentation(crop=True, flip=True)).numpy() != first
         assert changed.any(axis=(1, 2, 3)).mean() > 0.8
 
 
 def test_no_augmentation_changes_nothing():
     images = noise(4, 16, 24, 3)
-    np.testing.assert_array_equal(augment(tf.constant(images), SEED, crop=False, flip=False), images)
+    np.testing.assert_array_equal(augment(tf.constant(images), SEED, Augmentation(crop=False, flip=False)), images)

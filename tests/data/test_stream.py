@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import ImageSet, load_split, sources, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, sources, training_stream
 
 KINDS = ("memory", "one_by_one", "records")
 decoded_images = []  # the numbers of those that were decoded
@@ -49,8 +49,8 @@ def numbered_set(num_images: int, kind: str) -> ImageSet:
 
 
 def stream(image_set: ImageSet, first_step: int, last_step: int, **changes) -> tf.data.Dataset:
-    options = {"batch_size": 4, "seed": 0, "stage": "teacher", "crop": True, "flip": True} | changes
-    return training_stream(image_set, first_step=first_step, last_step=last_step, **options)
+    options = StreamOptions(4, 0, "teacher", Augmentation(crop=True, flip=True))
+    return training_stream(image_set, range(first_step, last_step), dataclasses.replace(options, **changes))
 
 
 def order(image_set: ImageSet, last_step: int, **changes) -> np.ndarray:
@@ -88,7 +88,9 @@ class TestStream:
     def test_labels_stay_with_their_images(self, kind):
         image_set = numbered_set(10, kind)
         images = numbered_set(10, "memory").images
-        for batch, labels in stream(image_set, 0, 6, crop=False, flip=False).as_numpy_iterator():
+        for batch, labels in stream(
+            image_set, 0, 6, augmentation=Augmentation(crop=False, flip=False)
+        ).as_numpy_iterator():
             np.testing.assert_array_equal(batch, images[labels])
 
     def test_seeds_and_stages_have_orders_of_their_own(self, kind, monkeypatch):
@@ -115,7 +117,7 @@ def test_the_parts_of_several_workers_are_the_batch(kind):
         assert [len(labels) for _, labels in halves] == [2, 2]
         for values, shares in zip(batch, zip(*halves, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(shares), values)
-    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3"):
+    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3 equal parts"):
         stream(image_set, 0, 1, part=0, num_parts=3)
 
 
@@ -160,7 +162,7 @@ def test_views_of_one_image_change_from_step_to_step():
 def test_a_core_delivers_20_000_cifar_images_per_second(data_dir):
     """Images per CPU second of the whole process, best of three: wall time would judge the machine's other load."""
     image_set = load_split("cifar10", "train[:10000]", data_dir=data_dir)
-    batches = stream(image_set, 0, 100, batch_size=128, flip=True)
+    batches = stream(image_set, 0, 100, batch_size=128)
     rates = []
     for _ in range(3):
         start = time.process_time()

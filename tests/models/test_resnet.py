@@ -286,5 +286,5 @@ def test_wrong_imagenet_depths_are_refused():
 
 @pytest.mark.parametrize("build", [cifar_resnet, imagenet_resnet])
 def test_unknown_shortcuts_are_refused(build):
-    with pytest.raises(ValueError, match="shortcut is one of zero_pad, projection, got 'identity'"):
+    with pytest.raises(ValueError, match="shortcut must be one of zero_pad, projection, got 'identity'"):
         build(20, 10, shortcut="identity")
