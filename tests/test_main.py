@@ -113,7 +113,7 @@ def test_a_mistyped_flag_is_refused(arguments, words):
         (["--teacher={files}/truncated.keras"], ["truncated.keras is incomplete or is not a valid .keras file"]),
         (["--teacher={files}/classes.keras"], ["7 classes", "10", "--pipeline=transfer"]),
         (["--teacher={files}/widths.keras"], ["[32, 64, 128] channels", "--width_multiplier", "[16, 32, 64]"]),
-        (["--dataset=folder:{files}/empty"], ["no images there", "PATH/split/class/image"]),
+        (["--dataset=folder:{files}/empty"], ["contains no images", "PATH/split/class/image"]),
         (["--dataset=folder:{files}/images"], ["--image_size"]),
         (["--dataset=cifar10", "--data_dir={files}/no/where"], ["--data_dir", "is no folder"]),
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),

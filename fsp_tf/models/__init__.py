@@ -1,4 +1,4 @@
-"""The networks of the paper, as functional Keras models."""
+"""The paper's networks as functional Keras models, and operations on models."""
 
 from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
 from fsp_tf.models.custom import as_classifier

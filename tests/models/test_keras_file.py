@@ -13,9 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.config import Config
 from fsp_tf.models import as_classifier, cifar_resnet, load_keras_file
-from fsp_tf.runs import nets
 from fsp_tf.system.errors import UserError
 
 CANARY = "the_file_ran_code"
@@ -280,4 +278,4 @@ def test_every_truncation_is_refused(write, tmp_path):
 def test_message_names_the_role_of_the_file(write):
     path = write(lambda config: layer(config, "conv")["config"].update(activation=function("os", "system")))
     with pytest.raises(UserError, match=f"The teacher's file {path} uses 'os.system', {NOT_ALLOWED}"):
-        nets.load(Config(), "teacher", path)
+        load_keras_file(path, "The teacher's file")
