@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
+from fsp_tf.config.phases import PHASES
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, augment, training_stream
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
@@ -46,7 +47,10 @@ def parse(*arguments: str) -> Config:
     return config_lib.from_flags()
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters='",/'), min_size=1, max_size=20).filter(
+PRINTABLE = st.characters(
+    codec="utf-8", exclude_categories=("C", "Z"), include_characters=" ", exclude_characters='",/'
+)
+NAMES = st.text(PRINTABLE, min_size=1, max_size=20).filter(
     lambda text: text.isprintable() and text == text.strip() and text not in (".", "..")
 )
 POSITIVE = st.floats(1e-12, 1e12)
@@ -113,11 +117,11 @@ def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
 @given(configs())
 @bounded(60)
 def test_schedules_increase_and_no_phase_is_empty(config):
-    for phase in ("teacher", "stage1", "stage2", "baseline"):
+    for phase in (PHASES[name] for name in ("teacher", "stage1", "stage2", "baseline")):
         rates, steps = config.schedule(phase)
         assert len(rates) == len(steps)
         assert all(earlier < later for earlier, later in zip((0, *steps), steps, strict=False))
-        assert steps[-1] <= max(len(steps), getattr(config, f"{'stage2' if phase == 'baseline' else phase}_steps")[-1])
+        assert steps[-1] <= max(len(steps), getattr(config, f"{phase.schedule}_steps")[-1])
 
 
 # --- The stream.
