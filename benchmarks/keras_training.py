@@ -82,8 +82,7 @@ def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageS
             "benchmark",
             distiller.pair_names,
             image_set,
-            crop=options.augmentation.crop,
-            flip=options.augmentation.flip,
+            options.augmentation,
         )
         store.open(1)
         run_ours(distiller, turns, stored_stream(image_set, store.read, 1, range(NUM_STEPS), options))

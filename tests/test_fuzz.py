@@ -18,7 +18,7 @@ import pytest
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
-from fsp_tf.data import ImageSet, load_split
+from fsp_tf.data import Augmentation, ImageSet, load_split
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import load_keras_file
 from fsp_tf.runs.records import read_result
@@ -154,7 +154,7 @@ def test_stored_matrices(tmp_path):
     teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 1)(first)])
     pixels = np.zeros((4, 8, 8, 1), np.uint8)
     image_set = ImageSet("zeros", ("none",), (8, 8, 1), 4, pixels, np.zeros(4, np.int64))
-    store = MatrixStore(tmp_path, teacher, "digest", ["pair"], image_set, crop=False, flip=False)
+    store = MatrixStore(tmp_path, teacher, "digest", ["pair"], image_set, Augmentation(crop=False, flip=False))
     store.open(1)
     (path,) = store.folder.glob("*.npy")
     whole = path.read_bytes()

@@ -218,7 +218,8 @@ def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
     first = keras.layers.Conv2D(3, 3, padding="same")(images)
     teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 3, padding="same")(first)])
     folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
-    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, crop=True, flip=True) for _ in range(2))
+    augmentation = Augmentation(crop=True, flip=True)
+    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, augmentation) for _ in range(2))
     for store in (made, opened):
         store.open(3)
     return made, opened

@@ -51,8 +51,7 @@ def open_store(
         teacher_digest,
         [f"{first}-{last}" for first, last in distiller.teacher_pairs],
         train_set,
-        crop=config.augmentation == "crop",
-        flip=config.flip,
+        _augmentation(config),
     )
     for opens in (True, False):
         if writes == opens:
@@ -89,6 +88,9 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
+def _augmentation(config: Config) -> Augmentation:
+    return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
+
+
 def _options(config: Config, phase: Phase, share: Share) -> StreamOptions:
-    augmentation = Augmentation(crop=config.augmentation == "crop", flip=config.flip)
-    return StreamOptions(config.batch_size, config.seed, phase.stream, augmentation, share.index, share.count)
+    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), share.index, share.count)

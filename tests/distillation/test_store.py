@@ -41,7 +41,7 @@ def small_shards(monkeypatch):
 
 
 def make(folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True) -> MatrixStore:
-    return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, crop=crop, flip=flip)
+    return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, Augmentation(crop, flip))
 
 
 def opened(folder, distiller, image_set, num_views=2, **choices) -> MatrixStore:
