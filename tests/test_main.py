@@ -115,7 +115,7 @@ def test_a_mistyped_flag_is_refused(arguments, words):
         (["--teacher={files}/widths.keras"], ["[32, 64, 128] channels", "--width_multiplier", "[16, 32, 64]"]),
         (["--dataset=folder:{files}/empty"], ["contains no images", "PATH/split/class/image"]),
         (["--dataset=folder:{files}/images"], ["--image_size"]),
-        (["--dataset=cifar10", "--data_dir={files}/no/where"], ["--data_dir", "is no folder"]),
+        (["--dataset=cifar10", "--data_dir={files}/no/where"], ["--data_dir", "is not a folder"]),
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
         (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
         (["--image_size=50"], ["25x25 cannot be max-pooled to 13x13", "--image_size"]),

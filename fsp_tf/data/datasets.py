@@ -97,7 +97,7 @@ def evaluation_split(name: str, data_dir: str | None = None) -> str:
 
 
 def _digits(split: str, size: int) -> ImageSet:
-    """Returns scikit-learn's 1,797 handwritten digits, resized from 8x8; the first 1,000 are `train`."""
+    """Returns scikit-learn's 1,797 handwritten digits, resized from 8x8: 1,000 in `train`, 797 in `test`."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

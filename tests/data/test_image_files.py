@@ -1,42 +1,25 @@
 """Folders of images from anyone: each damaged, huge or odd file is named before it costs time or memory."""
 
-import io
 import os
 import pathlib
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.plots import confusion_picture
+from tests.support.broken_images import encoded, pixels, png_of
 
-
-def encoded(kind: str, side: int = 8) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(file, kind)
-    return file.getvalue()
-
-
-def png_of(width: int, height: int) -> bytes:
-    """Returns a small file whose header declares a size."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(3000))) + chunk(b"IEND", b"")
+PNG, JPEG, GIF = (encoded(pixels(height=8, width=8), kind) for kind in ("PNG", "JPEG", "GIF"))
 
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
     (tmp_path / "train" / "a").mkdir(parents=True)
     for number in range(4):
-        (tmp_path / "train" / "a" / f"{number}.png").write_bytes(encoded("PNG"))
+        (tmp_path / "train" / "a" / f"{number}.png").write_bytes(PNG)
     return tmp_path
 
 
@@ -49,9 +32,9 @@ def refuse(folder: pathlib.Path, sentence: str, image_size: int | None = 8) -> N
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (encoded("PNG")[:60], "cannot be decoded because it is damaged or incomplete"),
-        (encoded("JPEG")[:60], "cannot be decoded because it is damaged or incomplete"),
-        (encoded("GIF"), "is neither JPEG nor PNG"),
+        (PNG[:60], "cannot be decoded because it is damaged or incomplete"),
+        (JPEG[:60], "cannot be decoded because it is damaged or incomplete"),
+        (GIF, "is neither JPEG nor PNG"),
         (b"", "is neither JPEG nor PNG"),
         (png_of(2**31 - 1, 2**31 - 1), "has more than 134,217,728 pixels"),
         (png_of(2**27, 1), "has more than 134,217,728 pixels, or too many after resizing to cover 8x8"),
@@ -69,7 +52,7 @@ def test_damaged_image_is_named_while_the_common_size_is_searched(folder):
 
 
 def test_format_is_detected_from_the_contents_not_the_suffix(folder):
-    (folder / "train" / "a" / "photo.png").write_bytes(encoded("JPEG"))
+    (folder / "train" / "a" / "photo.png").write_bytes(JPEG)
     (folder / "train" / "a" / "photo.jpg").symlink_to(folder / "train" / "a" / "0.png")
     assert load_split(f"folder:{folder}", "train").num_images == 6
 
@@ -99,7 +82,7 @@ def test_odd_printable_class_names_are_kept(folder):
     names = ["$\\frac$", "..%2f", "<b>", "a b", "ä", "| |"]
     for name in names:
         (folder / "train" / name).mkdir()
-        (folder / "train" / name / "0.png").write_bytes(encoded("PNG"))
+        (folder / "train" / name / "0.png").write_bytes(PNG)
     found = load_split(f"folder:{folder}", "train").class_names
     assert set(found) == {"a", *names}
     assert confusion_picture(np.eye(len(found), dtype=np.int64), found).dtype == tf.uint8
