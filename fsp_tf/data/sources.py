@@ -17,9 +17,9 @@ Decode = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns the dataset with a prefetch of two elements, the last step of a pipeline.
 
-    Turns tf.data's autotuner off, so a pipeline has to set its numbers of parallel calls itself. At its end, an
-    iterator waits for the autotuner's thread, which may sleep for as long as the iterator was in use, up to a minute
-    (seen in TensorFlow 2.21).
+    Turns tf.data's autotuner off. With it, an iterator that ends waits for the autotuner's thread, which may sleep for
+    as long as the iterator was in use, up to a minute (seen in TensorFlow 2.21). A pipeline therefore has to set its
+    numbers of parallel calls itself.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -63,7 +63,7 @@ def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
 
 
 def _check_kind(path: pathlib.Path, subject: str) -> None:
-    """Raises UserError unless the path is a file that is named .keras and is no HDF5 file."""
+    """Raises UserError unless the path is a regular file with the suffix .keras that does not contain HDF5."""
     advice = "load it where you trust it and save it with model.save('NAME.keras')"
     if path.is_dir():
         raise UserError(f"{subject} is a folder, such as a SavedModel, not a .keras file; {advice}.")
