@@ -58,7 +58,7 @@ def measure(mode: str, depth: int, precision: str) -> dict[str, dict]:
 
     from benchmarks.images import random_images
     from fsp_tf import training
-    from fsp_tf.data import ImageSet, training_stream
+    from fsp_tf.data import Augmentation, ImageSet, StreamOptions, training_stream
     from fsp_tf.distillation import FSPDistiller
     from fsp_tf.models import cifar_resnet, fold_batch_normalization
     from fsp_tf.runs import environment
@@ -72,8 +72,8 @@ def measure(mode: str, depth: int, precision: str) -> dict[str, dict]:
     def fit(phase: str, model: keras.Model, trained: keras.Model) -> None:
         ends: list[float] = []
         clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.process_time()))
-        options = {"batch_size": 128, "seed": 0, "stage": phase, "crop": True, "flip": False}
-        stream = training_stream(image_set, first_step=0, last_step=num_steps, **options)
+        options = StreamOptions(128, 0, phase, Augmentation(crop=True, flip=False))
+        stream = training_stream(image_set, range(num_steps), options)
         training.fit_stage(model, stream, num_steps=num_steps, callbacks=[clock])
         digest = hashlib.sha256(b"".join(weight.tobytes() for weight in trained.get_weights())).hexdigest()
         seconds = [later - earlier for earlier, later in itertools.pairwise(ends[WARM_UP_STEPS - 1 :])]

@@ -2,7 +2,6 @@
 
 import pathlib
 import tempfile
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,7 +18,7 @@ from benchmarks.contenders import (
 from benchmarks.images import random_images
 from benchmarks.turns import Turns
 from fsp_tf import training
-from fsp_tf.data import ImageSet, stored_stream, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
@@ -51,17 +50,9 @@ def run(contender: Contender, turns: Turns, *, depth: int, batch_size: int) -> N
     images, labels = random_images(num_images, IMAGE_SIZE, NUM_CLASSES)
     names = tuple(str(number) for number in range(NUM_CLASSES))
     image_set = ImageSet("random", names, images.shape[1:], num_images, images, labels)
-    options: dict[str, Any] = {
-        "batch_size": batch_size,
-        "seed": 0,
-        "stage": "benchmark",
-        "first_step": 0,
-        "last_step": NUM_STEPS,
-        "crop": True,
-        "flip": False,
-    }
+    options = StreamOptions(batch_size, 0, "benchmark", Augmentation(crop=True, flip=False))
     if contender.library == "keras":
-        stream = training_stream(image_set, **options)
+        stream = training_stream(image_set, range(NUM_STEPS), options)
         run_as_usual(contender, turns, depth, stream)
     elif contender.method == "stored":
         run_stored(contender, turns, depth, image_set, options)
@@ -70,7 +61,7 @@ def run(contender: Contender, turns: Turns, *, depth: int, batch_size: int) -> N
         if contender.method == "live":
             teacher = fold_batch_normalization(make_net(contender, depth, seed=0))  # as the pipelines do
             model = FSPDistiller(teacher, student, weight=STAGE1_WEIGHT)
-        run_ours(model, turns, training_stream(image_set, **options))
+        run_ours(model, turns, training_stream(image_set, range(NUM_STEPS), options))
 
 
 def make_net(contender: Contender, depth: int, *, seed: int) -> keras.Model:
@@ -79,7 +70,7 @@ def make_net(contender: Contender, depth: int, *, seed: int) -> keras.Model:
         return cifar_resnet(depth, NUM_CLASSES, seed=seed, dtype=contender.precision)
 
 
-def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageSet, options: dict) -> None:
+def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageSet, options: StreamOptions) -> None:
     """Stage 1 with the matrices of one view of each image, which the teacher computes first."""
     teacher = fold_batch_normalization(make_net(contender, depth, seed=0))
     student = make_net(contender, contender.student_depth(depth), seed=1)
@@ -91,11 +82,10 @@ def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageS
             "benchmark",
             distiller.pair_names,
             image_set,
-            crop=options["crop"],
-            flip=options["flip"],
+            options.augmentation,
         )
         store.open(1)
-        run_ours(distiller, turns, stored_stream(image_set, store.read, 1, **options))
+        run_ours(distiller, turns, stored_stream(image_set, store.read, 1, range(NUM_STEPS), options))
 
 
 def run_ours(model: keras.Model, turns: Turns, stream: tf.data.Dataset) -> None:

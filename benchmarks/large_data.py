@@ -27,15 +27,15 @@ def measure(file_format: str, num_images: int, folder: str) -> dict[str, float]:
     """The figures of one format, in a process of its own."""
     command_line.prepare_tensorflow()
     from benchmarks.noise_set import write_set
-    from fsp_tf.data import load_split, training_stream
+    from fsp_tf.data import Augmentation, StreamOptions, load_split, training_stream
 
     write_set(file_format, num_images, folder)
     image_set = load_split("noise", "train", data_dir=folder, memory_limit_bytes=0)
-    options = {"batch_size": BATCH, "seed": 0, "stage": "teacher", "crop": True, "flip": False}
+    options = StreamOptions(BATCH, 0, "teacher", Augmentation(crop=True, flip=False))
     epoch = num_images // BATCH
 
     def stream(first_step: int, last_step: int):
-        return training_stream(image_set, first_step=first_step, last_step=last_step, **options)
+        return training_stream(image_set, range(first_step, last_step), options)
 
     for _ in stream(0, 1):  # what is slow once in a process
         pass

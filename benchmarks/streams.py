@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from benchmarks.contenders import IMAGE_SIZE, NUM_CLASSES
 from benchmarks.images import random_images
-from fsp_tf.data import ImageSet, load_split, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, training_stream
 
 NUM_STEPS = 1_000_000
 NUM_IMAGES = {IMAGE_SIZE: 10_000, 224: 512}
@@ -33,16 +33,8 @@ def make_streams(folder: pathlib.Path, batch_size: int) -> dict[str, tf.data.Dat
 
 def stream(image_set: ImageSet, batch_size: int, *, flip: bool) -> tf.data.Dataset:
     """What a run trains on."""
-    return training_stream(
-        image_set,
-        batch_size=batch_size,
-        seed=0,
-        stage="benchmark",
-        first_step=0,
-        last_step=NUM_STEPS,
-        crop=True,
-        flip=flip,
-    )
+    options = StreamOptions(batch_size, 0, "benchmark", Augmentation(crop=True, flip=flip))
+    return training_stream(image_set, range(NUM_STEPS), options)
 
 
 def in_memory(size: int) -> ImageSet:

@@ -1,6 +1,6 @@
-"""Whatever bytes are in a file that is read, one sentence tells: no other exception, no hang, bounded memory.
+"""Files with arbitrary contents load or are refused in one sentence, without other exceptions and without hanging.
 
-`make fuzz` runs more cases: FSP_TF_FUZZ_CASES says how many of each kind, 60 unless it is set.
+`make fuzz` runs more cases; FSP_TF_FUZZ_CASES is the number of each kind and defaults to 60.
 """
 
 import io
@@ -18,7 +18,7 @@ import pytest
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
-from fsp_tf.data import ImageSet, load_split
+from fsp_tf.data import Augmentation, ImageSet, load_split
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import load_keras_file
 from fsp_tf.runs.records import read_result
@@ -31,7 +31,7 @@ ODD_BYTES = [b"", b"\0", b"\xff" * 8, b"\x7f\xff\xff\xff", b"9" * 30, b"../", b"
 
 
 def mutations(data: bytes, num_cases: int = NUM_CASES) -> Iterator[bytes]:
-    """The data with bytes changed, cut out, doubled or put in; the same every time."""
+    """Yields the data with bytes changed, removed, doubled or inserted; repeatable."""
     rng = np.random.default_rng(len(data))
     for _ in range(num_cases):
         mutated = bytearray(data)
@@ -53,24 +53,24 @@ def mutations(data: bytes, num_cases: int = NUM_CASES) -> Iterator[bytes]:
 
 
 @pytest.fixture(autouse=True)
-def no_hang():
+def time_limit():
     """Ends a case that hangs."""
 
-    def hangs(*_):
+    def stop(*_):
         raise TimeoutError(f"a case took more than {LONGEST_SECONDS} seconds")
 
-    before = signal.signal(signal.SIGALRM, hangs)
+    before = signal.signal(signal.SIGALRM, stop)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
 
-def told(function, *arguments) -> bool:
-    """Whether a file is refused in a sentence; fails for any other exception."""
+def refused(function, *arguments) -> bool:
+    """Returns whether a call raises UserError with one sentence; fails on any other exception."""
     signal.alarm(LONGEST_SECONDS)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras warns of weights that it does not find
+            warnings.simplefilter("ignore")  # Keras warns about missing weights
             function(*arguments)
     except UserError as error:
         assert "\n" not in str(error) and error.__cause__ is not error
@@ -79,37 +79,37 @@ def told(function, *arguments) -> bool:
 
 
 @pytest.fixture(scope="module")
-def net_file(tmp_path_factory) -> bytes:
+def model_file(tmp_path_factory) -> bytes:
     images = keras.Input((4, 4, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3, activation="relu")(images))
-    path = tmp_path_factory.mktemp("net") / "net.keras"
+    path = tmp_path_factory.mktemp("model") / "model.keras"
     keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(x))).save(path)
     return path.read_bytes()
 
 
 @pytest.mark.parametrize("member", [None, "config.json", "model.weights.h5"])
-def test_keras_files(net_file, tmp_path, member):
-    """Bytes of the archive, and of what is in it with its checksums made anew."""
-    path = tmp_path / "net.keras"
-    with zipfile.ZipFile(io.BytesIO(net_file)) as archive:
+def test_keras_files(model_file, tmp_path, member):
+    """Changes bytes of the archive, or of one member with correct checksums."""
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(io.BytesIO(model_file)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    refused = 0
-    for mutated in mutations(members[member] if member else net_file):
+    num_refused = 0
+    for mutated in mutations(members[member] if member else model_file):
         if member:
             with zipfile.ZipFile(path, "w") as archive:
                 for name, data in (members | {member: mutated}).items():
                     archive.writestr(name, data)
         else:
             path.write_bytes(mutated)
-        refused += told(load_keras_file, path)
-    assert refused > NUM_CASES // 2
+        num_refused += refused(load_keras_file, path)
+    assert num_refused > NUM_CASES // 2
 
 
-def test_json_of_a_net_with_values_of_other_kinds(net_file, tmp_path):
-    with zipfile.ZipFile(io.BytesIO(net_file)) as archive:
+def test_model_configurations_with_odd_values(model_file, tmp_path):
+    with zipfile.ZipFile(io.BytesIO(model_file)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     rng = np.random.default_rng(0)
-    odd = [None, True, -1, 0, 10**9, 1e308, "", "x" * 1000, "../../x", [], {}, [[]], {"class_name": "Lambda"}]
+    odd = [None, True, -1, 0, 10**4, 1e308, "", "x" * 1000, "../../x", [], {}, [[]], {"class_name": "Lambda"}]
     for _ in range(NUM_CASES):
         config = json.loads(members["config.json"])
         place, key = config["config"], "layers"
@@ -118,13 +118,13 @@ def test_json_of_a_net_with_values_of_other_kinds(net_file, tmp_path):
             keys = list(place) if isinstance(place, dict) else range(len(place))
             key = keys[rng.integers(len(keys))]
         place[key] = odd[rng.integers(len(odd))]
-        with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
             for name, data in (members | {"config.json": json.dumps(config).encode()}).items():
                 archive.writestr(name, data)
-        told(load_keras_file, tmp_path / "net.keras")
+        refused(load_keras_file, tmp_path / "model.keras")
 
 
-def test_records_and_flagfiles_of_a_run(tmp_path):
+def test_records_and_flagfiles(tmp_path):
     phase = {"steps": 3, "training_seconds": 1.5, "images_per_second": 9.0, "made_from": "", "accuracy": 0.5}
     format_ = {"bytes": 1, "accuracy": 0.5, "accuracy_lost": 0.0, "latency_ms": 1.0}
     record = {
@@ -138,14 +138,14 @@ def test_records_and_flagfiles_of_a_run(tmp_path):
     assert read_result(result) == record
     for mutated in mutations(json.dumps(record).encode(), 5 * NUM_CASES):
         result.write_bytes(mutated)
-        told(read_result, result)
+        refused(read_result, result)
     for odd in ("[]", "3", '{"phases": 3}', '{"phases": {"a": []}}', '{"nets": {"student": {}}}', "[" * 10**5):
         result.write_text(odd)
-        assert told(read_result, result), odd
+        assert refused(read_result, result), odd
     result.unlink()
     for mutated in mutations(flags.encode(), 5 * NUM_CASES):
         flagfile.write_bytes(mutated)
-        told(Run, run)
+        refused(Run, run)
 
 
 def test_stored_matrices(tmp_path):
@@ -154,13 +154,13 @@ def test_stored_matrices(tmp_path):
     teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 1)(first)])
     pixels = np.zeros((4, 8, 8, 1), np.uint8)
     image_set = ImageSet("zeros", ("none",), (8, 8, 1), 4, pixels, np.zeros(4, np.int64))
-    store = MatrixStore(tmp_path, teacher, "digest", ["pair"], image_set, crop=False, flip=False)
+    store = MatrixStore(tmp_path, teacher, "digest", ["pair"], image_set, Augmentation(crop=False, flip=False))
     store.open(1)
     (path,) = store.folder.glob("*.npy")
     whole = path.read_bytes()
-    for mutated in mutations(whole):  # the digest in the name tells, and the file is made again
+    for mutated in mutations(whole):  # the digest in the name detects the change, and the file is recreated
         path.write_bytes(mutated)
-        assert not told(store.open, 1)
+        assert not refused(store.open, 1)
         assert path.read_bytes() == whole
     pickled = np.array([{"a": 1}], dtype=object)
     for odd in (pickled, np.zeros((4, 4), np.float32), np.zeros((3, 4), np.float16)):
@@ -179,11 +179,11 @@ def test_folders_of_images(tmp_path):
         for mutated in mutations(whole, NUM_CASES // 6):
             path.write_bytes(mutated)
             load = lambda: load_split(f"folder:{tmp_path}", "train", image_size=8)  # noqa: E731
-            told(load)
+            refused(load)
         path.write_bytes(whole)
 
 
-def test_paths_that_leave_their_folder_are_refused():
+def test_experiment_names_outside_their_folder_are_refused():
     for name in ("../x", "/x", "a/../../x", "..", ".", "", "x" * 300, "a\nb"):
         with pytest.raises(UserError, match="--experiment"):
             Config(experiment=name)

@@ -1,4 +1,4 @@
-"""What holds for any input: flags and back, the stream, folding, permuted channels, stored matrices."""
+"""Properties of any input: flags, the stream, views, folding, permuted channels and stored matrices."""
 
 import dataclasses
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
-from fsp_tf.data import ImageSet, augment, training_stream
+from fsp_tf.config.phases import PHASES
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, augment, training_stream
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
@@ -23,7 +24,7 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 
 def bounded(max_examples: int) -> settings:
-    """The same examples every time, however slow the machine."""
+    """Returns settings with the same examples in every run and no time limit."""
     return settings(max_examples=max_examples, deadline=None, derandomize=True, database=None)
 
 
@@ -32,13 +33,13 @@ def bounded(max_examples: int) -> settings:
 
 @pytest.fixture(scope="module", autouse=True)
 def defined_flags():
-    """The flags, once a process."""
+    """Defines the flags once per process."""
     if "pipeline" not in flags.FLAGS:
         config_lib.define_flags()
 
 
 def parse(*arguments: str) -> Config:
-    """The `Config` of a command line."""
+    """Returns the `Config` of a command line."""
     flags.FLAGS.unparse_flags()
     for name in config_lib.fields():
         flags.FLAGS[name].unparse()
@@ -46,7 +47,10 @@ def parse(*arguments: str) -> Config:
     return config_lib.from_flags()
 
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters='",/'), min_size=1, max_size=20).filter(
+PRINTABLE = st.characters(
+    codec="utf-8", exclude_categories=("C", "Z"), include_characters=" ", exclude_characters='",/'
+)
+NAMES = st.text(PRINTABLE, min_size=1, max_size=20).filter(
     lambda text: text.isprintable() and text == text.strip() and text not in (".", "..")
 )
 POSITIVE = st.floats(1e-12, 1e12)
@@ -60,7 +64,7 @@ def schedules(draw) -> tuple[tuple[float, ...], tuple[int, ...]]:
 
 @st.composite
 def configs(draw) -> Config:
-    """Configurations that can be, with something in every kind of field."""
+    """Draws valid configurations with a value for every kind of field."""
     values = {
         "experiment": draw(NAMES),
         "run_dir": draw(st.none() | NAMES),
@@ -89,7 +93,7 @@ def configs(draw) -> Config:
 
 @given(configs())
 @bounded(60)
-def test_any_config_written_as_flags_is_itself_from_the_command_line_and_from_a_file(tmp_path_factory, config):
+def test_config_written_as_flags_is_read_back_unchanged(tmp_path_factory, config):
     written = config_lib.to_flags(config)
     lines = [f"--{name}={value}" for name, value in written.items()]
     assert parse(*lines) == config
@@ -101,7 +105,7 @@ def test_any_config_written_as_flags_is_itself_from_the_command_line_and_from_a_
 
 @given(st.sampled_from(sorted(config_lib.fields())), st.text() | st.from_regex(r"[-0-9eE.,+nafi]*", fullmatch=True))
 @bounded(400)
-def test_any_text_for_any_flag_makes_a_config_or_is_told(name, text):
+def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
     try:
         config = parse(f"--{name}={text}")
     except (UserError, flags.Error) as error:
@@ -112,19 +116,19 @@ def test_any_text_for_any_flag_makes_a_config_or_is_told(name, text):
 
 @given(configs())
 @bounded(60)
-def test_schedules_rise_and_no_phase_is_empty(config):
-    for phase in ("teacher", "stage1", "stage2", "baseline"):
+def test_schedules_increase_and_no_phase_is_empty(config):
+    for phase in (PHASES[name] for name in ("teacher", "stage1", "stage2", "baseline")):
         rates, steps = config.schedule(phase)
         assert len(rates) == len(steps)
         assert all(earlier < later for earlier, later in zip((0, *steps), steps, strict=False))
-        assert steps[-1] <= max(len(steps), getattr(config, f"{'stage2' if phase == 'baseline' else phase}_steps")[-1])
+        assert steps[-1] <= max(len(steps), getattr(config, f"{phase.schedule}_steps")[-1])
 
 
 # --- The stream.
 
 
 def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
-    """Noise images whose label is their number."""
+    """Returns noise images labelled with their numbers."""
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(num_images)
     if streamed:
@@ -134,18 +138,18 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
 
 
 def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
-    stream = training_stream(image_set, stage="stage1", first_step=first_step, last_step=last_step, **options)
-    return list(stream.as_numpy_iterator())
+    stream_options = StreamOptions(stage="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
+    return list(training_stream(image_set, range(first_step, last_step), stream_options).as_numpy_iterator())
 
 
 @given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
 @bounded(16)
-def test_a_resumed_stream_is_the_uninterrupted_one_and_every_epoch_another_order_of_all(data, seed, count, streamed):
+def test_resumed_stream_equals_the_uninterrupted_one_and_epochs_differ(data, seed, count, streamed):
     batch_size = data.draw(st.integers(1, count), label="batch size")
     last_step = -(-3 * count // batch_size)  # three epochs
     first_step = data.draw(st.integers(0, last_step - 1), label="first step")
     image_set = numbered_set(count, streamed=streamed)
-    options = {"batch_size": batch_size, "seed": seed, "crop": True, "flip": True}
+    options = {"batch_size": batch_size, "seed": seed}
     whole, resumed = batches(image_set, 0, last_step, **options), batches(image_set, first_step, last_step, **options)
     for (images, labels), (other_images, other_labels) in zip(whole[first_step:], resumed, strict=True):
         np.testing.assert_array_equal(other_labels, labels)
@@ -157,9 +161,9 @@ def test_a_resumed_stream_is_the_uninterrupted_one_and_every_epoch_another_order
 
 @given(SEEDS, SEEDS, st.integers(1, 5), st.integers(8, 24), st.booleans(), st.booleans())
 @bounded(30)
-def test_a_view_is_a_crop_of_the_padded_image_and_the_same_again(seed, other, count, side, crop, flip):
+def test_views_are_crops_of_the_padded_image_and_repeatable(seed, other, count, side, crop, flip):
     images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
-    options = {"seed": tf.constant([seed, other], tf.int64), "crop": crop, "flip": flip}
+    options = {"seed": tf.constant([seed, other], tf.int64), "augmentation": Augmentation(crop, flip)}
     views = augment(tf.constant(images), **options).numpy()
     np.testing.assert_array_equal(augment(tf.constant(images), **options), views)
     y, x = (images.shape[1] // 8, images.shape[2] // 8) if crop else (0, 0)
@@ -170,19 +174,19 @@ def test_a_view_is_a_crop_of_the_padded_image_and_the_same_again(seed, other, co
         assert any(np.array_equal(window, view) for window in windows) or any(mirrored)
 
 
-# --- Nets.
+# --- Models.
 
 
 @pytest.fixture(scope="module")
-def small_net() -> keras.Model:
+def small_model() -> keras.Model:
     return cifar_resnet(8, 3, (8, 8, 1), fused=False)
 
 
 @given(SEEDS, st.floats(0, 4), st.floats(1e-3, 1e3), st.floats(0, 10))
 @bounded(8)
-def test_any_statistics_fold_to_the_same_function(small_net, seed, gamma, variance, mean):
+def test_folding_keeps_the_function_for_any_statistics(small_model, seed, gamma, variance, mean):
     rng = np.random.default_rng(seed)
-    for layer in small_net.layers:
+    for layer in small_model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.gamma.shape
             scale = gamma * rng.normal(size=shape) * np.sqrt(variance)
@@ -190,7 +194,7 @@ def test_any_statistics_fold_to_the_same_function(small_net, seed, gamma, varian
                 [scale, rng.normal(size=shape), mean * rng.normal(size=shape), variance * rng.uniform(0.5, 2, shape)]
             )
     images = rng.integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
-    expected, got = small_net(images, training=False), fold_batch_normalization(small_net)(images, training=False)
+    expected, got = small_model(images, training=False), fold_batch_normalization(small_model)(images, training=False)
     for head in expected:
         largest = float(np.abs(expected[head]).max())
         np.testing.assert_allclose(got[head], expected[head], atol=1e-4 * largest + 1e-6, err_msg=head)
@@ -198,23 +202,24 @@ def test_any_statistics_fold_to_the_same_function(small_net, seed, gamma, varian
 
 @given(SEEDS)
 @bounded(8)
-def test_any_permutation_of_channels_is_the_same_classifier(small_net, seed):
-    permuted = keras.models.clone_model(small_net)
-    permuted.set_weights(permuted_weights(small_net, seed))
+def test_permuted_model_is_the_same_classifier_for_any_seed(small_model, seed):
+    permuted = keras.models.clone_model(small_model)
+    permuted.set_weights(permuted_weights(small_model, seed))
     images = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
-    expected = small_net(images, training=False)["logits"].numpy()
+    expected = small_model(images, training=False)["logits"].numpy()
     got = permuted(images, training=False)["logits"].numpy()
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max() + 1e-6)
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
-    """A store as it was made, and as it is opened from its files."""
+    """Returns a store that computed its files, and one that opened them."""
     images = keras.Input((8, 8, 1))
     first = keras.layers.Conv2D(3, 3, padding="same")(images)
     teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 3, padding="same")(first)])
     folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
-    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, crop=True, flip=True) for _ in range(2))
+    augmentation = Augmentation(crop=True, flip=True)
+    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, augmentation) for _ in range(2))
     for store in (made, opened):
         store.open(3)
     return made, opened
@@ -222,7 +227,7 @@ def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
 
 @given(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 2)), min_size=1, max_size=20))
 @bounded(30)
-def test_stored_matrices_are_read_in_any_order(stores, places):
+def test_stored_matrices_can_be_read_in_any_order(stores, places):
     made, opened = stores
     rows, views = (tf.constant(column, tf.int64) for column in zip(*places, strict=True))
     together = opened.read(rows, views).numpy()
@@ -231,6 +236,6 @@ def test_stored_matrices_are_read_in_any_order(stores, places):
     assert len({row.tobytes() for row in together}) == len(set(places))
 
 
-def test_replacing_a_field_validates_again():
+def test_replaced_field_is_validated():
     with pytest.raises(UserError, match=r"--experiment names a folder in saved_models, got '\.\./x'"):
         dataclasses.replace(Config(), experiment="../x")

@@ -1,12 +1,14 @@
 """Image sets, their augmentation and the training stream."""
 
-from fsp_tf.data.augmentation import Views, augment, take_views
+from fsp_tf.data.augmentation import Augmentation, Views, augment, take_views
 from fsp_tf.data.datasets import ImageSet, load_split
-from fsp_tf.data.resizing import resize_and_crop
-from fsp_tf.data.stream import stored_stream, stored_views, training_stream
+from fsp_tf.data.image_files import resize_and_crop
+from fsp_tf.data.stream import StreamOptions, stored_stream, stored_views, training_stream
 
 __all__ = [
+    "Augmentation",
     "ImageSet",
+    "StreamOptions",
     "Views",
     "augment",
     "load_split",

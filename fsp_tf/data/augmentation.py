@@ -1,17 +1,31 @@
-"""Random crops and flips of a whole batch, stateless: the same seed gives the same views."""
+"""Random crops and flips of a batch; stateless, so the same seed gives the same views."""
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
 
 
-class Views(NamedTuple):
-    """Which view of each image is taken.
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """The augmentation of training images.
 
     Attributes:
-        tops: int32 (images, 1), how many rows of the padded image lie above the view.
-        lefts: int32 (images, 1), how many columns lie left of it.
-        mirrored: bool (images, 1), whether it is mirrored left to right.
+        crop: Whether to pad each side by an eighth with zeros and crop at random (4 pixels at 32x32, Section 4.1).
+        flip: Whether to mirror each image left to right with probability one half.
+    """
+
+    crop: bool
+    flip: bool
+
+
+class Views(NamedTuple):
+    """The view taken of each image.
+
+    Attributes:
+        tops: int32 (images, 1), rows of the padded image above the view.
+        lefts: int32 (images, 1), columns of the padded image left of the view.
+        mirrored: bool (images, 1), whether the view is mirrored left to right.
     """
 
     tops: tf.Tensor
@@ -22,52 +36,50 @@ class Views(NamedTuple):
 def augment(
     images: tf.Tensor,
     seed: tf.Tensor,
+    augmentation: Augmentation,
     *,
-    crop: bool,
-    flip: bool,
     batch_size: int | None = None,
-    own: slice = slice(None),
+    rows: slice = slice(None),
 ) -> tf.Tensor:
-    """Pads each side by an eighth with zeros and crops at random (4 pixels at 32x32, Section 4.1); flips half of them.
+    """Draws a view for each image of a batch and returns the views.
 
     Args:
-        images: uint8 (batch, height, width, channels).
-        seed: int64 (2,), names the views.
-        crop: Whether to pad and crop.
-        flip: Whether to mirror each image left to right with probability one half.
-        batch_size: Of the batch that the images are part of, whose views are drawn; theirs if not given.
-        own: Which of the batch's rows they are.
+        images: uint8 (batch, height, width, channels), all or some rows of the batch.
+        seed: int64 (2,), decides the views.
+        augmentation: Whether to crop and to flip.
+        batch_size: Size of the whole batch, for which views are drawn; defaults to the number of images.
+        rows: The rows of the whole batch that `images` holds; defaults to all.
     Returns:
         uint8 (batch, height, width, channels).
     """
-    count = tf.shape(images)[0] if batch_size is None else batch_size
-    drawn = draw_views(seed, count, images.shape[1], images.shape[2], crop=crop, flip=flip)
-    return take_views(images, Views(*(choice[own] for choice in drawn)), crop=crop, flip=flip)
+    num_images = tf.shape(images)[0] if batch_size is None else batch_size
+    views = draw_views(seed, num_images, images.shape[1], images.shape[2], augmentation)
+    return take_views(images, Views(*(part[rows] for part in views)), augmentation)
 
 
-def draw_views(seed: tf.Tensor, num_images, height: int, width: int, *, crop: bool, flip: bool) -> Views:
-    """A view for each of `num_images` images of (height, width); the others' arguments are `augment`'s."""
+def draw_views(seed: tf.Tensor, num_images, height: int, width: int, augmentation: Augmentation) -> Views:
+    """Draws a view for each of `num_images` images of size (height, width); see `augment`."""
     tops = lefts = tf.zeros([num_images, 1], tf.int32)
     mirrored = tf.zeros([num_images, 1], tf.bool)
-    if flip:
+    if augmentation.flip:
         fold = tf.random.experimental.stateless_fold_in(seed, 1)
         mirrored = tf.random.stateless_uniform([num_images, 1], fold) < 0.5
-    if crop:
+    if augmentation.crop:
         seeds = tf.random.experimental.stateless_split(tf.random.experimental.stateless_fold_in(seed, 2), 2)
         tops = tf.random.stateless_uniform([num_images, 1], seeds[0], 0, 2 * (height // 8) + 1, tf.int32)
         lefts = tf.random.stateless_uniform([num_images, 1], seeds[1], 0, 2 * (width // 8) + 1, tf.int32)
     return Views(tops, lefts, mirrored)
 
 
-def take_views(images: tf.Tensor, views: Views, *, crop: bool, flip: bool) -> tf.Tensor:
-    """The views of the images: uint8 (batch, height, width, channels), drawn with the same `crop` and `flip`."""
-    if not (crop or flip):
+def take_views(images: tf.Tensor, views: Views, augmentation: Augmentation) -> tf.Tensor:
+    """Returns the views of the images, uint8 (batch, height, width, channels), drawn with the same augmentation."""
+    if not (augmentation.crop or augmentation.flip):
         return images
     batch, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     columns = tf.range(width)[tf.newaxis, :]
-    if flip:
+    if augmentation.flip:
         columns = tf.where(views.mirrored, width - 1 - columns, columns)
-    if crop:
+    if augmentation.crop:
         pad_y, pad_x = height // 8, width // 8
         images = tf.pad(images, [[0, 0], [pad_y, pad_y], [pad_x, pad_x], [0, 0]])
         images = tf.gather(images, tf.range(height)[tf.newaxis, :] + views.tops, axis=1, batch_dims=1)

@@ -1,4 +1,4 @@
-"""Image classification sets: any of TFDS by name, a folder of images, and the digits that need no download."""
+"""Image classification sets: TFDS sets, folders of images, and scikit-learn's digits, which need no download."""
 
 import contextlib
 import dataclasses
@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from fsp_tf.data import builders
-from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, read_ahead
-from fsp_tf.data.tfds_sources import source_of
+from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, prefetched
+from fsp_tf.data.tfds_sets import prepared_builder, split_source
 from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
@@ -22,16 +21,16 @@ SPLIT_FLAGS = "name one with --train_split or --eval_split"
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """One split of a set: in memory (`images`, `labels`) or, when too large, read from disk (`source`).
+    """One split of a set: in memory (`images`, `labels`) or, if too large, read from disk (`source`).
 
     Attributes:
         name: The set and split, for messages.
         class_names: One name per label.
         image_shape: (height, width, channels).
-        num_images: How many there are.
+        num_images: The number of images.
         images: uint8 (num_images, height, width, channels), or None.
         labels: int64 (num_images,), or None.
-        source: Reads them from disk, or None.
+        source: A reader of the images on disk, or None.
     """
 
     name: str
@@ -43,12 +42,12 @@ class ImageSet:
     source: RandomAccess | RecordFiles | None = None
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """Every image once, in order: (images, labels) with a smaller last batch."""
+        """Returns every image once, in order, as batches (images, labels); the last one may be smaller."""
         if self.source is None:
             dataset = tf.data.Dataset.from_tensor_slices((self.images, self.labels))
         else:
             dataset = self.source.in_order().map(self.source.decode, READERS, deterministic=True)
-        return read_ahead(dataset.batch(batch_size))
+        return prefetched(dataset.batch(batch_size))
 
 
 def load_split(
@@ -66,31 +65,31 @@ def load_split(
     Args:
         name: `digits`, `folder:PATH` (PATH/split/class/image) or the name of a TFDS image classification set.
         split: `train`, `test`, or a slice in TFDS's notation such as `train[:1000]`.
-        data_dir: TFDS's folder; TFDS's own default if not given.
-        image_size: Side in pixels to which images are resized (short side, then a central square).
-        holdout: How many images of the split, chosen at random but always the same, are kept out.
-        held_out: Whether to return those instead of the rest.
-        memory_limit_bytes: Larger sets are read from disk as they are needed; 2 GiB if not given.
+        data_dir: The TFDS folder; defaults to TFDS's own default.
+        image_size: Side in pixels of the central square to which images are resized.
+        holdout: Number of images to hold out; the same random choice in every run.
+        held_out: Whether to return the held-out images instead of the rest.
+        memory_limit_bytes: Larger sets are read from disk when needed; defaults to 2 GiB.
     Returns:
         The images of the split.
     Raises:
-        UserError: If the set or the split does not exist, has no images or no single size, or cannot be downloaded.
+        UserError: If the set or split does not exist, has no images or different sizes, or cannot be downloaded.
     """
     limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
     if name == "digits":
         full = _digits(split, image_size or DIGITS_SIZE)
     else:
-        full = _from_builder(name, split, builders.prepared(name, data_dir), image_size, limit)
+        full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit)
     if holdout >= full.num_images:
-        raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}.")
+        raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}; lower it.")
     return _without(full, holdout, held_out) if holdout else full
 
 
 def evaluation_split(name: str, data_dir: str | None = None) -> str:
-    """The split on which a set's accuracy is reported: `test`, or `validation` where there is no labelled test."""
+    """Returns the split for a set's reported accuracy: `test`, or `validation` if `test` has no labels."""
     if name == "digits":
         return "test"
-    builder = builders.prepared(name, data_dir)
+    builder = prepared_builder(name, data_dir)
     if "validation" not in builder.info.splits:
         return "test"
     tests = builder.as_dataset(split="test").take(1).as_numpy_iterator() if "test" in builder.info.splits else ()
@@ -98,7 +97,7 @@ def evaluation_split(name: str, data_dir: str | None = None) -> str:
 
 
 def _digits(split: str, size: int) -> ImageSet:
-    """scikit-learn's 1,797 handwritten digits, scaled from 8x8; the first 1,000 are `train`, the others `test`."""
+    """Returns scikit-learn's 1,797 handwritten digits, resized from 8x8: 1,000 in `train`, 797 in `test`."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -111,7 +110,7 @@ def _digits(split: str, size: int) -> ImageSet:
             rows.append(np.arange(start, stop)[slice(part.from_, part.to)])
     except (ValueError, AssertionError) as error:
         raise UserError(
-            f"digits has the splits train and test and slices such as train[:200], got {split!r}: {SPLIT_FLAGS}."
+            f"digits has the splits train and test and slices such as train[:200], got {split!r}; {SPLIT_FLAGS}."
         ) from error
     chosen = np.concatenate(rows)
     if not len(chosen):
@@ -124,64 +123,62 @@ def _digits(split: str, size: int) -> ImageSet:
 
 
 def _from_builder(name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int) -> ImageSet:
-    """Reads a split of a TFDS builder, into memory where it fits."""
+    """Loads a split of a TFDS builder, into memory if it fits."""
     try:
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
         splits = ", ".join(builder.info.splits)
-        raise UserError(f"{name} has the splits {splits}, got {split!r}: {SPLIT_FLAGS}.") from error
+        raise UserError(f"{name} has the splits {splits}, got {split!r}; {SPLIT_FLAGS}.") from error
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise UserError(f"{name} is no image classification set: it has the features {', '.join(features)}.")
+        raise UserError(f"{name} is not an image classification set: it has the features {', '.join(features)}.")
     if not num_images:
         raise UserError(f"{name} has no images in {split!r}.")
-    shape = (image_size, image_size, image.shape[-1] or 3) if image_size else _one_shape(name, builder, split)
+    shape = (image_size, image_size, image.shape[-1] or 3) if image_size else _common_shape(name, builder, split)
 
-    source = source_of(builder, split, shape, resizes=bool(image_size) and shape != image.shape)
+    source = split_source(builder, split, shape, resize=bool(image_size) and shape != image.shape)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
     title = f"{name}/{split}"
     on_disk = ImageSet(title, names, shape, num_images, source=source)
     fits = num_images * int(np.prod(shape)) <= memory_limit_bytes
-    with _broken_files_told(title):
-        some_or_all = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
-        images, labels = (np.concatenate(parts) for parts in zip(*some_or_all.as_numpy_iterator(), strict=True))
+    with _report_damaged_files(title):
+        batches = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
+        images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     if labels.min() < 0:
-        raise UserError(f"{title} has images without labels: name another split.")
+        raise UserError(f"{title} has images without labels; name another split.")
     return ImageSet(title, names, shape, num_images, images, labels) if fits else on_disk
 
 
 @contextlib.contextmanager
-def _broken_files_told(title: str) -> Iterator[None]:
-    """Raises UserError for what TensorFlow cannot read; a folder's images are named."""
+def _report_damaged_files(title: str) -> Iterator[None]:
+    """Turns TensorFlow's read errors into a UserError that names the damaged image of a folder."""
     try:
         yield
     except tf.errors.OpError as error:
-        told = re.search(r"assertion failed: \[(.*?)\]", error.message)
-        reason = told[1] if told else error.message
-        raise UserError(f"{title} cannot be read, an image or a file is broken: {reason}.") from error
+        assertion = re.search(r"assertion failed: \[(.*?)\]", error.message)
+        reason = assertion[1] if assertion else error.message
+        raise UserError(f"{title} cannot be read because an image or a file is damaged: {reason}.") from error
 
 
-def _one_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
-    """The shape that all images share: the set's word for it, or found by looking at every one."""
+def _common_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
+    """Returns the shape of all images: the one that the set declares, or the one found by reading every image."""
     declared = builder.info.features["image"].shape
     if None not in declared:
         return declared
-    source = source_of(builder, split)
-    shapes = read_ahead(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS))
+    source = split_source(builder, split)
+    shapes = prefetched(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS))
     found: set[tuple[int, int, int]] = set()
-    with _broken_files_told(f"{name}/{split}"):
+    with _report_damaged_files(f"{name}/{split}"):
         for shape in shapes.as_numpy_iterator():
             found.add((int(shape[0]), int(shape[1]), int(shape[2])))
             if len(found) > 1:
-                raise UserError(
-                    f"The images of {name} differ in size: say with --image_size=PIXELS to which side to bring them."
-                )
+                raise UserError(f"The images of {name} differ in size; set --image_size=PIXELS to resize them.")
     return found.pop()
 
 
 def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
-    """The set without `holdout` images drawn once and for all, or those alone."""
+    """Returns the set without `holdout` images of a fixed random choice, or only those."""
     mask = np.zeros(full.num_images, bool)
     mask[np.random.default_rng(0).permutation(full.num_images)[:holdout]] = True
     keep = mask if held_out else ~mask

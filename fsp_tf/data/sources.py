@@ -1,4 +1,4 @@
-"""Sets too large for memory: their images undecoded, in the order of any epoch, from any position on."""
+"""Image sets on disk, read in the order of any epoch from any position."""
 
 import dataclasses
 import itertools
@@ -8,18 +8,18 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-WINDOW = 10_000  # records of a shuffle where a file can only be read from its start
-READERS = len(os.sched_getaffinity(0))  # images that are decoded at once
+WINDOW = 10_000  # records per shuffle window, where a file can only be read from its start
+READERS = len(os.sched_getaffinity(0))  # images decoded in parallel
 
 Decode = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset with two elements made before they are asked for, as the last step of a pipeline.
+def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset with a prefetch of two elements, the last step of a pipeline.
 
-    The pipeline runs without tf.data's autotuner, and so gives its numbers of calls itself: an iterator that ends waits
-    for the autotuner's thread, which is not always woken and may sleep for as long again as the iterator was in use, up
-    to a minute (seen in TensorFlow 2.21).
+    Turns tf.data's autotuner off. With it, an iterator that ends waits for the autotuner's thread, which may sleep for
+    as long as the iterator was in use, up to a minute (seen in TensorFlow 2.21). A pipeline therefore has to set its
+    numbers of parallel calls itself.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -30,12 +30,12 @@ def read_ahead(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class RandomAccess:
     """Images that can be read one by one: files of a folder, records of ArrayRecord files.
 
-    An epoch is the permutation that a set in memory has, so that both have the same batches; it starts anywhere at
-    once.
+    An epoch has the same permutation as for a set in memory, so both have the same batches, and starts at any position
+    immediately.
 
     Attributes:
-        numbers: int64 (num_images,), by which `decode` knows the set's images.
-        decode: Reads a number's image and label.
+        numbers: int64 (num_images,), the numbers under which `decode` finds the set's images.
+        decode: Returns the image and label of a number.
     """
 
     numbers: np.ndarray
@@ -43,19 +43,19 @@ class RandomAccess:
 
     @property
     def num_images(self) -> int:
-        """How many there are."""
+        """The number of images."""
         return len(self.numbers)
 
     def in_order(self) -> tf.data.Dataset:
-        """What `decode` takes, of every image once."""
+        """Returns the argument of `decode` for every image once."""
         return tf.data.Dataset.from_tensor_slices(self.numbers)
 
     def kept(self, mask: np.ndarray) -> "RandomAccess":
-        """The images where the bool (num_images,) is true."""
+        """Returns the images where the bool (num_images,) mask is true."""
         return dataclasses.replace(self, numbers=self.numbers[mask])
 
     def shuffled_from(self, position: int, seed: tf.Tensor) -> tf.data.Dataset:
-        """(row, epoch, what `decode` takes) without end, from a position in the epochs laid end to end."""
+        """Returns endless (row, epoch, argument of `decode`) from a position in the concatenated epochs."""
         with tf.device("CPU:0"):
             numbers = tf.constant(self.numbers)
 
@@ -68,17 +68,17 @@ class RandomAccess:
 
 @dataclasses.dataclass(frozen=True)
 class RecordFiles:
-    """Records of TFRecord files, which are read from a file's start.
+    """Records of TFRecord files, which can only be read from a file's start.
 
-    An epoch reads the files in an order of its own and shuffles windows of 10,000 records. From a position on it reads
-    what follows: files before are not opened, records before it in its file and window are skipped undecoded.
+    An epoch reads the files in its own order and shuffles windows of 10,000 records. To start at a position, it does
+    not open the files before it, and skips earlier records of the same file and window without decoding them.
 
     Attributes:
         paths: The files.
-        first_records: int64 (files,), how many records at each one's start are not the set's.
-        lengths: int64 (files,), how many records after them are.
-        mask: bool (sum of lengths,), which of these are kept.
-        decode: Gives a record's image and label.
+        first_records: int64 (files,), the number of records at the start of each file that are not in the set.
+        lengths: int64 (files,), the number of records after those that are in the set.
+        mask: bool (sum of lengths,), the records that are kept.
+        decode: Returns the image and label of a record.
     """
 
     paths: tuple[str, ...]
@@ -89,21 +89,21 @@ class RecordFiles:
 
     @property
     def num_images(self) -> int:
-        """How many there are."""
+        """The number of images."""
         return int(self.mask.sum())
 
     def in_order(self) -> tf.data.Dataset:
-        """What `decode` takes, of every image once."""
+        """Returns the argument of `decode` for every image once."""
         return tf.data.Dataset.range(len(self.paths)).flat_map(self._file).map(lambda row, record: record)
 
     def kept(self, mask: np.ndarray) -> "RecordFiles":
-        """The images where the bool (num_images,) is true."""
+        """Returns the images where the bool (num_images,) mask is true."""
         both = self.mask.copy()
         both[self.mask] = mask
         return dataclasses.replace(self, mask=both)
 
     def shuffled_from(self, position: int, seed: tf.Tensor) -> tf.data.Dataset:
-        """(row, epoch, what `decode` takes) without end, from a position in the epochs laid end to end."""
+        """Returns endless (row, epoch, argument of `decode`) from a position in the concatenated epochs."""
         first_epoch, place = divmod(position, self.num_images)
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
         with tf.device("CPU:0"):
@@ -136,7 +136,7 @@ class RecordFiles:
         return windows.flat_map(shuffled).skip(place - first_window * WINDOW)
 
     def _file(self, number: tf.Tensor) -> tf.data.Dataset:
-        """(row, record) of the kept records of a file."""
+        """Returns (row, record) of the kept records of a file."""
         starts = tf.constant(np.cumsum(self.lengths) - self.lengths)
         records = tf.data.TFRecordDataset(tf.constant(self.paths)[number])
         records = records.skip(tf.constant(self.first_records)[number]).take(tf.constant(self.lengths)[number])
@@ -148,7 +148,7 @@ class RecordFiles:
 
 
 def shuffled_rows(positions: tf.Tensor, num_images: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which image stands at each of some positions in a row, and in which epoch, int64; the epochs laid end to end."""
+    """Returns the image and the epoch at each of some consecutive positions in the concatenated epochs, both int64."""
     epochs, places = positions // num_images, positions % num_images
 
     def permuted(epoch):

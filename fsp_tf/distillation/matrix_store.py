@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.data import ImageSet, Views, stored_views, take_views
+from fsp_tf.data import Augmentation, ImageSet, Views, stored_views, take_views
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
 from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
@@ -35,8 +35,7 @@ class MatrixStore:
         teacher_digest: Names the teacher's weights.
         pair_names: Name the pairs.
         image_set: The training images.
-        crop: Whether views are cropped.
-        flip: Whether they are mirrored at random.
+        augmentation: Whether to crop and to flip the views.
     """
 
     def __init__(
@@ -46,11 +45,9 @@ class MatrixStore:
         teacher_digest: str,
         pair_names: list[str],
         image_set: ImageSet,
-        *,
-        crop: bool,
-        flip: bool,
+        augmentation: Augmentation,
     ):
-        self.teacher_features, self.image_set, self.crop, self.flip = teacher_features, image_set, crop, flip
+        self.teacher_features, self.image_set, self.augmentation = teacher_features, image_set, augmentation
         maps = keras.tree.flatten(teacher_features.output)
         channels = [features.shape[-1] for features in maps]
         self.shapes = list(zip(channels[::2], channels[1::2], strict=True))
@@ -61,8 +58,8 @@ class MatrixStore:
             teacher_features.layers[-1].compute_dtype,
             *pair_names,
             _digest_of_set(image_set),
-            f"crop={crop}",
-            f"flip={flip}",
+            f"crop={augmentation.crop}",
+            f"flip={augmentation.flip}",
         ]
         self.folder = folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.num_shards = -(-image_set.num_images // SHARD_IMAGES)
@@ -124,9 +121,7 @@ class MatrixStore:
         except (ValueError, EOFError) as error:
             raise UserError(f"{path} does not hold matrices of this store: delete it.") from error
         if (matrices.shape, matrices.dtype) != ((self._num_images(shard), self.num_entries), np.float16):
-            raise UserError(
-                f"{path} holds {matrices.dtype} {matrices.shape}, not matrices of this store: delete it."
-            )
+            raise UserError(f"{path} holds {matrices.dtype} {matrices.shape}, not matrices of this store: delete it.")
         return matrices
 
     def _compute(self, missing: list[tuple[int, int]]) -> None:
@@ -134,13 +129,13 @@ class MatrixStore:
         began = written = time.monotonic()
         done = 0
         for view in sorted({view for view, _ in missing}):
-            views, parts = stored_views(self.image_set, view, crop=self.crop, flip=self.flip), []
+            views, parts = stored_views(self.image_set, view, self.augmentation), []
             for number, (images, _) in enumerate(self.image_set.batches(BATCH)):
                 first, shard = number * BATCH, number * BATCH // SHARD_IMAGES
                 if (view, shard) not in missing:
                     continue
                 taken = Views(*(part[first : first + len(images)] for part in views))
-                parts.append(self._matrices_of(take_views(images, taken, crop=self.crop, flip=self.flip)).numpy())
+                parts.append(self._matrices_of(take_views(images, taken, self.augmentation)).numpy())
                 if sum(map(len, parts)) == self._num_images(shard):
                     self._write(view, shard, np.concatenate(parts))
                     done, parts = done + 1, []

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-from fsp_tf.data.image_files import header_problem
-from fsp_tf.data.resizing import resize_and_crop
+from fsp_tf.data.image_files import header_problem, resize_and_crop
 
 BROKEN = "cannot be decoded to {} channel(s): it is corrupt, truncated or not convertible"
 

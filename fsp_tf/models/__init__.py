@@ -1,6 +1,7 @@
-"""The networks of the paper, as functional Keras models."""
+"""The paper's networks as functional Keras models, and operations on models."""
 
 from fsp_tf.models.channel_permutation import channel_permutations, permuted_weights
+from fsp_tf.models.custom import as_classifier
 from fsp_tf.models.folding import fold_batch_normalization
 from fsp_tf.models.keras_file import load_keras_file
 from fsp_tf.models.normalization import FusedBatchNormalization, with_batch_statistics
@@ -10,6 +11,7 @@ __all__ = [
     "IMAGENET_BLOCKS",
     "SHORTCUTS",
     "FusedBatchNormalization",
+    "as_classifier",
     "channel_permutations",
     "cifar_resnet",
     "fold_batch_normalization",

@@ -1,4 +1,4 @@
-"""The same network with its feature maps' channels in another order: the teachers of the paper's shuffled stage 1."""
+"""Permutes a network's feature channels without changing its function, for the paper's shuffled stage 1."""
 
 import keras
 import numpy as np
@@ -6,28 +6,28 @@ import numpy as np
 from fsp_tf.models.resnet import block_names
 
 
-def channel_permutations(net: keras.Model, seed: int) -> dict[str, np.ndarray]:
-    """For each head but the logits, the order of its channels in the net of `permuted_weights`.
+def channel_permutations(model: keras.Model, seed: int) -> dict[str, np.ndarray]:
+    """Returns, for each head but the logits, the channel order in the model with `permuted_weights`.
 
         new_map[..., c] = old_map[..., p[c]]          (Yim et al. 2017, Table 1, the rows marked with a dagger)
 
-    Maps that a shortcut adds share their order: the stem and all blocks of section 1, the blocks of each section. Where
-    a shortcut pads channels with zeros, the first ones keep the order of the section before and the new ones change
-    places among themselves; a projection leaves the section free.
+    Maps that a shortcut adds have the same order: the stem and all blocks of section 1, and the blocks of each later
+    section. If a shortcut pads channels with zeros, the first channels keep the order of the previous section and the
+    new ones are permuted among themselves; with a projection, the order of a section is independent.
 
     Args:
-        net: A model of `cifar_resnet` or `imagenet_resnet`.
+        model: A model from `cifar_resnet` or `imagenet_resnet`.
         seed: Decides the permutations.
     Returns:
         Int64 arrays (channels,) under `stem`, `section_1_first_block`, `section_1`, ...
     Raises:
-        ValueError: If the net has no layer that such a net has.
+        ValueError: If the model lacks a layer of these networks.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(_num_filters(net, "stem_conv"))
-    permutations, names = {"stem": order}, {layer.name for layer in net.layers}
-    for block in block_names(net):
-        num_channels = _num_filters(net, f"{block}_conv_2")
+    order = rng.permutation(_num_filters(model, "stem_conv"))
+    permutations, names = {"stem": order}, {layer.name for layer in model.layers}
+    for block in block_names(model):
+        num_channels = _num_filters(model, f"{block}_conv_2")
         if f"{block}_shortcut_conv" in names:
             order = rng.permutation(num_channels)
         else:
@@ -39,53 +39,53 @@ def channel_permutations(net: keras.Model, seed: int) -> dict[str, np.ndarray]:
     return permutations
 
 
-def permuted_weights(net: keras.Model, seed: int) -> list[np.ndarray]:
-    """The weights that make a net the same function with its feature maps' channels in another order.
+def permuted_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
+    """Returns weights for the same function with the channels of the feature maps permuted.
 
-    Maps inside a block, between its two convolutions, stay as they are.
+    Maps inside a block, between its two convolutions, keep their order.
 
     Args:
-        net: A model of `cifar_resnet` or `imagenet_resnet`; not changed.
+        model: A model from `cifar_resnet` or `imagenet_resnet`; not changed.
         seed: Decides the permutations, see `channel_permutations`.
     Returns:
-        What `set_weights` of a net of the same structure takes, fused or not: arrays in the order of `net.weights`.
+        The arguments of `set_weights` for a model of the same structure, fused or not, in the order of `model.weights`.
     Raises:
-        ValueError: If the net has no layer that such a net has.
+        ValueError: If the model lacks a layer of these networks.
     """
-    orders = _layer_orders(net, channel_permutations(net, seed))
+    orders = _layer_orders(model, channel_permutations(model, seed))
     weights = []
-    for layer in net.layers:
-        entering, leaving = orders.get(layer.name, (None, None))
+    for layer in model.layers:
+        input_order, output_order = orders.get(layer.name, (None, None))
         for weight in layer.get_weights():
-            if leaving is not None:
-                weight = weight[..., leaving]
-            if entering is not None and weight.ndim > 1:  # a kernel (..., inputs, outputs), not the logits' bias
-                weight = weight[..., entering, :]
+            if output_order is not None:
+                weight = weight[..., output_order]
+            if input_order is not None and weight.ndim > 1:  # a kernel (..., inputs, outputs), not the logits' bias
+                weight = weight[..., input_order, :]
             weights.append(weight)
     return weights
 
 
-def _layer_orders(net: keras.Model, permutations: dict[str, np.ndarray]) -> dict[str, tuple]:
-    """For each layer with weights that change, the orders of the channels that enter and that leave it, or None."""
+def _layer_orders(model: keras.Model, permutations: dict[str, np.ndarray]) -> dict[str, tuple]:
+    """Returns the (input, output) channel orders of each layer whose weights change; None keeps an order."""
     order = permutations["stem"]
     orders: dict[str, tuple] = {"stem_conv": (None, order), "stem_bn": (None, order)}
-    for block in block_names(net):
-        entering, order = order, permutations[f"section_{_numbers(block)[0]}"]
+    for block in block_names(model):
+        previous, order = order, permutations[f"section_{_numbers(block)[0]}"]
         orders |= {
-            f"{block}_conv_1": (entering, None),
+            f"{block}_conv_1": (previous, None),
             f"{block}_conv_2": (None, order),
             f"{block}_bn_2": (None, order),
-            f"{block}_shortcut_conv": (entering, order),
+            f"{block}_shortcut_conv": (previous, order),
             f"{block}_shortcut_bn": (None, order),
         }
     return {**orders, "logits": (order, None)}
 
 
 def _numbers(block: str) -> tuple[int, int]:
-    """The section's and the block's number of `section_<s>_block_<b>`."""
+    """Returns the numbers s and b of `section_<s>_block_<b>`."""
     section, number = block.removeprefix("section_").split("_block_")
     return int(section), int(number)
 
 
-def _num_filters(net: keras.Model, convolution: str) -> int:
-    return net.get_layer(convolution).kernel.shape[-1]
+def _num_filters(model: keras.Model, convolution: str) -> int:
+    return model.get_layer(convolution).kernel.shape[-1]

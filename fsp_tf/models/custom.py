@@ -17,35 +17,28 @@ def copy_model(model: keras.Model) -> keras.Model:
     return copy
 
 
-def as_classifier(net, path: pathlib.Path, image_shape=None, num_classes: int | None = None) -> keras.Model:
-    """A classifier of raw images (0 to 255) with the head `logits`, over the layers of a net from a file.
+def as_classifier(model, path: pathlib.Path) -> keras.Model:
+    """Returns a classifier of raw images (0 to 255) with a head `logits` over the layers of a loaded model.
 
-    The logarithm of a net's probabilities serves as its logits: their softmax is the probabilities again.
+    If the model ends in probabilities, their logarithms are the logits, since softmax(log p) = p.
 
     Args:
-        net: What the file holds.
-        path: The file, for messages.
-        image_shape: (height, width, channels) it must take; None for any.
-        num_classes: Number of classes it must have; None for any.
+        model: The object loaded from the file.
+        path: The file, for error messages.
     Raises:
-        UserError: If it is no functional image classifier, or of other images or classes.
+        UserError: If the object is not a functional or sequential image classifier with one input.
     """
-    if not isinstance(net, keras.Model) or not getattr(net, "inputs", None) or len(net.inputs) != 1:
-        raise UserError(f"{path} holds no functional or sequential Keras model of one input.")
-    output = net.outputs[0] if isinstance(net, keras.Sequential) else net.output
-    if not isinstance(output, dict):
-        if isinstance(output, list | tuple) or len(output.shape) != 2:
-            raise UserError(f"{path} is no classifier: its output is not (batch, classes).")
-        operation = net.outputs[0]._keras_history.operation
-        activation = getattr(operation, "activation", None)
-        if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:
-            output = keras.ops.log(keras.ops.maximum(output, SMALLEST_PROBABILITY))
-        net = keras.Model(net.inputs[0], {"logits": output}, name=net.name)
-    elif "logits" not in output:
-        raise UserError(f"{path} has the outputs {', '.join(output)}: one of them must be called logits.")
-    classes, shape = net.output["logits"].shape[-1], tuple(net.input_shape[1:])
-    if num_classes is not None and classes != num_classes:
-        raise UserError(f"The net in {path} has {classes} classes and the data set {num_classes}.")
-    if image_shape is not None and shape != tuple(image_shape):
-        raise UserError(f"The net in {path} takes images of {shape}, the data set has {tuple(image_shape)}.")
-    return net
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
+        raise UserError(f"{path} does not contain a functional or sequential Keras model with one input.")
+    output = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    if isinstance(output, dict):
+        if "logits" not in output:
+            raise UserError(f"{path} has the outputs {', '.join(output)}; expected one named logits.")
+        return model
+    if isinstance(output, list | tuple) or len(output.shape) != 2:
+        raise UserError(f"{path} is not a classifier: expected one output of shape (batch, classes).")
+    operation = model.outputs[0]._keras_history.operation
+    activation = getattr(operation, "activation", None)
+    if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:
+        output = keras.ops.log(keras.ops.maximum(output, SMALLEST_PROBABILITY))
+    return keras.Model(model.inputs[0], {"logits": output}, name=model.name)

@@ -1,4 +1,4 @@
-"""A trained network without its batch normalisation: the same function of an image, in fewer operations."""
+"""Folds batch normalisation into convolutions: the same function of an image with fewer operations."""
 
 import keras
 import numpy as np
@@ -6,19 +6,19 @@ import numpy as np
 REPLACEMENTS = (keras.layers.Identity, keras.layers.Rescaling)
 
 
-def fold_batch_normalization(net: keras.Model) -> keras.Model:
-    """The net in inference mode with each batch normalisation folded into the convolution before it.
+def fold_batch_normalization(model: keras.Model) -> keras.Model:
+    """Returns the model in inference mode with each batch normalisation folded into the convolution before it.
 
         s = gamma / sqrt(variance + epsilon),   kernel' = s * kernel,   bias' = s * (bias - mean) + beta
 
-    One that follows no convolution becomes the multiplication and addition that it is.
+    A batch normalisation that does not follow a convolution becomes a multiplication and an addition.
 
     Args:
-        net: A functional model of stock layers; not changed.
+        model: A functional model of stock layers; not changed.
     Returns:
         A functional model with the same inputs, outputs and layer names, float32.
     """
-    convolutions = _folded_convolutions(net)
+    convolutions = _foldable_convolutions(model)
     folded = set(convolutions.values())
 
     def clone(layer):
@@ -37,27 +37,27 @@ def fold_batch_normalization(net: keras.Model) -> keras.Model:
     def call(layer, *args, **kwargs):
         return layer(*args) if isinstance(layer, REPLACEMENTS) else layer(*args, **kwargs)  # they take no mask
 
-    copy = keras.models.clone_model(net, clone_function=clone, call_function=call)
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in copy.layers:
         if layer.name in convolutions:
-            scale, offset = _affine(net.get_layer(convolutions[layer.name]))
-            kernel, *bias = net.get_layer(layer.name).get_weights()
+            scale, offset = _affine(model.get_layer(convolutions[layer.name]))
+            kernel, *bias = model.get_layer(layer.name).get_weights()
             layer.set_weights([kernel * scale, (bias[0] if bias else 0.0) * scale + offset])
         elif layer.weights:
-            layer.set_weights(net.get_layer(layer.name).get_weights())
+            layer.set_weights(model.get_layer(layer.name).get_weights())
     return copy
 
 
-def _folded_convolutions(net: keras.Model) -> dict[str, str]:
-    """The convolutions whose output goes into a batch normalisation and nowhere else, with that one's name."""
+def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
+    """Maps each convolution whose output only goes into a batch normalisation to the name of that layer."""
     found = {}
-    outputs = {id(tensor) for tensor in keras.tree.flatten(net.output)}
-    for layer in net.layers:
-        users = [node.operation for node in layer._outbound_nodes if node.operation in net.operations]
+    outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
+    for layer in model.layers:
+        users = [node.operation for node in layer._outbound_nodes if node.operation in model.operations]
         if type(layer) is keras.layers.Conv2D and layer.activation is keras.activations.linear:
-            alone = len(users) == 1 and isinstance(users[0], keras.layers.BatchNormalization)
+            only_normalized = len(users) == 1 and isinstance(users[0], keras.layers.BatchNormalization)
             if (
-                alone
+                only_normalized
                 and users[0].axis in (-1, 3)
                 and layer.data_format == "channels_last"
                 and id(layer.output) not in outputs
@@ -67,7 +67,7 @@ def _folded_convolutions(net: keras.Model) -> dict[str, str]:
 
 
 def _affine(layer: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """What the layer multiplies by and adds in inference mode: float32 (channels,) each."""
+    """Returns the layer's scale and offset in inference mode, float32 (channels,) each."""
     mean, variance = np.asarray(layer.moving_mean, np.float64), np.asarray(layer.moving_variance, np.float64)
     gamma = np.asarray(layer.gamma, np.float64) if layer.scale else 1.0
     beta = np.asarray(layer.beta, np.float64) if layer.center else 0.0

@@ -1,134 +1,134 @@
-"""Reads nets from .keras files of strangers: what a file holds is looked at, and bounded, before Keras builds from it.
+"""Loading of .keras files that may come from anyone."""
 
-Keras's `safe_mode` refuses code and files that a net names. Left to do: what else is in the archive, which classes and
-functions are found by name, and how much memory the archive, the weights and the layers would take.
-"""
-
-import concurrent.futures
+import io
 import json
 import math
 import pathlib
 import zipfile
+from collections.abc import Iterator
 
 import h5py
 import keras
+import numpy as np
 
-from fsp_tf.models.allowed_objects import objection
 from fsp_tf.system.errors import UserError
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-LARGEST_FILE = 2**31  # bytes, as it is and unpacked
-LARGEST_CONFIG = 2**23  # bytes
-LARGEST_DIRECTORY = 2**16  # bytes of the archive's list of contents
-LARGEST_EXPANSION = 10  # unpacked bytes to packed ones, above FREE_EXPANSION bytes
-FREE_EXPANSION = 2**26
-LARGEST_MAP = 2**28  # numbers that a layer gives for one image
-END_OF_ARCHIVE, HDF5 = b"PK\x05\x06", b"\x89HDF\r\n\x1a\n"
+LARGEST_FILE = 2**31  # bytes, packed and unpacked
+HDF5_START = b"\x89HDF\r\n\x1a\n"
+
+# Left out: keras.utils, keras.config and others whose functions write files, download or change settings. Keras's
+# safe_mode lets a model call most of them, for example `keras.utils.plot_model` as an activation.
+KERAS_PARTS = {
+    *("activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models"),
+    *("ops", "optimizers", "quantizers", "random", "regularizers", "src"),
+}
+LAYERS_THAT_RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+VALUES = {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
+OURS, OUR_MODULE = "fsp_tf>FusedBatchNormalization", "fsp_tf.models.normalization"
 
 
 def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
-    """Loads a net without running code of the file's, in memory bounded by the file's size.
+    """Loads a model without running code from its file.
+
+    Only objects of the keras package and `FusedBatchNormalization` are created, with Keras's `safe_mode`. The model's
+    compile configuration is ignored. A configuration of huge layers can still exhaust the memory.
 
     Args:
-        path: A .keras file of layers that `fsp_tf.models.allowed_objects` lists.
-        title: What messages call the file.
+        path: A .keras file.
+        title: The file's name in messages, such as "The teacher's file".
     Raises:
-        UserError: If it is another kind of file, broken, or holds what a net for images has no need of.
+        UserError: If the file is not a valid .keras file, is too large, needs other code, or has NaN or infinite
+            weights.
     """
-    told = f"{title} {path}"
+    subject = f"{title} {path}"
     try:
-        _check_kind(path, told)
-        config, weights = _unpack(path, told)
-        problem = objection(config) or _objection_to_weights(weights)
-        if problem:
-            raise UserError(f"{told} {problem}: it is not read; make it of stock layers, with Keras's model.save.")
-        _check_size(config, len(weights), told)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        _check_kind(path, subject)
+        config, weights = _unpack(path, subject)
+        for part in _objects(config | {"compile_config": None}):
+            if not _is_allowed(part):
+                member = part.get("config") if part["class_name"] == "function" else part["class_name"]
+                shown = f"{part.get('module')}.{member}"[:120]
+                raise UserError(f"{subject} uses {shown!r}, which may run code; use only Keras's own layers.")
+        _check_weights_file(weights, subject)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        bad = next((weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()), None)
     except UserError:
         raise
-    except Exception as error:  # of many kinds: the file's bytes reach zip, JSON, HDF5, Keras and TensorFlow
-        raise UserError(f"{told} is no whole .keras file of a Keras model: make it anew.") from error
+    except Exception as error:  # zipfile, JSON, HDF5, Keras and TensorFlow all parse the file and raise their own types
+        raise UserError(f"{subject} is incomplete or is not a valid .keras file; recreate it.") from error
+    if bad:  # ReLU would turn NaN into zeros, from which a student learns nothing
+        raise UserError(f"{subject} contains NaN or infinite weights ({bad}); recreate it.")
+    return model
 
 
-def _check_kind(path: pathlib.Path, told: str) -> None:
-    """Raises UserError for what is no .keras file."""
-    save = "load it where you trust it and save it with model.save('NAME.keras')"
+def _check_kind(path: pathlib.Path, subject: str) -> None:
+    """Raises UserError unless the path is a regular file with the suffix .keras that does not contain HDF5."""
+    advice = "load it where you trust it and save it with model.save('NAME.keras')"
     if path.is_dir():
-        raise UserError(f"{told} is a folder, such as a SavedModel; a .keras file is expected: {save}.")
+        raise UserError(f"{subject} is a folder, such as a SavedModel, not a .keras file; {advice}.")
     if not path.is_file():
-        raise UserError(f"{told} is no file: name a .keras file.")
+        raise UserError(f"{subject} is not a file; name a .keras file.")
     with path.open("rb") as file:
-        start = file.read(len(HDF5))
-    if start == HDF5 or path.suffix in (".h5", ".hdf5"):
-        raise UserError(f"{told} is a legacy HDF5 model, whose reading can run code: {save}.")
+        start = file.read(len(HDF5_START))
+    if start == HDF5_START or path.suffix in (".h5", ".hdf5"):
+        raise UserError(f"{subject} is a legacy HDF5 model, and loading one can run code; {advice}.")
     if path.suffix != ".keras":
-        raise UserError(f"{told} is no .keras file: its name must end in .keras.")
+        raise UserError(f"{subject} is not a .keras file: its name must end in .keras.")
 
 
-def _unpack(path: pathlib.Path, told: str) -> tuple[dict, bytes]:
-    """The configuration and the weights file of an archive that holds nothing else."""
+def _unpack(path: pathlib.Path, subject: str) -> tuple[dict, bytes]:
+    """Returns the configuration and the weights file, after checking the sizes that the archive declares."""
     size = path.stat().st_size
     if size > LARGEST_FILE:
-        raise UserError(f"{told} has {size:,} bytes, more than {LARGEST_FILE:,}.")
-    with path.open("rb") as file:
-        file.seek(max(size - 22, 0))
-        end = file.read(22)
-    if end[:4] != END_OF_ARCHIVE or int.from_bytes(end[12:16], "little") > LARGEST_DIRECTORY:
-        raise UserError(f"{told} is no whole .keras file of a Keras model: make it anew.")
+        raise UserError(f"{subject} has {size:,} bytes, more than the limit of {LARGEST_FILE:,}.")
     with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        if sorted(archive.namelist()) != sorted((CONFIG, METADATA, WEIGHTS)):
+        names = archive.namelist()
+        if sorted(names) != [CONFIG, METADATA, WEIGHTS]:  # assets, or weights in another format
             raise UserError(
-                f"{told} holds {', '.join(map(repr, archive.namelist()))[:200]}; a net for images has {CONFIG}, "
-                f"{METADATA} and {WEIGHTS}: save it with model.save."
+                f"{subject} contains {', '.join(map(repr, names))[:200]}, expected {CONFIG}, {METADATA} and {WEIGHTS}; "
+                "save it with model.save."
             )
-        for name, member in members.items():
-            limit = LARGEST_FILE if name == WEIGHTS else LARGEST_CONFIG
-            if member.file_size > min(limit, max(FREE_EXPANSION, LARGEST_EXPANSION * member.compress_size)):
-                raise UserError(f"{told} unpacks {name} to {member.file_size:,} bytes, which is too much for a net.")
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UserError(f"{told} is packed in a way that Keras does not use: save it with model.save.")
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > min(LARGEST_FILE, 2**26 + 10 * size):
+            raise UserError(f"{subject} unpacks {size:,} bytes to {unpacked:,}, too many; save it with model.save.")
         return json.loads(archive.read(CONFIG)), archive.read(WEIGHTS)
 
 
-def _objection_to_weights(weights: bytes) -> str | None:
-    """What is in an HDF5 file besides arrays that lie in it as they are; None if nothing is."""
-    found: list[str] = []
-    with h5py.File.in_memory(weights) as file:
-
-        def look(name: str, link) -> None:
-            if not isinstance(link, h5py.HardLink):
-                found.append(f"has a link at {name[:60]!r} of its weights")
-                return
-            entry = file[name]
-            if not isinstance(entry, h5py.Dataset):
-                return
-            created = entry.id.get_create_plist()
-            here = created.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not created.get_external_count()
-            numbers = entry.dtype.kind in "biufV" and not entry.dtype.hasobject
-            if not (here and numbers) or math.prod(entry.shape) * entry.dtype.itemsize > len(weights):
-                found.append(f"has weights at {name[:60]!r} that do not lie in it as they are")
-
-        file.visititems_links(look)
-    return found[0] if found else None
+def _objects(value) -> Iterator[dict]:
+    """Yields every serialized object in a configuration, nested ones included."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for entry in value:
+            yield from _objects(entry)
 
 
-def _check_size(config: dict, weights_bytes: int, told: str) -> None:
-    """Builds the net without values and raises UserError if it would have more weights than its file, or huge maps."""
+def _is_allowed(part: dict) -> bool:
+    """Whether a serialized object is a value, or an object of Keras or ours that runs no code from elsewhere."""
+    name, module, registered = part["class_name"], part.get("module"), part.get("registered_name")
+    if not isinstance(name, str) or name in LAYERS_THAT_RUN_CODE:
+        return False
+    if name in VALUES or (module, registered) == (OUR_MODULE, OURS):
+        return True
+    if not isinstance(module, str) or registered not in (None, name, part.get("config")):
+        return False  # Keras looks for a registered name first, whatever the module
+    package, _, rest = module.partition(".")
+    in_keras = package == "keras" and (not rest or rest.split(".")[0] in KERAS_PARTS)
+    return in_keras or (module == "builtins" and name == "function")
 
-    def build() -> tuple[int, int]:
-        with keras.StatelessScope(initialize_variables=False):
-            net = keras.saving.deserialize_keras_object(config | {"compile_config": None}, safe_mode=True)
-            tensors = [
-                tensor for layer in net.layers for node in layer._inbound_nodes for tensor in node.output_tensors
-            ]
-            maps = [math.prod(side or 1 for side in tensor.shape[1:]) for tensor in tensors]
-            return sum(math.prod(weight.shape) for weight in net.variables), max(maps, default=0)
 
-    # In a thread of its own: Keras keeps a thread's variables that wait for values, and gives them some later.
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        num_weights, largest = thread.submit(build).result()
-    if num_weights > weights_bytes:  # a number has at least a byte, and a share counts more than once
-        raise UserError(f"{told} describes a net of {num_weights:,} weights and has {weights_bytes:,} bytes for them.")
-    if largest > LARGEST_MAP:
-        raise UserError(f"{told} has a layer that gives {largest:,} numbers an image, more than {LARGEST_MAP:,}.")
+def _check_weights_file(weights: bytes, subject: str) -> None:
+    """Raises UserError if the arrays would take more memory than the HDF5 file has bytes; Keras refuses links."""
+    declared = 0
+
+    def add(_: str, entry) -> None:
+        nonlocal declared
+        declared += math.prod(entry.shape) * entry.dtype.itemsize if isinstance(entry, h5py.Dataset) else 0
+
+    with h5py.File(io.BytesIO(weights)) as file:
+        file.visititems(add)
+    if declared > len(weights):
+        raise UserError(f"{subject} declares {declared:,} bytes of weights but has {len(weights):,}; recreate it.")

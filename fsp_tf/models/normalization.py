@@ -1,4 +1,4 @@
-"""Batch normalisation in one fused kernel: several times the speed of Keras's layer on TensorFlow, the same numbers."""
+"""Batch normalisation in one fused kernel: the results of Keras's layer, several times faster on TensorFlow."""
 
 import keras
 import tensorflow as tf
@@ -10,13 +10,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
         y = gamma * (x - mean) / sqrt(variance + epsilon) + beta
 
-    Weights, their order, and the moving statistics are those of the Keras layer, so the weights of one load into the
-    other. Statistics are float32 whatever the input's type. The kernel's batch variance is the unbiased one, N/(N-1)
+    The weights, their order and the moving statistics are those of the Keras layer, so weights can be exchanged
+    between the two. Statistics are float32 for every input type. The kernel's batch variance is unbiased, N/(N-1)
     times Keras's; it is corrected before the moving average.
 
-    With `synchronized=True`, and several replicas, the batch is that of all of them: mean and variance are reduced over
-    them, and so are their gradients. No fused kernel does that, so a step is slower. Else each replica normalises
-    its own part by its own statistics, as is usual.
+    With `synchronized=True` and several replicas, mean, variance and their gradients are reduced over all replicas.
+    No fused kernel supports this, so a step is slower. Otherwise, each replica normalises its part of the batch with
+    the statistics of that part.
     """
 
     def build(self, input_shape):
@@ -32,10 +32,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().build(input_shape)
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises float (batch, height, width, channels); updates the moving statistics when `training`."""
+        """Normalises float (batch, height, width, channels); updates the moving statistics if `training`."""
         del mask
         use_batch_statistics = bool(training) and self.trainable
-        if use_batch_statistics and self.synchronized and _num_replicas_here() > 1:
+        if use_batch_statistics and self.synchronized and _num_replicas() > 1:
             return self._normalize_over_replicas(inputs)
         statistics = {} if use_batch_statistics else {"mean": self.moving_mean, "variance": self.moving_variance}
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -48,23 +48,24 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         if use_batch_statistics:
             count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
-            self._move(mean, variance * ((count - 1.0) / count))
+            self._update_moving_statistics(mean, variance * ((count - 1.0) / count))
         return outputs
 
     def _normalize_over_replicas(self, inputs):
-        """By the statistics of all replicas' parts, which are of one size.
+        """Normalises by the statistics of all R replicas' parts, which have the same size.
 
         mean = 1/R sum_r m_r;   variance = 1/R sum_r [v_r + (m_r - a)^2] - (mean - a)^2
 
-        a is the moving mean, near the mean: the difference of two large squares would lose digits.
+        a is the moving mean, which is close to the mean; without it, the difference of two large squares would lose
+        precision.
         """
         replica = tf.distribute.get_replica_context()
-        features, about = tf.cast(inputs, tf.float32), tf.convert_to_tensor(self.moving_mean)
+        features, center = tf.cast(inputs, tf.float32), tf.convert_to_tensor(self.moving_mean)
         own_mean, own_variance = tf.nn.moments(features, axes=[0, 1, 2])
-        own = tf.stack([own_mean, own_variance + tf.square(own_mean - about)])
+        own = tf.stack([own_mean, own_variance + tf.square(own_mean - center)])
         mean, spread = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.MEAN, own))
-        variance = tf.maximum(spread - tf.square(mean - about), 0.0)
-        self._move(mean, variance)
+        variance = tf.maximum(spread - tf.square(mean - center), 0.0)
+        self._update_moving_statistics(mean, variance)
         outputs = tf.nn.batch_normalization(
             features,
             mean,
@@ -75,26 +76,26 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
         return tf.cast(outputs, inputs.dtype)
 
-    def _move(self, mean, variance) -> None:
+    def _update_moving_statistics(self, mean, variance) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
 
 
 class BatchStatisticsNormalization(FusedBatchNormalization):
-    """Normalises by the statistics of the batch at hand, in training or not, and moves none."""
+    """Normalises by the statistics of the current batch, also in inference, without moving statistics."""
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises float (batch, height, width, channels), on several replicas each its own part."""
+        """Normalises float (batch, height, width, channels); each replica normalises its own part."""
         del training, mask
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=self.epsilon)[0]
 
 
-def with_batch_statistics(net: keras.Model) -> keras.Model:
-    """A copy of a net that always normalises as in training, by each batch's own statistics, and never changes.
+def with_batch_statistics(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model that always normalises by each batch's statistics, as in training, and never changes.
 
     Args:
-        net: A functional model whose batch normalisations are `FusedBatchNormalization`.
+        model: A functional model whose batch normalisations are `FusedBatchNormalization`.
     Returns:
         A functional model with the same inputs, outputs, layer names and weights.
     """
@@ -103,12 +104,12 @@ def with_batch_statistics(net: keras.Model) -> keras.Model:
         kind = BatchStatisticsNormalization if isinstance(layer, FusedBatchNormalization) else type(layer)
         return kind.from_config(layer.get_config())
 
-    copy = keras.models.clone_model(net, clone_function=clone)
-    copy.set_weights(net.get_weights())
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
     return copy
 
 
-def _num_replicas_here() -> int:
-    """How many replicas run this step together; 1 outside of a replica, as where a model is built."""
+def _num_replicas() -> int:
+    """Returns the number of replicas in this step; 1 outside of a replica, for example while a model is built."""
     replica = tf.distribute.get_replica_context()
     return replica.num_replicas_in_sync if replica else 1

@@ -1,4 +1,4 @@
-"""The paper's residual networks as functional Keras models whose sections' ends are extra heads (Figure 2)."""
+"""The paper's residual networks (Figure 2) as functional Keras models with the ends of sections as extra heads."""
 
 import dataclasses
 import re
@@ -11,20 +11,25 @@ from fsp_tf.models.normalization import FusedBatchNormalization
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
 SHORTCUTS = ("zero_pad", "projection")
 BATCH_NORMALIZATION_MOMENTUM = 0.9
-BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the least that the fused kernel takes
+BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the smallest that the fused kernel accepts
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """Makes the layers of one network: how it is normalised, in which precision, from which seed."""
+    """Builds the layers of one network from its normalisation, precision, seed and kind of shortcut."""
 
     fused: bool
     synchronized: bool
     dtype: str
     seed: int
+    shortcut: str
+
+    def __post_init__(self) -> None:
+        if self.shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut must be one of {', '.join(SHORTCUTS)}, got {self.shortcut!r}.")
 
     def conv(self, x, filters: int, size: int, strides: int, name: str):
-        """A convolution without bias; He-normal (MSRA) weights drawn from the seed and the layer's name."""
+        """Adds a convolution without bias; the seed and the layer's name decide its He-normal (MSRA) weights."""
         initializer = keras.initializers.HeNormal(seed=zlib.crc32(f"{self.seed}/{name}".encode()))
         return keras.layers.Conv2D(
             filters,
@@ -38,7 +43,7 @@ class _Layers:
         )(x)
 
     def norm(self, x, name: str, dtype: str | None = None):
-        """Batch normalisation, moving average 0.9."""
+        """Adds batch normalisation with a moving average of 0.9."""
         layer = FusedBatchNormalization if self.fused else keras.layers.BatchNormalization
         return layer(
             synchronized=self.synchronized and self.fused,
@@ -51,18 +56,18 @@ class _Layers:
     def relu(self, x, name: str):
         return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
 
-    def block(self, x, filters: int, strides: int, shortcut: str, name: str):
-        """conv-BN-ReLU-conv-BN-add-ReLU (Figure 2); the last ReLU carries the block's name."""
+    def block(self, x, filters: int, strides: int, name: str):
+        """Adds conv-BN-ReLU-conv-BN-add-ReLU (Figure 2); the last ReLU has the block's name."""
         y = self.conv(x, filters, 3, strides, f"{name}_conv_1")
         y = self.relu(self.norm(y, f"{name}_bn_1"), f"{name}_relu_1")
         y = self.norm(self.conv(y, filters, 3, 1, f"{name}_conv_2"), f"{name}_bn_2")
         if strides > 1 or x.shape[-1] != filters:
-            x = self.change_shape(x, filters, strides, shortcut, name)
+            x = self.change_shape(x, filters, strides, name)
         return self.relu(keras.layers.Add(dtype=self.dtype, name=f"{name}_add")([x, y]), name)
 
-    def change_shape(self, x, filters: int, strides: int, shortcut: str, name: str):
-        """The shortcut where the shape changes: He et al. 2016's option A (zero_pad) or B (projection)."""
-        if shortcut == "projection":
+    def change_shape(self, x, filters: int, strides: int, name: str):
+        """Adds a shortcut that changes the shape: option A (zero_pad) or B (projection) of He et al. 2016."""
+        if self.shortcut == "projection":
             return self.norm(self.conv(x, filters, 1, strides, f"{name}_shortcut_conv"), f"{name}_shortcut_bn")
         if strides > 1:
             x = keras.layers.MaxPooling2D(1, strides, dtype=self.dtype, name=f"{name}_subsample")(x)
@@ -83,19 +88,19 @@ def cifar_resnet(
     sync_batch_norm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """A CIFAR ResNet of depth 6k+2: k blocks in each of three sections, 16/32/64 channels times the multiplier.
+    """Builds a CIFAR ResNet of depth 6k+2: three sections of k blocks and 16/32/64 channels times the multiplier.
 
     Args:
         depth: 8, 14, 20, 26, 32, ...
         num_classes: Number of logits.
-        image_shape: (height, width, channels) of the raw images, values 0 to 255 of any number type.
+        image_shape: (height, width, channels) of the raw images, with values 0 to 255 of any numeric type.
         width_multiplier: 1 on CIFAR-10, 4 on CIFAR-100 (Section 4).
         shortcut: `zero_pad` (He et al. 2016, option A, no parameters) or `projection` (option B, 1x1 convolution).
         seed: Decides the initial weights, layer by layer.
         dtype: A Keras dtype policy. The logits are float32 under every policy.
-        fused: Fused batch normalisation; False gives stock Keras layers with interchangeable weights.
-        sync_batch_norm: Whether the fused layers share their batch statistics among replicas.
-        name: The model's name; `resnet_<depth>` if not given.
+        fused: Whether to use fused batch normalisation; if False, stock Keras layers with interchangeable weights.
+        sync_batch_norm: Whether fused layers share batch statistics among replicas.
+        name: The model's name; defaults to `resnet_<depth>`.
     Returns:
         A functional model with the heads `logits` (batch, num_classes), `stem`, and for each section k
         `section_k_first_block` and `section_k`, features after the ReLU (batch, height, width, channels).
@@ -103,13 +108,13 @@ def cifar_resnet(
         ValueError: If depth is not 6k+2 or shortcut is unknown.
     """
     if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"A CIFAR ResNet's depth is 6k+2 (8, 14, 20, 26, 32, ...), got {depth}.")
+        raise ValueError(f"The depth of a CIFAR ResNet must be 6k+2 (8, 14, 20, 26, 32, ...), got {depth}.")
     blocks = ((depth - 2) // 6,) * 3
     widths = [channels * width_multiplier for channels in (16, 32, 64)]
-    layers = _Layers(fused, sync_batch_norm, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 3, 1, "stem_conv"), "stem_bn"), "stem")
-    return _sections(layers, images, x, blocks, widths, shortcut, num_classes, name or f"resnet_{depth}")
+    return _sections(layers, images, x, blocks, widths, num_classes, name or f"resnet_{depth}")
 
 
 def imagenet_resnet(
@@ -125,47 +130,43 @@ def imagenet_resnet(
     sync_batch_norm: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """An ImageNet-size ResNet of basic blocks: 34 is (3, 4, 6, 3), the paper's 20-layer student is (2, 2, 3, 2).
+    """Builds an ImageNet-size ResNet of basic blocks: 34 has (3, 4, 6, 3), the paper's 20-layer student (2, 2, 3, 2).
 
-    Sections of 64/128/256/512 channels after a 7x7 stride-2 convolution and a 3x3 stride-2 max pooling. Arguments and
-    heads as in `cifar_resnet`, with four sections.
+    Four sections of 64/128/256/512 channels follow a 7x7 stride-2 convolution and a 3x3 stride-2 max pooling. Arguments
+    and heads are those of `cifar_resnet`.
 
     Raises:
         ValueError: If depth is not one of 18, 20, 34 or shortcut is unknown.
     """
     if depth not in IMAGENET_BLOCKS:
-        raise ValueError(f"An ImageNet-size ResNet's depth is one of {sorted(IMAGENET_BLOCKS)}, got {depth}.")
+        raise ValueError(f"The depth of an ImageNet-size ResNet must be one of {sorted(IMAGENET_BLOCKS)}, got {depth}.")
     widths = [channels * width_multiplier for channels in (64, 128, 256, 512)]
-    layers = _Layers(fused, sync_batch_norm, dtype, seed)
+    layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 7, 2, "stem_conv"), "stem_bn"), "stem_relu")
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem")(x)
-    return _sections(
-        layers, images, x, IMAGENET_BLOCKS[depth], widths, shortcut, num_classes, name or f"resnet_{depth}"
-    )
+    return _sections(layers, images, x, IMAGENET_BLOCKS[depth], widths, num_classes, name or f"resnet_{depth}")
 
 
-def block_names(net: keras.Model) -> list[str]:
-    """The blocks of a ResNet, from the input on, by the name of each one's last layer: `section_<s>_block_<b>`."""
-    return [layer.name for layer in net.layers if re.fullmatch(r"section_\d+_block_\d+", layer.name)]
+def block_names(model: keras.Model) -> list[str]:
+    """Returns the names `section_<s>_block_<b>` of a ResNet's blocks (their last layers), from input to output."""
+    return [layer.name for layer in model.layers if re.fullmatch(r"section_\d+_block_\d+", layer.name)]
 
 
 def _normalized_images(layers: _Layers, image_shape: tuple[int, int, int]):
-    """The raw images (0 to 255) and their normalisation, which is part of the network: a BN on the input (Figure 2)."""
+    """Returns the input of raw images (0 to 255) and the batch normalisation on it, part of the network (Figure 2)."""
     images = keras.Input(image_shape, name="images")
     x = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescale")(images)
     return images, layers.norm(x, "image_bn", dtype="float32")
 
 
-def _sections(layers: _Layers, images, x, blocks, widths, shortcut: str, num_classes: int, name: str) -> keras.Model:
-    """The sections of constant spatial size, global average pooling and the logits."""
-    if shortcut not in SHORTCUTS:
-        raise ValueError(f"shortcut is one of {', '.join(SHORTCUTS)}, got {shortcut!r}.")
+def _sections(layers: _Layers, images, x, blocks, widths, num_classes: int, name: str) -> keras.Model:
+    """Adds the sections, global average pooling and the logits, and returns the model."""
     heads = {"stem": x}
     for section, (num_blocks, width) in enumerate(zip(blocks, widths, strict=True), start=1):
         for block in range(1, num_blocks + 1):
             strides = 2 if block == 1 and section > 1 else 1
-            x = layers.block(x, width, strides, shortcut, f"section_{section}_block_{block}")
+            x = layers.block(x, width, strides, f"section_{section}_block_{block}")
             if block == 1:
                 heads[f"section_{section}_first_block"] = x
         heads[f"section_{section}"] = x

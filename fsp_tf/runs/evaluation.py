@@ -7,7 +7,7 @@ import keras
 
 from fsp_tf import training
 from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, TEACHER
-from fsp_tf.data import builders
+from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
 from fsp_tf.system.errors import UserError
@@ -58,7 +58,7 @@ def evaluate_named_teacher(run: Run) -> None:
     """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available."""
     name = SOURCE_TEACHER.model if run.config.transfers else TEACHER.model
     source, model = run.config.source_dataset, run.models.get(name)
-    if run.config.transfers and source and not builders.is_at_hand(source, run.config.data_dir):
+    if run.config.transfers and source and not is_available(source, run.config.data_dir):
         logger.info(f"{name}: not evaluated, since {source} is not available")
         run.models.save(name, model)
         return

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import STAGE1, Phase
-from fsp_tf.data import ImageSet, stored_stream, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, MatrixStore
 from fsp_tf.models import channel_permutations
 from fsp_tf.training import devices
@@ -20,9 +20,7 @@ Stream = Callable[[int, int, Share], tf.data.Dataset]  # (first step, last step 
 
 def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
     """Returns the stream of augmented images and labels of a phase."""
-    return lambda first, last, share: training_stream(
-        train_set, first_step=first, last_step=last, **_options(config, phase, share)
-    )
+    return lambda first, last, share: training_stream(train_set, range(first, last), _options(config, phase, share))
 
 
 def open_store(
@@ -53,8 +51,7 @@ def open_store(
         teacher_digest,
         [f"{first}-{last}" for first, last in distiller.teacher_pairs],
         train_set,
-        crop=config.augmentation == "crop",
-        flip=config.flip,
+        _augmentation(config),
     )
     for opens in (True, False):
         if writes == opens:
@@ -76,7 +73,7 @@ def stored_matrices_stream(
         order = _shuffled_entries(distiller, teacher, config.seed)
         read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
     return lambda first, last, share: stored_stream(
-        train_set, read, config.fsp_store_views, first_step=first, last_step=last, **_options(config, STAGE1, share)
+        train_set, read, config.fsp_store_views, range(first, last), _options(config, STAGE1, share)
     )
 
 
@@ -91,13 +88,9 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
-def _options(config: Config, phase: Phase, share: Share) -> dict:
-    return {
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "stage": phase.stream,
-        "crop": config.augmentation == "crop",
-        "flip": config.flip,
-        "part": share.index,
-        "num_parts": share.count,
-    }
+def _augmentation(config: Config) -> Augmentation:
+    return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
+
+
+def _options(config: Config, phase: Phase, share: Share) -> StreamOptions:
+    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), share.index, share.count)

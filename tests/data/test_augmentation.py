@@ -1,10 +1,10 @@
-"""augment() against plain NumPy slices of the padded image: which views exist, how often, and from which seed."""
+"""Tests `augment` against NumPy slices of the padded image: the set of views, their frequencies and their seed."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import augment
+from fsp_tf.data import Augmentation, augment
 
 SEED = tf.constant([3, 14], tf.int64)
 
@@ -14,7 +14,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def views(image: np.ndarray, crop: bool, flip: bool) -> dict[bytes, tuple[int, int, bool]]:
-    """Every view that a crop and a flip can give of one image, with its offsets and whether it is mirrored."""
+    """Returns every possible view of one image, with its offsets and whether it is mirrored."""
     height, width, _ = image.shape
     pad_y, pad_x = (height // 8, width // 8) if crop else (0, 0)
     padded = np.zeros((height + 2 * pad_y, width + 2 * pad_x, image.shape[2]), np.uint8)
@@ -31,12 +31,12 @@ def views(image: np.ndarray, crop: bool, flip: bool) -> dict[bytes, tuple[int, i
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (16, 24, 1)], ids=["cifar", "not_square"])
 @pytest.mark.parametrize(("crop", "flip"), [(True, False), (False, True), (True, True)])
-def test_every_view_comes_up_and_no_other(shape, crop, flip):
+def test_exactly_the_expected_views_occur(shape, crop, flip):
     image = noise(*shape)
     expected = views(image, crop, flip)
     assert len(expected) == (81 if shape[0] == 32 else 35) ** crop * 2**flip
     copies = 25 * len(expected)
-    outputs = augment(tf.constant(np.tile(image, (copies, 1, 1, 1))), SEED, crop=crop, flip=flip).numpy()
+    outputs = augment(tf.constant(np.tile(image, (copies, 1, 1, 1))), SEED, Augmentation(crop, flip)).numpy()
     assert outputs.dtype == np.uint8
     counts = dict.fromkeys(expected.values(), 0)
     for output in outputs:
@@ -45,25 +45,25 @@ def test_every_view_comes_up_and_no_other(shape, crop, flip):
     assert max(counts.values()) <= 55  # 25 each on average, six standard deviations
 
 
-def test_each_image_is_cut_from_itself():
+def test_each_view_is_cut_from_its_own_image():
     images = noise(40, 8, 16, 3)
-    outputs = augment(tf.constant(images), SEED, crop=True, flip=True).numpy()
+    outputs = augment(tf.constant(images), SEED, Augmentation(crop=True, flip=True)).numpy()
     chosen = [views(image, True, True)[output.tobytes()] for image, output in zip(images, outputs, strict=True)]
     assert len(set(chosen)) > 10  # 3 * 5 * 2 views
 
 
-def test_the_seed_alone_decides():
+def test_views_depend_only_on_the_seed():
     images = tf.constant(noise(16, 16, 16, 3))
-    first = augment(images, SEED, crop=True, flip=True).numpy()
+    first = augment(images, SEED, Augmentation(crop=True, flip=True)).numpy()
     tf.random.set_seed(1)
-    in_graph = tf.function(lambda: augment(images, SEED, crop=True, flip=True))
+    in_graph = tf.function(lambda: augment(images, SEED, Augmentation(crop=True, flip=True)))
     np.testing.assert_array_equal(first, in_graph().numpy())
     np.testing.assert_array_equal(first, in_graph().numpy())
     for other in ([3, 15], [4, 14]):
-        changed = augment(images, tf.constant(other, tf.int64), crop=True, flip=True).numpy() != first
+        changed = augment(images, tf.constant(other, tf.int64), Augmentation(crop=True, flip=True)).numpy() != first
         assert changed.any(axis=(1, 2, 3)).mean() > 0.8
 
 
-def test_no_augmentation_changes_nothing():
+def test_images_stay_the_same_without_augmentation():
     images = noise(4, 16, 24, 3)
-    np.testing.assert_array_equal(augment(tf.constant(images), SEED, crop=False, flip=False), images)
+    np.testing.assert_array_equal(augment(tf.constant(images), SEED, Augmentation(crop=False, flip=False)), images)

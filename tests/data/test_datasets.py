@@ -1,4 +1,4 @@
-"""Image sets: what is in each split, what is refused and in which words, and that disk and memory hold the same."""
+"""Image sets: contents of splits, error messages, and equality of sets in memory and on disk."""
 
 import socket
 
@@ -14,7 +14,7 @@ from fsp_tf.system.errors import UserError
 
 
 def contents(image_set: ImageSet, batch_size: int = 7) -> tuple[np.ndarray, np.ndarray]:
-    """All images and labels, as batches() gives them."""
+    """Returns all images and labels of `batches`."""
     batches = list(image_set.batches(batch_size).as_numpy_iterator())
     assert [len(labels) for _, labels in batches[:-1]] == [batch_size] * (len(batches) - 1)
     images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
@@ -26,7 +26,7 @@ def contents(image_set: ImageSet, batch_size: int = 7) -> tuple[np.ndarray, np.n
 
 
 def keys(image_set: ImageSet) -> list[bytes]:
-    """What tells the images of a set apart: their pixels and labels."""
+    """Returns the pixels and label of each image as a sortable key."""
     return sorted(image.tobytes() + label.tobytes() for image, label in zip(*contents(image_set), strict=True))
 
 
@@ -37,7 +37,7 @@ def write_png(path, pixels: np.ndarray) -> None:
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    """Five cats 12 x 8 and four dogs 8 x 12 to train, one of each to test, in noise."""
+    """Noise images: five cats 12 x 8 and four dogs 8 x 12 in train, one of each in test."""
     rng = np.random.default_rng(0)
     for split, name, count in (("train", "cat", 5), ("train", "dog", 4), ("test", "cat", 1), ("test", "dog", 1)):
         for index in range(count):
@@ -47,7 +47,7 @@ def folder(tmp_path) -> str:
 
 
 def central_squares(folder: str, split: str) -> list[bytes]:
-    """The central 8 x 8 pixels of each image, read by themselves."""
+    """Returns the keys of the central 8 x 8 pixels of each image, read without the package."""
     squares = []
     for path in tf.io.gfile.glob(f"{folder.removeprefix('folder:')}/{split}/*/*.png"):
         pixels = tf.io.decode_png(tf.io.read_file(path)).numpy()
@@ -57,7 +57,7 @@ def central_squares(folder: str, split: str) -> list[bytes]:
 
 
 class TestDigits:
-    def test_splits_are_scikit_learns_images_in_order(self):
+    def test_splits_hold_the_images_of_scikit_learn_in_order(self):
         train, test = load_split("digits", "train"), load_split("digits", "test")
         assert (train.num_images, test.num_images) == (1000, 797)
         assert train.class_names == test.class_names == tuple("0123456789")
@@ -90,7 +90,7 @@ class TestDigits:
             ("train[-5:]+test[:5]", slice(995, 1005)),
         ],
     )
-    def test_slices(self, split, rows):
+    def test_slices_return_their_rows(self, split, rows):
         images, labels = contents(load_split("digits", split))
         whole = [
             np.concatenate(parts)
@@ -104,32 +104,32 @@ class TestDigits:
         with pytest.raises(UserError, match="digits has the splits train and test"):
             load_split("digits", split)
 
-    def test_an_empty_split_is_refused(self):
+    def test_empty_split_is_refused(self):
         with pytest.raises(UserError, match="no images in"):
             load_split("digits", "train[:0]")
 
-    def test_image_size(self):
+    def test_image_size_is_applied(self):
         assert contents(load_split("digits", "train[:9]", image_size=16))[0].shape == (9, 16, 16, 1)
 
 
 class TestFolder:
     @pytest.mark.parametrize("split", ["train", "test"])
-    def test_images_are_cut_to_their_central_square(self, folder, split):
+    def test_images_are_cropped_to_the_central_square(self, folder, split):
         image_set = load_split(folder, split, image_size=8)
         assert image_set.class_names == ("cat", "dog")
         assert keys(image_set) == central_squares(folder, split)
 
-    def test_scaling_keeps_a_plain_colour(self, tmp_path):
+    def test_resizing_keeps_a_plain_colour(self, tmp_path):
         write_png(tmp_path / "train/plain/0.png", np.full((30, 50, 3), (10, 120, 250), np.uint8))
         for size in (8, 64):
             (image,), _ = contents(load_split(f"folder:{tmp_path}", "train", image_size=size))
             np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 120, 250), np.uint8))
 
-    def test_images_of_one_size_need_no_image_size_but_have_to_say_so(self, folder):
+    def test_images_of_different_sizes_need_image_size(self, folder):
         with pytest.raises(UserError, match="--image_size=PIXELS"):
             load_split(folder, "train")
 
-    def test_slices(self, folder):
+    def test_slices_return_their_rows(self, folder):
         whole = contents(load_split(folder, "train", image_size=8))[0]
         parts = [load_split(folder, split, image_size=8) for split in ("train[:4]", "train[4:]")]
         np.testing.assert_array_equal(np.concatenate([contents(part)[0] for part in parts]), whole)
@@ -141,12 +141,12 @@ class TestFolder:
             np.testing.assert_array_equal(first, second)
 
     @pytest.mark.parametrize("subfolder", ["missing", "empty"])
-    def test_nothing_there_is_refused(self, tmp_path, subfolder):
+    def test_folder_without_images_is_refused(self, tmp_path, subfolder):
         (tmp_path / "empty").mkdir()
-        with pytest.raises(UserError, match="no images there; they are expected at PATH/split/class/image"):
+        with pytest.raises(UserError, match="contains no images; expected PATH/split/class/image"):
             load_split(f"folder:{tmp_path / subfolder}", "train", image_size=8)
 
-    def test_a_class_without_images_is_refused(self, tmp_path):
+    def test_split_without_images_is_refused(self, tmp_path):
         (tmp_path / "train" / "cat").mkdir(parents=True)
         with pytest.raises(UserError, match="has no images in 'train'"):
             load_split(f"folder:{tmp_path}", "train", image_size=8)
@@ -157,7 +157,7 @@ class TestFolder:
 
 
 class TestHoldout:
-    def test_is_disjoint_exact_and_always_the_same(self):
+    def test_holdout_is_disjoint_exact_and_repeatable(self):
         rest, held = (load_split("digits", "train", holdout=100, held_out=chosen) for chosen in (False, True))
         assert (rest.num_images, held.num_images) == (900, 100)
         assert sorted(keys(rest) + keys(held)) == keys(load_split("digits", "train"))
@@ -176,13 +176,13 @@ class TestHoldout:
                 np.testing.assert_array_equal(first, second)
 
     @pytest.mark.parametrize("holdout", [1000, 5000])
-    def test_more_than_there_is_is_refused(self, holdout):
+    def test_holdout_of_the_whole_set_is_refused(self, holdout):
         with pytest.raises(UserError, match=f"--holdout={holdout} leaves none of the 1000 images"):
             load_split("digits", "train", holdout=holdout)
 
 
 class Unlabelled(tfds.testing.DummyDataset):
-    """As ImageNet's test split: -1 instead of labels."""
+    """A set with -1 in place of labels, like the test split of ImageNet."""
 
     def _info(self):
         features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
@@ -200,7 +200,7 @@ class TestTFDS:
     @pytest.mark.parametrize(
         ("file_format", "source"), [("tfrecord", sources.RecordFiles), ("array_record", sources.RandomAccess)]
     )
-    def test_a_set_that_tfds_prepared(self, tmp_path, file_format, source):
+    def test_set_prepared_by_tfds(self, tmp_path, file_format, source):
         tfds.testing.DummyMnist(data_dir=tmp_path, file_format=file_format).download_and_prepare()
         images, labels = contents(load_split("dummy_mnist", "train", data_dir=str(tmp_path)))
         np.testing.assert_array_equal(images, np.ones((20, 28, 28, 1)))
@@ -215,12 +215,12 @@ class TestTFDS:
     @pytest.mark.parametrize("memory_limit_bytes", [None, 0], ids=["in_memory", "streamed"])
     def test_images_without_labels_are_refused(self, tmp_path, memory_limit_bytes):
         Unlabelled(data_dir=tmp_path).download_and_prepare()
-        with pytest.raises(UserError, match="unlabelled/test has images without labels: name another split"):
+        with pytest.raises(UserError, match="unlabelled/test has images without labels; name another split"):
             load_split("unlabelled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes)
 
-    def test_a_set_of_no_images_is_refused(self, tmp_path):
+    def test_set_of_other_data_is_refused(self, tmp_path):
         tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()
-        with pytest.raises(UserError, match="no image classification set: it has the features id"):
+        with pytest.raises(UserError, match="is not an image classification set: it has the features id"):
             load_split("dummy_dataset", "train", data_dir=str(tmp_path))
 
     @pytest.mark.parametrize("name", ["no_such_set", "cifar10:9.9.9", "cifar10/no_such_config", ""])
@@ -228,13 +228,13 @@ class TestTFDS:
         with pytest.raises(UserError, match=f"The data set '{name}' is unknown"):
             load_split(name, "train", data_dir=str(tmp_path))
 
-    def test_a_missing_data_dir_is_refused(self, tmp_path):
-        """A folder that does not exist is made by the download, one whose parent does not exist is a slip."""
-        with pytest.raises(UserError, match="typo is no folder: name the one that holds cifar10"):
+    def test_data_dir_without_a_parent_is_refused(self, tmp_path):
+        """TFDS creates a missing folder for a download; a missing parent is likely a typing error."""
+        with pytest.raises(UserError, match="typo is not a folder; name the folder that contains cifar10"):
             load_split("cifar10", "train", data_dir=str(tmp_path / "missing" / "typo"))
 
     @pytest.mark.parametrize("name", ["mnist", "imdb_reviews"], ids=["plain", "with_a_configuration"])
-    def test_without_a_network_a_download_is_refused_at_once(self, name, tmp_path, monkeypatch):
+    def test_download_without_a_network_fails_at_once(self, name, tmp_path, monkeypatch):
         def offline(*_):
             raise OSError("no network")
 
@@ -245,10 +245,12 @@ class TestTFDS:
         with pytest.raises(UserError, match=f"{name} is not in {tmp_path} and cannot be downloaded without a network"):
             load_split(name, "train", data_dir=str(tmp_path))
 
-    def test_a_set_of_files_fetched_by_hand_says_where_they_belong(self, tmp_path, monkeypatch):
+    def test_message_says_where_manually_downloaded_files_belong(self, tmp_path, monkeypatch):
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
         place = tmp_path / "downloads" / "manual"
-        with pytest.raises(UserError, match=f"files that are fetched by hand: put them in {place} as its catalogue"):
+        with pytest.raises(
+            UserError, match=f"files that you download yourself; put them in {place} as the TFDS catalogue"
+        ):
             load_split("imagenet2012", "train", data_dir=str(tmp_path))
 
 
@@ -282,5 +284,5 @@ class TestRealImages:
         assert len(image_set.class_names) == 200
         assert len(np.unique(labels)) > 10
         assert images.std(axis=(1, 2, 3)).min() > 5  # photographs, no black borders
-        with pytest.raises(UserError, match="differ in size: say with --image_size"):
+        with pytest.raises(UserError, match="differ in size; set --image_size"):
             load_split("caltech_birds2011", "train[:30]", data_dir=data_dir)

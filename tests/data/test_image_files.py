@@ -1,75 +1,58 @@
-"""Folders of images that anyone may have made: each broken, huge or odd file is named before it costs anything."""
+"""Folders of images from anyone: each damaged, huge or odd file is named before it costs time or memory."""
 
-import io
 import os
 import pathlib
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.plots import confusion_picture
+from tests.support.broken_images import encoded, pixels, png_of
 
-
-def encoded(kind: str, side: int = 8) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(file, kind)
-    return file.getvalue()
-
-
-def png_of(width: int, height: int) -> bytes:
-    """A small file whose header says any size."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(3000))) + chunk(b"IEND", b"")
+PNG, JPEG, GIF = (encoded(pixels(height=8, width=8), kind) for kind in ("PNG", "JPEG", "GIF"))
 
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
     (tmp_path / "train" / "a").mkdir(parents=True)
     for number in range(4):
-        (tmp_path / "train" / "a" / f"{number}.png").write_bytes(encoded("PNG"))
+        (tmp_path / "train" / "a" / f"{number}.png").write_bytes(PNG)
     return tmp_path
 
 
 def refuse(folder: pathlib.Path, sentence: str, image_size: int | None = 8) -> None:
-    with pytest.raises(UserError, match=sentence) as told:
+    with pytest.raises(UserError, match=sentence) as error:
         load_split(f"folder:{folder}", "train", image_size=image_size)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (encoded("PNG")[:60], "cannot be decoded: it is broken or cut short"),
-        (encoded("JPEG")[:60], "cannot be decoded: it is broken or cut short"),
-        (encoded("GIF"), "is neither JPEG nor PNG"),
+        (PNG[:60], "cannot be decoded because it is damaged or incomplete"),
+        (JPEG[:60], "cannot be decoded because it is damaged or incomplete"),
+        (GIF, "is neither JPEG nor PNG"),
         (b"", "is neither JPEG nor PNG"),
         (png_of(2**31 - 1, 2**31 - 1), "has more than 134,217,728 pixels"),
-        (png_of(2**27, 1), "has more than 134,217,728 pixels, as it is or when it covers 8x8"),
+        (png_of(2**27, 1), "has more than 134,217,728 pixels, or too many after resizing to cover 8x8"),
     ],
-    ids=["broken PNG", "broken JPEG", "GIF", "empty", "huge", "thin"],
+    ids=["damaged PNG", "damaged JPEG", "GIF", "empty", "huge", "thin"],
 )
-def test_an_image_that_cannot_be_taken_is_named(folder, content, sentence):
+def test_refused_image_is_named(folder, content, sentence):
     (folder / "train" / "a" / "odd.png").write_bytes(content)
     refuse(folder, f"train/a/odd.png {sentence}")
 
 
-def test_a_broken_image_is_named_where_the_size_is_looked_for(folder):
+def test_damaged_image_is_named_while_the_common_size_is_searched(folder):
     (folder / "train" / "a" / "odd.png").write_bytes(b"")
     refuse(folder, "train/a/odd.png is neither JPEG nor PNG", image_size=None)
 
 
-def test_images_of_either_kind_are_read_whatever_their_name_says(folder):
-    (folder / "train" / "a" / "photo.png").write_bytes(encoded("JPEG"))
+def test_format_is_detected_from_the_contents_not_the_suffix(folder):
+    (folder / "train" / "a" / "photo.png").write_bytes(JPEG)
     (folder / "train" / "a" / "photo.jpg").symlink_to(folder / "train" / "a" / "0.png")
     assert load_split(f"folder:{folder}", "train").num_images == 6
 
@@ -77,29 +60,29 @@ def test_images_of_either_kind_are_read_whatever_their_name_says(folder):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (os.mkfifo, "odd.png' is named as an image and is no file"),
-        (lambda path: path.symlink_to("/dev/zero"), "odd.png' is named as an image and is no file"),
+        (os.mkfifo, "odd.png' has an image's suffix but is not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "odd.png' has an image's suffix but is not a file"),
         (lambda path: path.symlink_to("nowhere"), "odd.png' cannot be read"),
         (lambda path: (path.touch(), os.truncate(path, 2**29)), "odd.png' is larger than 268,435,456 bytes"),
     ],
-    ids=["pipe", "device", "lost link", "huge file"],
+    ids=["pipe", "device", "dangling link", "huge file"],
 )
-def test_what_is_no_file_is_never_opened(folder, make, sentence):
+def test_paths_that_are_not_regular_files_are_never_opened(folder, make, sentence):
     make(folder / "train" / "a" / "odd.png")
     refuse(folder, sentence)
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", os.fsdecode(b"\xff"), " spaced"])
-def test_a_class_whose_name_cannot_be_printed_is_refused(folder, name):
+def test_unprintable_class_name_is_refused(folder, name):
     (folder / "train" / name).mkdir()
-    refuse(folder, "a class has only characters that can be printed")
+    refuse(folder, "class names must be printable")
 
 
-def test_odd_names_of_classes_are_kept_as_they_are(folder):
+def test_odd_printable_class_names_are_kept(folder):
     names = ["$\\frac$", "..%2f", "<b>", "a b", "ä", "| |"]
     for name in names:
         (folder / "train" / name).mkdir()
-        (folder / "train" / name / "0.png").write_bytes(encoded("PNG"))
+        (folder / "train" / name / "0.png").write_bytes(PNG)
     found = load_split(f"folder:{folder}", "train").class_names
     assert set(found) == {"a", *names}
     assert confusion_picture(np.eye(len(found), dtype=np.int64), found).dtype == tf.uint8

@@ -1,4 +1,4 @@
-"""The training stream: a pure function of (seed, step), every image once an epoch, and faster than the training."""
+"""The training stream is a pure function of (seed, step), visits every image once per epoch, and is fast."""
 
 import dataclasses
 import pathlib
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import ImageSet, load_split, sources, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, sources, training_stream
 
 KINDS = ("memory", "one_by_one", "records")
-decoded_images = []  # the numbers of those that were decoded
+decoded_images = []  # the numbers of the images decoded so far
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def small_windows(monkeypatch):
 
 
 def numbered_set(num_images: int, kind: str) -> ImageSet:
-    """Noise images whose label is their number: in memory, read one by one, or in record files of four."""
+    """Returns noise images labelled with their numbers: in memory, read one by one, or in record files of four."""
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(num_images)
 
@@ -38,7 +38,7 @@ def numbered_set(num_images: int, kind: str) -> ImageSet:
         for first in range(0, num_images, 4):
             paths.append(str(folder / f"{first}.tfrecord"))
             with tf.io.TFRecordWriter(paths[-1]) as writer:
-                for number in (-1, *labels[first : first + 4]):  # the first record of each file is not the set's
+                for number in (-1, *labels[first : first + 4]):  # the first record of each file is not in the set
                     writer.write(np.int64(number).tobytes())
         lengths = np.array([min(4, num_images - first) for first in range(0, num_images, 4)])
         mask = np.ones(num_images, bool)
@@ -49,8 +49,8 @@ def numbered_set(num_images: int, kind: str) -> ImageSet:
 
 
 def stream(image_set: ImageSet, first_step: int, last_step: int, **changes) -> tf.data.Dataset:
-    options = {"batch_size": 4, "seed": 0, "stage": "teacher", "crop": True, "flip": True} | changes
-    return training_stream(image_set, first_step=first_step, last_step=last_step, **options)
+    options = StreamOptions(4, 0, "teacher", Augmentation(crop=True, flip=True))
+    return training_stream(image_set, range(first_step, last_step), dataclasses.replace(options, **changes))
 
 
 def order(image_set: ImageSet, last_step: int, **changes) -> np.ndarray:
@@ -74,7 +74,7 @@ class TestStream:
         for first_step in (1, 2, 5, 11):
             assert_same(whole[first_step:], stream(image_set, first_step, 12).as_numpy_iterator())
 
-    def test_repeats_itself(self, kind):
+    def test_second_pass_repeats_the_first(self, kind):
         again = stream(numbered_set(10, kind), 0, 6)
         assert_same(list(again.as_numpy_iterator()), again.as_numpy_iterator())
 
@@ -88,10 +88,12 @@ class TestStream:
     def test_labels_stay_with_their_images(self, kind):
         image_set = numbered_set(10, kind)
         images = numbered_set(10, "memory").images
-        for batch, labels in stream(image_set, 0, 6, crop=False, flip=False).as_numpy_iterator():
+        for batch, labels in stream(
+            image_set, 0, 6, augmentation=Augmentation(crop=False, flip=False)
+        ).as_numpy_iterator():
             np.testing.assert_array_equal(batch, images[labels])
 
-    def test_seeds_and_stages_have_orders_of_their_own(self, kind, monkeypatch):
+    def test_seeds_and_stages_have_different_orders(self, kind, monkeypatch):
         monkeypatch.setattr(sources, "WINDOW", 50)
         image_set = numbered_set(64, kind)
         settings = [{"seed": 0}, {"seed": 1}, {"seed": 2}, {"stage": "stage_1"}, {"stage": "stage_2"}]
@@ -100,13 +102,13 @@ class TestStream:
             for second in orders[:index]:
                 assert np.mean(first == second) < 0.15  # chance: 1/64
 
-    def test_a_batch_larger_than_the_set_is_refused(self, kind):
+    def test_batch_larger_than_the_set_is_refused(self, kind):
         with pytest.raises(ValueError, match="batch_size 11 is larger than the 10 images"):
             stream(numbered_set(10, kind), 0, 1, batch_size=11)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_parts_of_several_workers_are_the_batch(kind):
+def test_parts_of_all_workers_form_the_batch(kind):
     image_set = numbered_set(10, kind)
     whole = list(stream(image_set, 3, 9).as_numpy_iterator())
     decoded_images.clear()
@@ -115,25 +117,25 @@ def test_the_parts_of_several_workers_are_the_batch(kind):
         assert [len(labels) for _, labels in halves] == [2, 2]
         for values, shares in zip(batch, zip(*halves, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(shares), values)
-    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3"):
+    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3 equal parts"):
         stream(image_set, 0, 1, part=0, num_parts=3)
 
 
-def test_what_is_read_one_by_one_has_the_batches_of_memory():
+def test_images_read_one_by_one_have_the_same_batches_as_in_memory():
     first, second = (stream(numbered_set(10, kind), 2, 9).as_numpy_iterator() for kind in ("memory", "one_by_one"))
     assert_same(list(first), second)
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_nothing_before_the_first_step_nor_of_other_workers_is_decoded(kind):
+def test_earlier_steps_and_other_workers_images_are_not_decoded(kind):
     image_set = numbered_set(64, kind)
     ((_, labels),) = stream(image_set, 39, 40, part=1, num_parts=2).as_numpy_iterator()
     assert set(labels) <= set(decoded_images)
-    assert len(decoded_images) < 32  # some ahead of need
+    assert len(decoded_images) < 32  # some are prefetched
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_a_part_of_a_set_on_disk_is_shuffled_and_resumed_too(kind):
+def test_subset_of_a_set_on_disk_is_shuffled_and_resumes(kind):
     image_set = numbered_set(14, kind)
     mask = np.isin(np.arange(14), [0, 3, 9, 13], invert=True)
     part = dataclasses.replace(image_set, num_images=10, source=image_set.source.kept(mask))
@@ -144,23 +146,23 @@ def test_a_part_of_a_set_on_disk_is_shuffled_and_resumed_too(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_waits_for_an_autotuner_when_it_ends(kind):
+def test_autotuner_is_off(kind):
     image_set = numbered_set(12, kind)
     batches = stream(image_set, 0, 3)
     for dataset in (batches, batches.rebatch(2), image_set.batches(4)):
         assert dataset.options().autotune.enabled is False
 
 
-def test_views_of_one_image_change_from_step_to_step():
+def test_views_of_an_image_change_between_steps():
     image_set = numbered_set(1, "memory")
     images = [images for images, _ in stream(image_set, 0, 30, batch_size=1).as_numpy_iterator()]
     assert len({image.tobytes() for image in images}) > 10  # 3 * 3 crops, 2 flips
 
 
-def test_a_core_delivers_20_000_cifar_images_per_second(data_dir):
-    """Images per CPU second of the whole process, best of three: wall time would judge the machine's other load."""
+def test_one_core_delivers_20_000_cifar_images_per_second(data_dir):
+    """Counts images per CPU second of the process, best of three; wall time depends on the machine's load."""
     image_set = load_split("cifar10", "train[:10000]", data_dir=data_dir)
-    batches = stream(image_set, 0, 100, batch_size=128, flip=True)
+    batches = stream(image_set, 0, 100, batch_size=128)
     rates = []
     for _ in range(3):
         start = time.process_time()

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf import runs
 from fsp_tf.config import Config
-from fsp_tf.data import ImageSet, stored_stream, stored_views, take_views
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, stored_views, take_views
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, matrix_store
 from fsp_tf.models import cifar_resnet
@@ -41,7 +41,7 @@ def small_shards(monkeypatch):
 
 
 def make(folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True) -> MatrixStore:
-    return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, crop=crop, flip=flip)
+    return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, Augmentation(crop, flip))
 
 
 def opened(folder, distiller, image_set, num_views=2, **choices) -> MatrixStore:
@@ -59,13 +59,13 @@ def live_matrices(distiller, images) -> np.ndarray:
 
 def test_a_stored_batch_is_the_view_and_the_live_teachers_matrices_of_it(tmp_path, distiller, image_set):
     made = opened(tmp_path, distiller, image_set)
-    options = {"batch_size": 50, "seed": 3, "stage": "stage1", "crop": True, "flip": True}
-    batches = list(stored_stream(image_set, made.read, 2, first_step=0, last_step=12, **options))
+    options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
+    batches = list(stored_stream(image_set, made.read, 2, range(0, 12), options))
     for images, entries in batches:
         assert entries.dtype == tf.float16
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
-    again = list(stored_stream(image_set, made.read, 2, first_step=7, last_step=12, **options))
+    again = list(stored_stream(image_set, made.read, 2, range(7, 12), options))
     for (images, entries), (other_images, other_entries) in zip(batches[7:], again, strict=True):
         np.testing.assert_array_equal(images, other_images)
         np.testing.assert_array_equal(entries, other_entries)
@@ -73,11 +73,11 @@ def test_a_stored_batch_is_the_view_and_the_live_teachers_matrices_of_it(tmp_pat
 
 def test_epochs_go_through_the_views(tmp_path, distiller, image_set):
     made = opened(tmp_path, distiller, image_set)
-    options = {"batch_size": NUM_IMAGES, "seed": 3, "stage": "stage1", "crop": True, "flip": True}
-    epochs = list(stored_stream(image_set, made.read, 2, first_step=0, last_step=3, **options))
+    options = StreamOptions(NUM_IMAGES, 3, "stage1", Augmentation(crop=True, flip=True))
+    epochs = list(stored_stream(image_set, made.read, 2, range(0, 3), options))
     for number, (images, _) in enumerate(epochs):
-        drawn = stored_views(image_set, number % 2, crop=True, flip=True)
-        view = take_views(tf.constant(image_set.images), drawn, crop=True, flip=True).numpy()
+        drawn = stored_views(image_set, number % 2, options.augmentation)
+        view = take_views(tf.constant(image_set.images), drawn, options.augmentation).numpy()
         assert {image.tobytes() for image in images.numpy()} == {image.tobytes() for image in view}
 
 
@@ -96,8 +96,8 @@ def test_a_set_that_streams_from_disk_has_the_same_matrices(tmp_path, distiller,
     assert here.folder != there.folder
     rows, views = tf.range(NUM_IMAGES, dtype=tf.int64), tf.ones(NUM_IMAGES, tf.int64)
     np.testing.assert_array_equal(here.read(rows, views), there.read(rows, views))
-    options = {"batch_size": 50, "seed": 3, "stage": "stage1", "crop": True, "flip": True}
-    for images, entries in stored_stream(streamed, there.read, 2, first_step=4, last_step=9, **options):
+    options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
+    for images, entries in stored_stream(streamed, there.read, 2, range(4, 9), options):
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
 

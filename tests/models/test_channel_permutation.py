@@ -1,4 +1,4 @@
-"""Teachers with permuted channels: the same function, heads in the announced order, orders that shortcuts allow."""
+"""Teachers with permuted channels compute the same function, with heads in the returned orders."""
 
 import keras
 import numpy as np
@@ -16,61 +16,61 @@ BUILDERS = {
 SHORTCUTS = ("zero_pad", "projection")
 
 
-def some_images(net: keras.Model) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (2, *net.input.shape[1:]), dtype=np.uint8)
+def some_images(model: keras.Model) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, *model.input.shape[1:]), dtype=np.uint8)
 
 
-def shake(net: keras.Model) -> None:
-    """Random batch normalisation and bias in place of the initial ones, which a permutation does not change."""
+def randomize(model: keras.Model) -> None:
+    """Sets random batch normalisation and bias; a permutation would not change the initial values."""
     rng = np.random.default_rng(1)
-    for layer in net.layers:
+    for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
-    bias = net.get_layer("logits").bias
+    bias = model.get_layer("logits").bias
     bias.assign(rng.normal(size=bias.shape))
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_a_permuted_net_is_the_same_function(kind, shortcut):
-    net, permuted = (BUILDERS[kind](shortcut=shortcut, seed=seed) for seed in (0, 1))
-    shake(net)
-    permuted.set_weights(permuted_weights(net, seed=3))
-    permutations = channel_permutations(net, seed=3)
-    expected, got = (model(some_images(net), training=False) for model in (net, permuted))
+def test_permuted_model_computes_the_same_function(kind, shortcut):
+    model, permuted = (BUILDERS[kind](shortcut=shortcut, seed=seed) for seed in (0, 1))
+    randomize(model)
+    permuted.set_weights(permuted_weights(model, seed=3))
+    permutations = channel_permutations(model, seed=3)
+    expected, got = (each(some_images(model), training=False) for each in (model, permuted))
     assert {*permutations, "logits"} == expected.keys()
     for name, head in expected.items():
         head, other = np.asarray(head), np.asarray(got[name])
         if name != "logits":
-            assert np.abs(other - head).max() > 0.1 * np.abs(head).max(), name  # it is not the old map
+            assert np.abs(other - head).max() > 0.1 * np.abs(head).max(), name  # differs from the old map
             head = head[..., permutations[name]]
         np.testing.assert_allclose(other, head, rtol=1e-4, atol=1e-5 * np.abs(head).max(), err_msg=name)
 
 
-def test_fused_and_stock_nets_take_the_same_weights():
+def test_fused_and_stock_models_have_the_same_permuted_weights():
     fused, stock, permuted = (cifar_resnet(8, 10, (8, 8, 3), fused=fused) for fused in (True, False, False))
-    shake(fused)
+    randomize(fused)
     stock.set_weights(fused.get_weights())
     weights = permuted_weights(fused, seed=3)
     for one, other in zip(weights, permuted_weights(stock, seed=3), strict=True):
         np.testing.assert_array_equal(one, other)
     permuted.set_weights(weights)
-    expected, got = (net(some_images(net), training=False)["logits"] for net in (stock, permuted))
+    expected, got = (each(some_images(each), training=False)["logits"] for each in (stock, permuted))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_the_net_itself_is_not_changed():
-    net = cifar_resnet(8, 10, (8, 8, 3))
-    shake(net)
-    before = net.get_weights()
-    permuted_weights(net, seed=3)
-    for old, new in zip(before, net.get_weights(), strict=True):
+def test_original_model_is_not_changed():
+    model = cifar_resnet(8, 10, (8, 8, 3))
+    randomize(model)
+    before = model.get_weights()
+    permuted_weights(model, seed=3)
+    for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 @pytest.mark.parametrize(("build", "widths"), [("cifar 14", (16, 32, 64)), ("imagenet 18", (64, 128, 256, 512))])
-def test_orders_that_shortcuts_allow(build, widths, shortcut):
+def test_orders_respect_the_shortcuts(build, widths, shortcut):
     permutations = channel_permutations(BUILDERS[build](shortcut=shortcut), seed=0)
     before = permutations["stem"]
     np.testing.assert_array_equal(permutations["section_1"], before)
@@ -87,20 +87,20 @@ def test_orders_that_shortcuts_allow(build, widths, shortcut):
         before = order
 
 
-def test_the_seed_decides_the_orders():
-    net = cifar_resnet(8, 10, (8, 8, 3))
-    one, same, other = (channel_permutations(net, seed) for seed in (0, 0, 1))
+def test_seed_decides_the_orders():
+    model = cifar_resnet(8, 10, (8, 8, 3))
+    one, same, other = (channel_permutations(model, seed) for seed in (0, 0, 1))
     for name, order in one.items():
         np.testing.assert_array_equal(same[name], order)
         assert not np.array_equal(other[name], order)
-    for a, b in zip(permuted_weights(net, 0), permuted_weights(net, 0), strict=True):
+    for a, b in zip(permuted_weights(model, 0), permuted_weights(model, 0), strict=True):
         np.testing.assert_array_equal(a, b)
     assert any(
-        not np.array_equal(a, b) for a, b in zip(permuted_weights(net, 0), permuted_weights(net, 1), strict=True)
+        not np.array_equal(a, b) for a, b in zip(permuted_weights(model, 0), permuted_weights(model, 1), strict=True)
     )
 
 
-def test_another_net_is_refused():
+def test_other_model_is_refused():
     images = keras.Input((4,))
     with pytest.raises(ValueError, match="No such layer: stem_conv"):
         channel_permutations(keras.Model(images, keras.layers.Dense(2)(images)), 0)

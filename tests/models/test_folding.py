@@ -1,4 +1,4 @@
-"""Folded batch normalisation: the same function, with no normalisation left."""
+"""Folding keeps the function and leaves no batch normalisation."""
 
 import keras
 import numpy as np
@@ -9,19 +9,19 @@ from fsp_tf.models import cifar_resnet, fold_batch_normalization, imagenet_resne
 RNG = np.random.default_rng(0)
 
 
-def trained(net: keras.Model) -> keras.Model:
-    """The net with weights and statistics that are not those of a start."""
-    for layer in net.layers:
+def randomized(model: keras.Model) -> keras.Model:
+    """Sets random batch normalisation, since initial values would hide mistakes."""
+    for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.gamma.shape
             layer.set_weights(
                 [RNG.uniform(0.5, 1.5, shape), *RNG.normal(0, 0.3, (2, *shape)), RNG.uniform(0.5, 2.0, shape)]
             )
-    return net
+    return model
 
 
 @pytest.mark.parametrize(
-    "net",
+    "model",
     [
         cifar_resnet(14, 10, (16, 16, 3), fused=False),
         cifar_resnet(8, 10, (16, 16, 1), shortcut="projection", fused=False),
@@ -29,23 +29,23 @@ def trained(net: keras.Model) -> keras.Model:
     ],
     ids=["zero_pad", "projection", "imagenet"],
 )
-def test_the_same_function_without_normalisation(net):
-    net = trained(net)
-    folded = fold_batch_normalization(net)
+def test_folded_model_computes_the_same_function(model):
+    model = randomized(model)
+    folded = fold_batch_normalization(model)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
-    images = RNG.integers(0, 256, (4, *net.input_shape[1:])).astype(np.float32)
-    expected, got = net(images, training=False), folded(images, training=False)
+    images = RNG.integers(0, 256, (4, *model.input_shape[1:])).astype(np.float32)
+    expected, got = model(images, training=False), folded(images, training=False)
     assert set(expected) == set(got)
     for head in expected:
         scale = float(np.abs(expected[head]).max())
         np.testing.assert_allclose(got[head], expected[head], atol=2e-5 * scale, err_msg=head)
 
 
-def test_a_convolution_that_others_use_too_is_left_alone():
+def test_convolution_with_another_consumer_is_not_folded():
     images = keras.Input((8, 8, 3))
     shared = keras.layers.Conv2D(4, 3, name="shared")(images)
     normal = keras.layers.BatchNormalization(name="normal")(shared)
-    net = trained(keras.Model(images, {"both": keras.layers.Add()([shared, normal])}))
-    folded = fold_batch_normalization(net)
+    model = randomized(keras.Model(images, {"both": keras.layers.Add()([shared, normal])}))
+    folded = fold_batch_normalization(model)
     batch = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
-    np.testing.assert_allclose(folded(batch)["both"], net(batch, training=False)["both"], atol=1e-5)
+    np.testing.assert_allclose(folded(batch)["both"], model(batch, training=False)["both"], atol=1e-5)

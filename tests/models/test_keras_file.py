@@ -1,4 +1,4 @@
-"""Whatever a .keras file of a stranger holds, no code of its own runs, memory is bounded, and one sentence tells."""
+"""A .keras file from a stranger runs no code, is refused in one sentence, and takes memory bounded by its size."""
 
 import io
 import json
@@ -13,31 +13,30 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.config import Config
-from fsp_tf.models import cifar_resnet, load_keras_file
-from fsp_tf.models.allowed_objects import ACTIVATIONS, LAYERS, MAX_LAYERS, OBJECTS, objection
-from fsp_tf.runs import nets, own_nets
+from fsp_tf.models import as_classifier, cifar_resnet, load_keras_file
 from fsp_tf.system.errors import UserError
 
 CANARY = "the_file_ran_code"
+NOT_ALLOWED = "which may run code; use only Keras's own layers"
+INVALID = "is incomplete or is not a valid .keras file; recreate it"
 
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory) -> dict[str, bytes]:
-    """What a small net's file holds."""
+    """The archive members of a small model's file."""
     images = keras.Input((8, 8, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3, activation="relu", name="conv")(images))
-    net = keras.Model(images, keras.layers.Dense(3, name="dense")(keras.layers.GlobalAveragePooling2D()(x)))
-    path = tmp_path_factory.mktemp("nets") / "net.keras"
-    net.save(path)
+    model = keras.Model(images, keras.layers.Dense(3, name="dense")(keras.layers.GlobalAveragePooling2D()(x)))
+    path = tmp_path_factory.mktemp("models") / "model.keras"
+    model.save(path)
     with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture
 def write(members, tmp_path, monkeypatch) -> Callable[..., pathlib.Path]:
-    """Writes a .keras file with other members, or whose configuration was changed in place."""
-    monkeypatch.chdir(tmp_path)  # where code that ran would leave the canary
+    """Writes a .keras file with other members, or with its configuration changed in place."""
+    monkeypatch.chdir(tmp_path)  # code that runs would leave the canary here
 
     def written(change: Callable[[dict], None] | None = None, packing=zipfile.ZIP_STORED, **others) -> pathlib.Path:
         entries = members | {name.replace("__", "."): entry for name, entry in others.items()}
@@ -45,21 +44,21 @@ def write(members, tmp_path, monkeypatch) -> Callable[..., pathlib.Path]:
             config = json.loads(entries["config.json"])
             change(config)
             entries["config.json"] = json.dumps(config).encode()
-        with zipfile.ZipFile(tmp_path / "net.keras", "w", packing) as archive:
+        with zipfile.ZipFile(tmp_path / "model.keras", "w", packing) as archive:
             for name, entry in entries.items():
                 archive.writestr(name, entry)
-        return tmp_path / "net.keras"
+        return tmp_path / "model.keras"
 
     yield written
     assert not (tmp_path / CANARY).exists()
 
 
 def refuse(path: pathlib.Path, sentence: str) -> None:
-    """Loading ends in one sentence, and takes little memory."""
+    """Asserts that loading ends in one sentence and takes little memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UserError, match=sentence) as told:
+    with pytest.raises(UserError, match=sentence) as error:
         load_keras_file(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 
@@ -67,68 +66,69 @@ def layer(config: dict, name: str) -> dict:
     return next(entry for entry in config["config"]["layers"] if entry["name"] == name)
 
 
-def called(module, function: str) -> dict:
-    return {"module": module, "class_name": "function", "config": function, "registered_name": function}
+def function(module, name: str) -> dict:
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
 
 
-def test_a_whole_file_is_read(write):
-    net = load_keras_file(write())
-    assert net.count_params() == keras.saving.load_model(write()).count_params() > 0
+def instance(module, name: str, config: dict, registered_name=None) -> dict:
+    return {"module": module, "class_name": name, "config": config, "registered_name": registered_name}
 
 
-def test_nets_of_every_kind_that_the_project_saves_are_read(tmp_path):
+def test_valid_file_loads(write):
+    model = load_keras_file(write())
+    assert model.count_params() == keras.saving.load_model(write()).count_params() > 0
+
+
+def test_every_kind_of_model_that_the_project_saves_loads(tmp_path):
     images = keras.Input((8, 8, 1))
     probabilities = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(images))
-    wrapped = own_nets.as_classifier(keras.Model(images, probabilities), pathlib.Path("theirs.keras"))
+    wrapped = as_classifier(keras.Model(images, probabilities), pathlib.Path("theirs.keras"))
     stock, fused = cifar_resnet(8, 3, (8, 8, 1), fused=False), cifar_resnet(8, 3, (8, 8, 1))
     stock.compile("sgd", loss={"logits": "mse"})
-    for number, net in enumerate((wrapped, stock, fused)):
-        net.save(tmp_path / f"{number}.keras")
+    for number, model in enumerate((wrapped, stock, fused)):
+        model.save(tmp_path / f"{number}.keras")
         loaded = load_keras_file(tmp_path / f"{number}.keras")
-        for expected, got in zip(net.get_weights(), loaded.get_weights(), strict=True):
+        for expected, got in zip(model.get_weights(), loaded.get_weights(), strict=True):
             np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "ConvNeXtTiny"])
-def test_published_architectures_are_allowed(name):
-    net = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=3)
-    assert objection(json.loads(json.dumps(keras.saving.serialize_keras_object(net)))) is None
+def test_published_architecture_loads(tmp_path):
+    model = keras.applications.ConvNeXtTiny(weights=None, input_shape=(32, 32, 3), classes=3)
+    model.save(tmp_path / "model.keras")
+    assert load_keras_file(tmp_path / "model.keras").count_params() == model.count_params()
 
 
-def test_what_is_allowed_is_there_and_forbidden_layers_are_not():
-    assert all(hasattr(keras.layers, name) for name in LAYERS)
-    assert all(hasattr(keras.activations, name) for name in ACTIVATIONS)
-    for module in ("initializers", "regularizers", "constraints"):
-        assert all(isinstance(getattr(getattr(keras, module), name), type) for name in OBJECTS[f"keras.{module}"])
-    dangerous = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "StringLookup", "Pipeline"}
-    assert not dangerous & LAYERS
-
-
-def test_a_lambda_is_refused(tmp_path, monkeypatch):
+def test_lambda_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = keras.Input((8, 8, 1))
     outputs = keras.layers.Lambda(lambda x: (pathlib.Path(CANARY).touch(), x)[1], output_shape=(8, 8, 1))(images)
-    keras.Model(images, outputs).save("net.keras")
-    pathlib.Path(CANARY).unlink(missing_ok=True)  # it ran when the net was made
-    refuse(pathlib.Path("net.keras"), r"has 'keras.layers.Lambda', which is none of the layers")
+    keras.Model(images, outputs).save("model.keras")
+    pathlib.Path(CANARY).unlink(missing_ok=True)  # it ran when the model was built
+    refuse(pathlib.Path("model.keras"), f"uses 'keras.layers.Lambda', {NOT_ALLOWED}")
     assert not pathlib.Path(CANARY).exists()
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        called("os", "system"),
-        called("builtins", "eval"),
-        called("keras.utils", "get_file"),
-        called("keras.config", "enable_unsafe_deserialization"),
-        called("keras.activations", "deserialize"),
-        called("keras.src.utils.python_utils", "func_load"),
-        {"module": "subprocess", "class_name": "Popen", "config": {"args": ["touch", CANARY]}, "registered_name": None},
-        {"module": None, "class_name": "__lambda__", "config": {"value": "4wAAAA=="}, "registered_name": None},
-        {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "x"}, "registered_name": None},
-        {"module": "keras.layers", "class_name": "Dense", "config": {}, "registered_name": "fsp_tf>FSPLoss"},
+        function("os", "system"),
+        function("builtins.os", "system"),
+        function("keras.utils", "get_file"),
+        function("keras.utils", "plot_model"),
+        function("keras.config", "enable_unsafe_deserialization"),
+        function("keras.datasets.mnist", "load_data"),
+        function("keras_hub.layers", "anything"),
+        instance("keras.utils", "set_random_seed", {}),
+        instance("subprocess", "Popen", {"args": ["touch", CANARY]}),
+        instance(None, "__lambda__", {"value": "4wAAAA=="}),
+        instance("keras.layers", "Lambda", {"function": function("keras.ops", "relu")}),
+        instance("keras.src.layers.core.lambda_layer", "Lambda", {}),
+        instance("keras.layers", "TFSMLayer", {"filepath": "x"}),
+        instance("keras.layers", "TorchModuleWrapper", {"module": "gASVAAAA"}),
+        instance("keras.layers", "JaxLayer", {}),
+        instance("keras.layers", "FlaxLayer", {}),
+        instance("keras.layers", "Dense", {}, "fsp_tf>FSPLoss"),
         {"class_name": "Lambda", "config": {"function": ["4wAAAA==", None, None], "function_type": "lambda"}},
-        {"class_name": "__numpy__", "config": {"value": ["a"], "dtype": "S2000000000"}},
         {"class_name": ["__numpy__"], "config": {}},
     ],
     ids=lambda part: f"{part.get('module')}.{part['class_name']}",
@@ -144,73 +144,60 @@ def test_code_by_name_is_refused_wherever_it_stands(write, part):
         layer(config, "dense")["config"]["kernel_initializer"]["config"]["deep"] = [{"er": [part]}]
 
     for change in (as_activation, as_layer, deep_within):
-        refuse(write(change), "which is none of the layers and parts that are read from files: it is not read")
+        refuse(write(change), NOT_ALLOWED)
 
 
-def test_how_a_net_was_compiled_is_not_read(write):
+@pytest.mark.parametrize(
+    "part",
+    [
+        function("builtins", "eval"),
+        function("keras.activations", "load_model"),
+        function("keras.models", "load_model"),
+        function("keras.saving", "load_model"),
+        function("keras.src.utils.python_utils", "func_load"),
+        instance("keras.layers", "StringLookup", {"vocabulary": __file__}),
+    ],
+    ids=lambda part: f"{part['module']}.{part['class_name']}.{part['config']}"[:60],
+)
+def test_safe_mode_refuses_other_functions_and_files(write, part):
+    def as_activation(config):
+        layer(config, "conv")["config"]["activation"] = part
+
+    refuse(write(as_activation), f"{INVALID}|{NOT_ALLOWED}")
+
+
+def test_compile_configuration_is_ignored(write):
     def compiled(config):
-        config["compile_config"] = {"optimizer": called("os", "system"), "loss": called("builtins", "eval")}
+        config["compile_config"] = {"optimizer": function("os", "system"), "loss": function("builtins", "eval")}
 
     assert not load_keras_file(write(compiled)).compiled
 
 
-def test_nothing_runs_while_a_net_is_read(write):
-    def fed_with_numbers(config):
-        layer(config, "conv")["inbound_nodes"] = [{"args": [[[[[1.0]]]]], "kwargs": {}}]
-
-    refuse(write(fed_with_numbers), "calls a layer on no tensor of the net")
-
-
-def test_members_that_no_net_has_are_refused(write, members):
-    refuse(write(**{"../../evil__txt": b"x"}), r"holds .*'\.\./\.\./evil\.txt'; a net for images has config.json")
+def test_other_archive_members_are_refused(write, members):
+    refuse(write(**{"../../evil__txt": b"x"}), r"contains .*'\.\./\.\./evil\.txt', expected config.json")
     refuse(write(**{"assets/vocabulary__txt": b"x"}), "assets/vocabulary.txt")
+    refuse(write(model__weights__npz=b"x"), "model.weights.npz")
     path = write()
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("config.json", members["config.json"])
-    refuse(path, "holds .*'config.json', .*'config.json'")
-    with zipfile.ZipFile(path, "w") as archive:
-        for number in range(2000):
-            archive.writestr(f"{number}", b"")
-    refuse(path, "is no whole .keras file")
+    refuse(path, "contains .*'config.json', .*'config.json', expected")
 
 
-def test_bombs_are_refused(write, members):
-    zeros = bytes(2**26 + 1)
-    refuse(write(packing=zipfile.ZIP_DEFLATED, model__weights__h5=zeros), "unpacks model.weights.h5 to 67,108,865")
-    refuse(write(packing=zipfile.ZIP_DEFLATED, config__json=zeros), "unpacks config.json to 67,108,865")
-    refuse(write(packing=zipfile.ZIP_LZMA), "packed in a way that Keras does not use")
-    refuse(write(config__json=b"[" * 100_000), "is no whole .keras file")
+def test_decompression_bombs_are_refused(write):
+    zeros = bytes(2**26 + 2**21)
+    refuse(
+        write(packing=zipfile.ZIP_DEFLATED, model__weights__h5=zeros), "unpacks [0-9,]+ bytes to 69,2[0-9,]+, too many"
+    )
+    refuse(write(packing=zipfile.ZIP_DEFLATED, config__json=zeros), "unpacks [0-9,]+ bytes to 69,2[0-9,]+, too many")
+    refuse(write(config__json=b"[" * 100_000), INVALID)
     path = write()
     with path.open("r+b") as file:
         file.truncate(2**31 + 1)  # sparse
-    refuse(path, "has 2,147,483,649 bytes, more than")
-
-
-def test_sizes_that_the_file_does_not_have_are_refused(write):
-    def units(number):
-        return lambda config: layer(config, "dense")["config"].update(units=number)
-
-    def upsampled(config):
-        bomb = {"size": [8192, 8192], "name": "bomb", "data_format": "channels_last", "interpolation": "nearest"}
-        first = {"module": "keras.layers", "class_name": "UpSampling2D", "config": bomb, "registered_name": None}
-        entry = first | {"name": "bomb", "inbound_nodes": layer(config, "conv")["inbound_nodes"]}
-        config["config"]["layers"].insert(1, entry)
-        config["config"]["output_layers"] = [["bomb", 0, 0]]
-
-    refuse(write(units(10**12)), "has units=1e\\+12, more than 16,777,216")
-    refuse(write(units(2**23)), "describes a net of 25,165,[0-9]+ weights and has [0-9,]+ bytes for them")
-    refuse(write(upsampled), "has a layer that gives 4,294,967,296 numbers an image")
-
-
-def test_too_many_layers_are_refused(write):
-    def many(config):
-        config["config"]["layers"] += [layer(config, "conv")] * MAX_LAYERS
-
-    refuse(write(many), "has 4,101 layers and 4,100 calls, more than 4,096 and 16,384")
+    refuse(path, "has 2,147,483,649 bytes, more than the limit")
 
 
 def hdf5(members, change: Callable[[h5py.File], None]) -> bytes:
-    """The net's weights file, changed in place."""
+    """Returns the model's weights file, changed in place."""
     buffer = io.BytesIO(members["model.weights.h5"])
     with h5py.File(buffer, "r+") as file:
         change(file)
@@ -234,45 +221,61 @@ def replace(kind: str, secret: pathlib.Path) -> Callable[[h5py.File], None]:
             file.create_virtual_dataset(name, layout)
         elif kind == "packed":
             file.create_dataset(name, (2**14, 2**14), "f4", chunks=(2**10, 2**10), compression="gzip")
+        elif kind == "more than 64 bits count":
+            file.create_dataset(name, (2**32, 2**32), "f4", chunks=(1, 1))
         else:
             file.create_dataset(name, (2,), h5py.string_dtype())
 
     return change
 
 
-@pytest.mark.parametrize(
-    "kind", ["external link", "soft link", "external storage", "virtual", "packed", "strings of any length"]
-)
-def test_weights_that_lie_elsewhere_are_refused(write, members, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual", "strings of any length"])
+def test_weights_outside_the_file_are_refused(write, members, tmp_path, kind):
+    with h5py.File(tmp_path / "secret", "w") as secret:
+        secret["x"] = np.ones((2, 3), np.float32)
+    refuse(write(model__weights__h5=hdf5(members, replace(kind, tmp_path / "secret"))), INVALID)
+
+
+@pytest.mark.parametrize("kind", ["packed", "more than 64 bits count"])
+def test_weights_larger_than_their_file_are_refused(write, members, tmp_path, kind):
     weights = hdf5(members, replace(kind, tmp_path / "secret"))
-    refuse(write(model__weights__h5=weights), "has (a link|weights) at 'layers/dense/vars/0' ")
+    refuse(write(model__weights__h5=weights), "declares [0-9,]+ bytes of weights but has [0-9,]+; recreate it")
 
 
-def test_other_kinds_of_files_are_refused_with_what_to_do(write, tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(write, members, value):
+    def change(file):
+        file["layers/dense/vars/0"][1, 2] = value
+
+    path = write(model__weights__h5=hdf5(members, change))
+    refuse(path, rf"^The file {path} contains NaN or infinite weights \(dense/kernel\); recreate it\.$")
+
+
+def test_other_kinds_of_files_are_refused_with_advice(write, tmp_path):
     whole = write()
-    net = load_keras_file(whole)
-    net.export(tmp_path / "saved_model", verbose=False)
-    refuse(tmp_path / "saved_model", r"is a folder, such as a SavedModel; .* save it with model.save\('NAME.keras'\)")
+    model = load_keras_file(whole)
+    model.export(tmp_path / "saved_model", verbose=False)
+    refuse(tmp_path / "saved_model", r"is a folder, such as a SavedModel, .* save it with model.save\('NAME.keras'\)")
     (tmp_path / "old.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    refuse(tmp_path / "old.h5", "is a legacy HDF5 model, whose reading can run code: load it where you trust it")
+    refuse(tmp_path / "old.h5", "is a legacy HDF5 model, and loading one can run code; load it where you trust it")
     (tmp_path / "renamed.keras").write_bytes(b"\x89HDF\r\n\x1a\n")
     refuse(tmp_path / "renamed.keras", "is a legacy HDF5 model")
-    refuse(whole.rename(tmp_path / "net.zip"), "its name must end in .keras")
+    refuse(whole.rename(tmp_path / "model.zip"), "its name must end in .keras")
     os.mkfifo(tmp_path / "pipe.keras")
-    refuse(tmp_path / "pipe.keras", "is no file")
-    for content in (b"", b"PK", b"not a net"):
+    refuse(tmp_path / "pipe.keras", "is not a file; name a .keras file")
+    for content in (b"", b"PK", b"not a model"):
         (tmp_path / "broken.keras").write_bytes(content)
-        refuse(tmp_path / "broken.keras", "is no whole .keras file of a Keras model: make it anew")
+        refuse(tmp_path / "broken.keras", INVALID)
 
 
-def test_every_truncation_is_told(write, tmp_path):
+def test_every_truncation_is_refused(write, tmp_path):
     data = write().read_bytes()
     for size in range(0, len(data), len(data) // 40):
         (tmp_path / "short.keras").write_bytes(data[:size])
-        refuse(tmp_path / "short.keras", "is no whole .keras file of a Keras model: make it anew")
+        refuse(tmp_path / "short.keras", INVALID)
 
 
-def test_a_teacher_that_is_refused_is_named(write):
-    path = write(lambda config: layer(config, "conv")["config"].update(activation=called("os", "system")))
-    with pytest.raises(UserError, match=f"The teacher's file {path} has 'os.system', which is none of"):
-        nets.load(Config(), "teacher", path)
+def test_message_names_the_role_of_the_file(write):
+    path = write(lambda config: layer(config, "conv")["config"].update(activation=function("os", "system")))
+    with pytest.raises(UserError, match=f"The teacher's file {path} uses 'os.system', {NOT_ALLOWED}"):
+        load_keras_file(path, "The teacher's file")

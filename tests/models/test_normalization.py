@@ -1,4 +1,4 @@
-"""FusedBatchNormalization against keras.layers.BatchNormalization, the layer it stands in for."""
+"""Compares FusedBatchNormalization with keras.layers.BatchNormalization, which it replaces."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def inputs(seed: int = 0, shape=SHAPE) -> np.ndarray:
 
 
 def layer_pair(dtype: str = "float32"):
-    """The Keras layer and ours with the same random weights."""
+    """Returns the Keras layer and the fused one with the same random weights."""
     rng = np.random.default_rng(9)
     weights = [*rng.normal(size=(3, 3)), rng.uniform(0.5, 2, 3)]  # gamma, beta, moving mean, moving variance
     pair = keras.layers.BatchNormalization(dtype=dtype, **OPTIONS), FusedBatchNormalization(dtype=dtype, **OPTIONS)
@@ -30,7 +30,7 @@ def layer_pair(dtype: str = "float32"):
 
 
 def run(layer, images: np.ndarray, training: bool) -> dict[str, np.ndarray]:
-    """Outputs, and gradients of a weighted sum of them."""
+    """Returns the outputs and the gradients of a weighted sum of them."""
     weights = np.random.default_rng(5).normal(size=images.shape).astype(np.float32)
     images = tf.constant(images)
     with tf.GradientTape() as tape:
@@ -49,14 +49,14 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float, mes
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 @pytest.mark.parametrize(("dtype", "tolerance"), POLICIES.items())
-def test_values_and_gradients(dtype, tolerance, training):
+def test_values_and_gradients_equal_those_of_keras(dtype, tolerance, training):
     stock, fused = layer_pair(dtype)
     expected, actual = run(stock, inputs(), training), run(fused, inputs(), training)
     for name, value in expected.items():
         assert_close(actual[name], value, tolerance, name)
 
 
-def test_values_by_the_formula():
+def test_values_follow_the_formula():
     _, fused = layer_pair()
     gamma, beta, *_ = fused.get_weights()
     images = inputs().astype(np.float64)
@@ -66,17 +66,17 @@ def test_values_by_the_formula():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), POLICIES.items())
-def test_moving_statistics_after_several_steps(dtype, tolerance):
+def test_moving_statistics_equal_those_of_keras(dtype, tolerance):
     stock, fused = layer_pair(dtype)
     for step in range(5):
         for layer in (stock, fused):
-            layer(inputs(step, (2, 2, 2, 3)), training=True)  # so few pixels that N/(N-1) is 8/7
+            layer(inputs(step, (2, 2, 2, 3)), training=True)  # with so few pixels, N/(N-1) is 8/7
     assert_close(fused.moving_mean.numpy(), stock.moving_mean.numpy(), tolerance)
     assert_close(fused.moving_variance.numpy(), stock.moving_variance.numpy(), tolerance)
     assert_close(fused(inputs()).numpy().astype(np.float32), stock(inputs()).numpy().astype(np.float32), tolerance)
 
 
-def test_frozen_or_in_inference_nothing_moves():
+def test_statistics_do_not_move_when_frozen_or_in_inference():
     _, fused = layer_pair()
     before = fused.get_weights()
     expected = fused(inputs(), training=False).numpy()
@@ -86,21 +86,21 @@ def test_frozen_or_in_inference_nothing_moves():
         np.testing.assert_array_equal(weight, value)
 
 
-def test_a_net_with_batch_statistics_is_the_net_in_training_and_never_changes():
+def test_batch_statistics_model_equals_the_model_in_training_and_never_changes():
     images = inputs(shape=(6, 8, 8, 3))
-    net = cifar_resnet(8, 10, (8, 8, 3), fused=True)
-    copy = with_batch_statistics(net)
+    model = cifar_resnet(8, 10, (8, 8, 3), fused=True)
+    copy = with_batch_statistics(model)
     before = copy.get_weights()
     for training in (False, True):
         outputs = copy(images, training=training)
-        np.testing.assert_array_equal(outputs["logits"], net(images, training=True)["logits"])
-    assert sorted(outputs) == sorted(net.output)
-    assert np.abs(outputs["logits"] - net(images, training=False)["logits"]).max() > 0.1
+        np.testing.assert_array_equal(outputs["logits"], model(images, training=True)["logits"])
+    assert sorted(outputs) == sorted(model.output)
+    assert np.abs(outputs["logits"] - model(images, training=False)["logits"]).max() > 0.1
     for weight, old in zip(copy.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
 
 
-def test_weights_load_both_ways_and_the_layer_saves():
+def test_weights_are_interchangeable_and_the_layer_serializes():
     stock, fused = layer_pair()
     assert [weight.name for weight in fused.weights] == [weight.name for weight in stock.weights]
     for source, target in ((stock, layer_pair()[1]), (fused, layer_pair()[0])):
@@ -113,7 +113,7 @@ def test_weights_load_both_ways_and_the_layer_saves():
 
 
 @pytest.mark.parametrize("option", [{"scale": False}, {"center": False}, {"renorm": True}], ids=str)
-def test_options_without_a_fused_form_are_refused(option):
+def test_unsupported_options_are_refused(option):
     with pytest.raises(ValueError, match="has no renorm, scale=False or center=False"):
         FusedBatchNormalization(**option).build((None, 4, 4, 3))
 
@@ -124,8 +124,8 @@ def test_inputs_other_than_images_are_refused(axis, shape):
         FusedBatchNormalization(axis=axis).build(shape)
 
 
-def test_two_replicas_keep_the_statistics_that_the_keras_layer_keeps():
-    """Keras 3 leaves each replica its own moving statistics and reads, saves and exports the first replica's."""
+def test_two_replicas_keep_the_same_statistics_as_the_keras_layer():
+    """Keras 3 keeps moving statistics per replica, and reads, saves and exports those of the first."""
     strategy = make_strategy(num_virtual_devices=2)
     shares = [inputs(0), inputs(1) + 1]
     with strategy.scope():
@@ -143,8 +143,8 @@ def test_two_replicas_keep_the_statistics_that_the_keras_layer_keeps():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), POLICIES.items())
-def test_synchronized_replicas_normalise_as_one_device_does(dtype, tolerance):
-    """Outputs, gradients of a sum over both, and the moving statistics, which stay equal on all replicas."""
+def test_synchronized_replicas_equal_one_device(dtype, tolerance):
+    """Compares outputs, gradients of a sum over both, and moving statistics, which stay equal on all replicas."""
     strategy = make_strategy(num_virtual_devices=2)
     images = np.concatenate([inputs(0), inputs(1) + 1])
     _, one = layer_pair(dtype)
@@ -180,7 +180,7 @@ def test_synchronized_replicas_normalise_as_one_device_does(dtype, tolerance):
         assert_close(first.numpy(), value, 1e-5, weight.name)
 
 
-def test_a_single_pixel_stays_finite():
+def test_single_pixel_stays_finite():
     _, fused = layer_pair()
     outputs = fused(inputs(shape=(1, 1, 1, 3)), training=True)
     assert np.isfinite(outputs).all()

@@ -1,4 +1,4 @@
-"""The residual networks: every parameter counted, the forward pass in NumPy, heads, seeds, precision and saving."""
+"""The residual networks: parameter counts, the forward pass in NumPy, heads, seeds, precision and saving."""
 
 import math
 import subprocess
@@ -16,8 +16,8 @@ def images(num_images: int = 3, height: int = 16, width: int = 16) -> np.ndarray
     return np.random.default_rng(0).integers(0, 256, (num_images, height, width, 3), dtype=np.uint8)
 
 
-def shake(model: keras.Model) -> None:
-    """Random batch normalisation in place of the initial one, which hides mistakes behind zeros and ones."""
+def randomize(model: keras.Model) -> None:
+    """Sets random batch normalisation; the initial zeros and ones would hide mistakes."""
     rng = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -25,7 +25,7 @@ def shake(model: keras.Model) -> None:
 
 
 def number_of_parameters(blocks, widths, stem_size: int, num_classes: int, shortcut: str) -> int:
-    """By hand: a k x k convolution has k*k*in*out, a batch normalisation 4 per channel, the logits in*out + out."""
+    """Counts k*k*in*out per k x k convolution, 4 per channel of batch normalisation, in*out + out for the logits."""
 
     def conv_and_norm(size, channels_in, channels_out):
         return size**2 * channels_in * channels_out + 4 * channels_out
@@ -40,7 +40,7 @@ def number_of_parameters(blocks, widths, stem_size: int, num_classes: int, short
 
 
 def weighted_layers(model: keras.Model) -> int:
-    """What the depth in a ResNet's name counts: convolutions and the classifier, without shortcuts."""
+    """Counts the layers in a ResNet's depth: convolutions and the classifier, without shortcuts."""
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
     return sum(isinstance(layer, kinds) and "shortcut" not in layer.name for layer in model.layers)
 
@@ -90,11 +90,11 @@ def test_imagenet_parameters(depth, expected):
 )
 def test_published_parameters(build, depth, trainable):
     model = build(depth, 10 if build is cifar_resnet else 1000)
-    normalised_images = 2 * 3  # gamma and beta of the normalisation of the images, which the published nets have not
+    normalised_images = 2 * 3  # gamma and beta of the image normalisation, which the published models lack
     assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable + normalised_images
 
 
-def test_heads_of_a_cifar_net():
+def test_heads_of_a_cifar_model():
     model = cifar_resnet(14, 100, width_multiplier=2)
     assert {name: head.shape[1:] for name, head in model.output.items()} == {
         "stem": (32, 32, 32),
@@ -109,7 +109,7 @@ def test_heads_of_a_cifar_net():
     assert model.name == "resnet_14"
 
 
-def test_heads_of_an_imagenet_net():
+def test_heads_of_an_imagenet_model():
     model = imagenet_resnet(20, 200, width_multiplier=1)
     sections = {1: (56, 56, 64), 2: (28, 28, 128), 3: (14, 14, 256), 4: (7, 7, 512)}
     expected = {f"section_{k}{end}": shape for k, shape in sections.items() for end in ("_first_block", "")}
@@ -120,14 +120,14 @@ def test_heads_of_an_imagenet_net():
     }
 
 
-class NumPyNet:
+class NumPyModel:
     """Figure 2 in NumPy, with the weights of a model."""
 
     def __init__(self, model: keras.Model):
         self.model = model
 
     def conv(self, x, name, strides=1):
-        """A convolution padded as TensorFlow's `same`: the odd pixel below and to the right."""
+        """Convolves with TensorFlow's `same` padding: an odd pixel goes below and to the right."""
         (kernel,) = self.model.get_layer(name).get_weights()
         size, ends = kernel.shape[0], [-(-side // strides) for side in x.shape[1:3]]
         pads = [max((end - 1) * strides + size - side, 0) for end, side in zip(ends, x.shape[1:3], strict=True)]
@@ -170,15 +170,15 @@ class NumPyNet:
 @pytest.mark.parametrize(("depth", "size"), [(8, (16, 16)), (14, (18, 12))])
 def test_every_head_equals_numpy(depth, size, shortcut):
     model = cifar_resnet(depth, 10, (*size, 3), shortcut=shortcut)
-    shake(model)
+    randomize(model)
     actual = model(images(2, *size), training=False)
-    expected = NumPyNet(model)(images(2, *size).astype(np.float64), (depth - 2) // 6, shortcut)
+    expected = NumPyModel(model)(images(2, *size).astype(np.float64), (depth - 2) // 6, shortcut)
     assert actual.keys() == expected.keys()
     for name, head in expected.items():
         np.testing.assert_allclose(actual[name], head, rtol=1e-3, atol=1e-4 * np.abs(head).max(), err_msg=name)
 
 
-def test_the_padded_channels_of_a_shortcut_are_zero():
+def test_padded_channels_of_a_shortcut_are_zero():
     model = cifar_resnet(8, 10, (18, 18, 3))
     shortcut, _ = model.get_layer("section_3_block_1_add").input
     parts = keras.Model(model.input, [model.output["section_2"], shortcut])
@@ -188,7 +188,7 @@ def test_the_padded_channels_of_a_shortcut_are_zero():
     np.testing.assert_array_equal(padded[..., 32:], np.zeros((2, 5, 5, 32)))
 
 
-def test_ends_of_the_sections_of_an_imagenet_net():
+def test_section_ends_of_an_imagenet_model_are_relu_outputs():
     model = imagenet_resnet(18, 5, (64, 64, 3), width_multiplier=1)
     heads = {name: head.numpy() for name, head in model(images(2, 64, 64), training=False).items()}
     assert heads.pop("logits").min() < 0
@@ -200,7 +200,7 @@ def test_ends_of_the_sections_of_an_imagenet_net():
 @pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 def test_stock_layers_give_the_same_heads(training):
     fused, stock = (cifar_resnet(8, 10, (16, 16, 3), fused=fused, seed=int(fused)) for fused in (True, False))
-    shake(fused)
+    randomize(fused)
     stock.set_weights(fused.get_weights())
     actual, expected = fused(images(), training=training), stock(images(), training=training)
     for name in expected:
@@ -215,7 +215,7 @@ def kernels(model: keras.Model) -> dict[str, np.ndarray]:
     return {layer.name: layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")}
 
 
-def test_the_seed_decides_the_weights():
+def test_seed_decides_the_weights():
     model, twin, other = (kernels(cifar_resnet(14, 10, seed=seed)) for seed in (0, 0, 1))
     for name, kernel in model.items():
         np.testing.assert_array_equal(kernel, twin[name])
@@ -237,7 +237,7 @@ def test_uint8_and_float_images_give_the_same_logits():
     np.testing.assert_array_equal(*logits)
 
 
-def test_mixed_precision_keeps_both_ends_in_float32():
+def test_mixed_precision_keeps_input_and_output_in_float32():
     full, mixed = (cifar_resnet(8, 10, (16, 16, 3), dtype=dtype) for dtype in ("float32", "mixed_bfloat16"))
     expected, actual = full(images(), training=False), mixed(images(), training=False)
     assert all(actual[name].dtype == ("float32" if name == "logits" else "bfloat16") for name in actual)
@@ -247,29 +247,29 @@ def test_mixed_precision_keeps_both_ends_in_float32():
     assert np.abs(difference).max() < 0.05 * np.abs(expected["logits"]).max()
 
 
-LOAD_WITHOUT_US = """
+LOAD_WITHOUT_PACKAGE = """
 import sys
 sys.modules["fsp_tf"] = None  # any import of it fails
 import keras, numpy
-model = keras.models.load_model("net.keras")
+model = keras.models.load_model("model.keras")
 numpy.save("logits.npy", model(numpy.load("images.npy"), training=False)["logits"])
 """
 
 
-def test_a_stock_net_loads_where_this_package_is_missing(tmp_path):
+def test_stock_model_loads_without_this_package(tmp_path):
     model = cifar_resnet(8, 10, (16, 16, 3), fused=False)
-    shake(model)
-    model.save(tmp_path / "net.keras")
+    randomize(model)
+    model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images())
-    subprocess.run([sys.executable, "-I", "-c", LOAD_WITHOUT_US], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-I", "-c", LOAD_WITHOUT_PACKAGE], cwd=tmp_path, check=True, capture_output=True)
     expected = model(images(), training=False)["logits"]
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_fused_net_loads_where_this_package_is(tmp_path):
+def test_fused_model_loads_with_this_package(tmp_path):
     model = cifar_resnet(8, 10, (16, 16, 3))
-    model.save(tmp_path / "net.keras")
-    twin = keras.models.load_model(tmp_path / "net.keras")
+    model.save(tmp_path / "model.keras")
+    twin = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(twin(images())["logits"], model(images())["logits"])
 
 
@@ -286,5 +286,5 @@ def test_wrong_imagenet_depths_are_refused():
 
 @pytest.mark.parametrize("build", [cifar_resnet, imagenet_resnet])
 def test_unknown_shortcuts_are_refused(build):
-    with pytest.raises(ValueError, match="shortcut is one of zero_pad, projection, got 'identity'"):
+    with pytest.raises(ValueError, match="shortcut must be one of zero_pad, projection, got 'identity'"):
         build(20, 10, shortcut="identity")

@@ -289,7 +289,7 @@ def test_a_teacher_without_numbers_is_told(whole, tmp_path):
     teacher.set_weights(broken)
     teacher.save(tmp_path / "broken.keras")
     sentence = told(tiny(tmp_path / "run", teacher=str(tmp_path / "broken.keras"), pipeline="stage1"))
-    assert "broken.keras holds weights that are no numbers" in sentence and "make it anew" in sentence
+    assert "broken.keras contains NaN or infinite weights" in sentence and "recreate it" in sentence
 
 
 def test_data_without_numbers_is_told():

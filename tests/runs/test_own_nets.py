@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from fsp_tf import runs
 from fsp_tf.data import load_split
-from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs.stage1 import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import smallest
@@ -103,13 +102,6 @@ def test_phases_one_by_one_are_the_whole_job(files, tmp_path):
 def test_soft_targets_of_a_teacher_that_ends_in_probabilities(files, tmp_path):
     record = run(tmp_path, files, baseline=False, stage2_loss="kd")
     assert "loss/soft_targets" in record["phases"]["stage2"]["scalars"]
-
-
-def test_the_logarithm_of_probabilities_serves_as_logits():
-    net = teacher_net()
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).astype(np.float32)
-    wrapped = as_classifier(net, pathlib.Path("net.keras"))
-    np.testing.assert_allclose(keras.ops.softmax(wrapped(images)["logits"]), net(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
