@@ -1,4 +1,4 @@
-# Everything a person runs by hand or CI runs for them. VENV names the virtual environment; .venv unless given.
+# The commands for people and for CI. VENV is the folder of the virtual environment.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,25 +14,26 @@ test: $(VENV)/.installed-dev
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal -m long
 
-# Real faults: signals, full disks, read-only folders, broken files; the mounts need root.
+# Injects real faults: signals, full disks, read-only folders, broken files. Mounting disks needs root.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m faults --capture=no
 
-# Many more cases of what reads files than `make test` has; FSP_TF_FUZZ_CASES says how many of each kind.
+# Fuzzes whatever reads files, with more cases than `make test`. FSP_TF_FUZZ_CASES is the number of cases of each kind.
 fuzz: $(VENV)/.installed-dev
 	FSP_TF_FUZZ_CASES=$${FSP_TF_FUZZ_CASES:-2000} $(BIN)/python -m pytest tests/test_fuzz.py
 
 mutants: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0
-	$(BIN)/python -m tests.support.mutants fsp_tf/distillation/fsp.py tests/test_fsp.py tests/test_fsp_properties.py
+	$(BIN)/python -m tests.support.mutation_testing fsp_tf/distillation/fsp.py \
+	    tests/distillation/test_fsp.py tests/distillation/test_fsp_properties.py
 
-# Asks a service on the network for known vulnerabilities of every package of the lock, so it is no part of CI. A package
-# that could not be asked about fails it too: pip-audit alone would say that nothing was found.
+# Asks a network service for known vulnerabilities of every package in the lock, so CI does not run it. It also fails if
+# the service cannot be asked about a package, which pip-audit alone does not report.
 audit: | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --strict --requirement requirements-lock.txt --require-hashes --disable-pip || \
-	    { echo "make audit: above is a vulnerability, or a package that the service could not be asked about."; exit 1; }
+	    { echo "make audit: see above for a vulnerability, or a package that the service could not be asked about."; exit 1; }
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -19,32 +19,12 @@ from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.system.errors import UserError
+from tests.support.command_line import parse
 
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-def bounded(max_examples: int) -> settings:
-    """Returns settings with the same examples in every run and no time limit."""
-    return settings(max_examples=max_examples, deadline=None, derandomize=True, database=None)
-
-
 # --- Flags.
-
-
-@pytest.fixture(scope="module", autouse=True)
-def defined_flags():
-    """Defines the flags once per process."""
-    if "pipeline" not in flags.FLAGS:
-        config_lib.define_flags()
-
-
-def parse(*arguments: str) -> Config:
-    """Returns the `Config` of a command line."""
-    flags.FLAGS.unparse_flags()
-    for name in config_lib.fields():
-        flags.FLAGS[name].unparse()
-    flags.FLAGS(["main", *arguments])
-    return config_lib.from_flags()
 
 
 PRINTABLE = st.characters(
@@ -92,7 +72,7 @@ def configs(draw) -> Config:
 
 
 @given(configs())
-@bounded(60)
+@settings(max_examples=60)
 def test_config_written_as_flags_is_read_back_unchanged(tmp_path_factory, config):
     written = config_lib.to_flags(config)
     lines = [f"--{name}={value}" for name, value in written.items()]
@@ -104,7 +84,7 @@ def test_config_written_as_flags_is_read_back_unchanged(tmp_path_factory, config
 
 
 @given(st.sampled_from(sorted(config_lib.fields())), st.text() | st.from_regex(r"[-0-9eE.,+nafi]*", fullmatch=True))
-@bounded(400)
+@settings(max_examples=400)
 def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
     try:
         config = parse(f"--{name}={text}")
@@ -115,7 +95,7 @@ def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
 
 
 @given(configs())
-@bounded(60)
+@settings(max_examples=60)
 def test_schedules_increase_and_no_phase_is_empty(config):
     for phase in (PHASES[name] for name in ("teacher", "stage1", "stage2", "baseline")):
         rates, steps = config.schedule(phase)
@@ -143,7 +123,7 @@ def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> 
 
 
 @given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
-@bounded(16)
+@settings(max_examples=16)
 def test_resumed_stream_equals_the_uninterrupted_one_and_epochs_differ(data, seed, count, streamed):
     batch_size = data.draw(st.integers(1, count), label="batch size")
     last_step = -(-3 * count // batch_size)  # three epochs
@@ -160,7 +140,7 @@ def test_resumed_stream_equals_the_uninterrupted_one_and_epochs_differ(data, see
 
 
 @given(SEEDS, SEEDS, st.integers(1, 5), st.integers(8, 24), st.booleans(), st.booleans())
-@bounded(30)
+@settings(max_examples=30)
 def test_views_are_crops_of_the_padded_image_and_repeatable(seed, other, count, side, crop, flip):
     images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
     options = {"seed": tf.constant([seed, other], tf.int64), "augmentation": Augmentation(crop, flip)}
@@ -183,7 +163,7 @@ def small_model() -> keras.Model:
 
 
 @given(SEEDS, st.floats(0, 4), st.floats(1e-3, 1e3), st.floats(0, 10))
-@bounded(8)
+@settings(max_examples=8)
 def test_folding_keeps_the_function_for_any_statistics(small_model, seed, gamma, variance, mean):
     rng = np.random.default_rng(seed)
     for layer in small_model.layers:
@@ -201,7 +181,7 @@ def test_folding_keeps_the_function_for_any_statistics(small_model, seed, gamma,
 
 
 @given(SEEDS)
-@bounded(8)
+@settings(max_examples=8)
 def test_permuted_model_is_the_same_classifier_for_any_seed(small_model, seed):
     permuted = keras.models.clone_model(small_model)
     permuted.set_weights(permuted_weights(small_model, seed))
@@ -226,7 +206,7 @@ def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 2)), min_size=1, max_size=20))
-@bounded(30)
+@settings(max_examples=30)
 def test_stored_matrices_can_be_read_in_any_order(stores, places):
     made, opened = stores
     rows, views = (tf.constant(column, tf.int64) for column in zip(*places, strict=True))

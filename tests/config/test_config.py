@@ -5,7 +5,6 @@ import math
 import pathlib
 
 import pytest
-from absl import flags
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import METHODS, Config, multiply_adds
@@ -13,23 +12,9 @@ from fsp_tf.config.phases import PHASES
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
 from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
 from fsp_tf.system.errors import UserError
+from tests.support.command_line import parse
 
 FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def defined_flags():
-    """The flags."""
-    config_lib.define_flags()
-
-
-def parse(*arguments: str) -> Config:
-    """The `Config` of a command line."""
-    flags.FLAGS.unparse_flags()
-    for name in config_lib.fields():
-        flags.FLAGS[name].unparse()
-    flags.FLAGS(["main", *arguments])
-    return config_lib.from_flags()
 
 
 def test_defaults_of_flags_are_those_of_the_dataclass():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.plots import confusion_picture
-from tests.support.broken_images import encoded, pixels, png_of
+from tests.support.sample_images import encoded, pixels, png_of
 
 PNG, JPEG, GIF = (encoded(pixels(height=8, width=8), kind) for kind in ("PNG", "JPEG", "GIF"))
 

@@ -11,6 +11,7 @@ from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization, cifar_resnet
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
+from tests.support.fitting import StepLogs, state
 
 IMAGE_SHAPE = (8, 8, 3)
 PAIRS = [("first", "last"), ("last", "last")]
@@ -50,10 +51,6 @@ def small_net(
     x = keras.layers.GlobalAveragePooling2D(dtype="float32")(last)
     logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed), name="logits")(x)
     return keras.Model(images, {prefix + "first": first, prefix + "last": last, "logits": logits})
-
-
-def state(net: keras.Model) -> dict[str, np.ndarray]:
-    return {variable.path: variable.numpy() for variable in net.variables}
 
 
 def forward_by_hand(weights: dict, images, training: bool):
@@ -204,16 +201,6 @@ def test_a_fit_traces_once():
     distiller.optimizer.build(distiller.trained.trainable_variables)
     distiller.fit(some_images(12), batch_size=4, epochs=3, verbose=0)
     assert len(traces) == 1
-
-
-class StepLogs(keras.callbacks.Callback):
-    """Keeps every step's logs."""
-
-    def on_train_begin(self, logs=None):
-        self.steps = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.steps.append(dict(logs))
 
 
 def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **optimizer_options):

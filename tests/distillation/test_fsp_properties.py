@@ -11,11 +11,6 @@ from fsp_tf.distillation.fsp import flatten_matrices, unflatten_matrices
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-def bounded(max_examples: int) -> settings:
-    """The same examples every time, however slow the machine."""
-    return settings(max_examples=max_examples, deadline=None, derandomize=True, database=None)
-
-
 @st.composite
 def pairs_of_maps(draw, largest_factor: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Two maps of which the larger height and the larger width are multiples of the smaller ones."""
@@ -47,7 +42,7 @@ def matrix(first, last) -> np.ndarray:
 
 
 @given(pairs_of_maps())
-@bounded(60)
+@settings(max_examples=60)
 def test_the_matrix_of_any_maps_is_equation_1_and_swapped_maps_transpose_it(maps):
     first, last = maps
     got = matrix(first, last)
@@ -56,7 +51,7 @@ def test_the_matrix_of_any_maps_is_equation_1_and_swapped_maps_transpose_it(maps
 
 
 @given(pairs_of_maps(largest_factor=1), SEEDS, st.floats(-3, 3), st.floats(-3, 3))
-@bounded(40)
+@settings(max_examples=40)
 def test_the_matrix_of_maps_of_one_size_is_linear_in_each(maps, seed, a, b):
     first, last = maps
     rng = np.random.default_rng(seed)
@@ -68,7 +63,7 @@ def test_the_matrix_of_maps_of_one_size_is_linear_in_each(maps, seed, a, b):
 
 
 @given(pairs_of_maps(), SEEDS)
-@bounded(30)
+@settings(max_examples=30)
 def test_the_gradient_of_any_maps_is_the_slope_in_any_direction(maps, seed):
     rng, step = np.random.default_rng(seed), 1e-6
     target = rng.normal(size=in_float64(*maps).shape)
@@ -88,7 +83,7 @@ def test_the_gradient_of_any_maps_is_the_slope_in_any_direction(maps, seed):
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=4), st.integers(1, 4), SEEDS)
-@bounded(40)
+@settings(max_examples=40)
 def test_flattened_matrices_come_back(shapes, count, seed):
     rng = np.random.default_rng(seed)
     matrices = [rng.normal(size=(count, *shape)).astype(np.float32) for shape in shapes]

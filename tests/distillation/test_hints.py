@@ -9,7 +9,7 @@ from fsp_tf.distillation.hints import HintDistiller, hint_layers, hint_loss
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
-from tests.support.step_logs import StepLogs
+from tests.support.fitting import StepLogs, state
 
 IMAGE_SHAPE = (8, 8, 3)
 LEARNING_RATE = 0.01
@@ -41,10 +41,6 @@ def chain(num_blocks: int) -> keras.Model:
         x = keras.layers.ReLU(name=f"section_1_block_{block}_relu_1")(x)
         x = keras.layers.ReLU(name=f"section_1_block_{block}")(x)
     return keras.Model(images, keras.layers.ReLU(name="logits")(x), name="chain")
-
-
-def state(net: keras.Model) -> dict[str, np.ndarray]:
-    return {variable.path: variable.numpy() for variable in net.variables}
 
 
 def naive_loss(hints: list[np.ndarray], guided_maps: list[np.ndarray]) -> float:

@@ -9,7 +9,7 @@ from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_lo
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
-from tests.support.step_logs import StepLogs
+from tests.support.fitting import StepLogs, state
 
 IMAGE_SHAPE = (2, 2, 3)
 NUM_CLASSES = 5
@@ -32,10 +32,6 @@ def linear_net(seed: int, num_classes: int = NUM_CLASSES) -> keras.Model:
     initializer = keras.initializers.HeNormal(seed)
     x = keras.layers.Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
     return keras.Model(images, {"logits": x}, name=f"net_{seed}")
-
-
-def state(net: keras.Model) -> dict[str, np.ndarray]:
-    return {variable.path: variable.numpy() for variable in net.variables}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

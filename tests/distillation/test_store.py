@@ -18,7 +18,7 @@ from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, matrix_store
 from fsp_tf.models import cifar_resnet
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
 NUM_IMAGES = 300
 PAIR_NAMES = ["stem-section_1", "section_1-section_2", "section_2-section_3"]
@@ -159,7 +159,7 @@ def test_matrices_beyond_half_precision_are_refused(tmp_path, image_set):
 
 # --- In the pipelines.
 
-TINY = dataclasses.replace(smallest.RUN, stage1_learning_rates=(1e-6, 1e-6, 1e-6), augmentation="none")
+TINY = dataclasses.replace(tiny_runs.CONFIG, stage1_learning_rates=(1e-6, 1e-6, 1e-6), augmentation="none")
 
 
 def train(config: Config) -> None:

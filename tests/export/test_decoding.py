@@ -10,7 +10,7 @@ from PIL import Image
 
 from fsp_tf.data import resize_and_crop
 from fsp_tf.export.decoding import decode_images
-from tests.support.broken_images import BROKEN, JPEG, PNG, REFUSED, SIDE, TAKEN, deep_png, encoded, pixels
+from tests.support.sample_images import ACCEPTED, BROKEN, JPEG, PNG, REFUSED, SIDE, deep_png, encoded, pixels
 
 
 class Decoder:
@@ -38,9 +38,9 @@ DECODERS = {channels: Decoder(channels) for channels in (1, 3)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", ACCEPTED)
 def test_pixels_match_another_decoder(name, channels):
-    data, tolerance = TAKEN[name]
+    data, tolerance = ACCEPTED[name]
     mode = "L" if channels == 1 else "RGB"
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB").convert(mode)).reshape(SIDE, SIDE, channels)
     tolerance += 2 if channels == 1 else 0  # libpng rounds the weights of red, green and blue

@@ -13,12 +13,12 @@ from PIL import Image
 
 from fsp_tf.data import resize_and_crop
 from fsp_tf.export import export_saved_model
-from tests.support.broken_images import (
+from tests.support.sample_images import (
+    ACCEPTED,
     BROKEN,
     OTHER,
     REFUSED,
     SIDE,
-    TAKEN,
     TOO_LARGE,
     bombs,
     deep_png,
@@ -72,7 +72,7 @@ def student(channels: int) -> Student:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_valid_files_are_classified_like_another_decoders_pixels(channels):
     mode = "L" if channels == 1 else "RGB"
-    for name, (data, tolerance) in TAKEN.items():
+    for name, (data, tolerance) in ACCEPTED.items():
         image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB").convert(mode)).reshape(1, SIDE, SIDE, channels)
         expected = student(channels).of_pixels(images=tf.constant(image))["probabilities"].numpy()
         exact = tolerance == 0 and channels == 3
@@ -82,7 +82,7 @@ def test_valid_files_are_classified_like_another_decoders_pixels(channels):
 
 def files_to_damage() -> list[bytes]:
     """Returns files of every accepted kind and of refused kinds."""
-    taken = [data for data, _ in TAKEN.values()]
+    taken = [data for data, _ in ACCEPTED.values()]
     odd = [deep_png("RGB"), deep_png("L"), encoded(pixels("CMYK"), "JPEG"), encoded(pixels("RGB", 40, 24), "JPEG")]
     refused = [encoded(pixels(), kind) for kind in ("GIF", "BMP", "TIFF", "WEBP")]
     refused += [png_of(2**31 - 1, 2**31 - 1), jpeg_of(65500, 65500), png_of(0, 16), b"no image" * 20, b"", bytes(1000)]
@@ -158,7 +158,7 @@ def test_decompression_bombs_use_bounded_memory():
     served = student(3)
     before = memory_after_reset()
     for name, data in bombs().items():
-        if name.startswith("largest_taken"):
+        if name.startswith("largest_accepted"):
             np.testing.assert_allclose(served.classify([data])[0], served.expected(data), atol=1e-5)
         else:
             assert served.problems([data]) or np.isfinite(served.classify([data])).all()
@@ -166,7 +166,7 @@ def test_decompression_bombs_use_bounded_memory():
 
 
 def test_error_names_every_refused_file_of_a_batch():
-    good = TAKEN["png"][0]
+    good = ACCEPTED["png"][0]
     files = [data for bad, _ in REFUSED.values() for data in (good, bad)]
     problems = student(3).problems(files)
     assert problems.keys() == set(range(1, len(files), 2))

@@ -25,7 +25,7 @@ from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, measurements, paper, plans, runner
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
 TARGETS = ("table1", "table2", "table3", "table4", "table5", "figure3")
 
@@ -275,7 +275,7 @@ def test_folder_with_different_flags_is_refused_for_any_unit(tmp_path):
 
 
 def test_models_that_do_not_fit_are_refused_before_the_first_unit(tmp_path):
-    sets = [smallest.write_images(tmp_path / name, labels=2) for name in ("source", "target")]
+    sets = [tiny_runs.write_images(tmp_path / name, labels=2) for name in ("source", "target")]
     choices = {"source_dataset": sets[0], "dataset": sets[1], "image_size": 64, "batch_size": 16}
     choices |= {"train_split": "train", "source_train_split": "train", "eval_split": "test", "student_depth": 18}
     base = dataclasses.replace(recipe("table5"), **choices)
@@ -361,7 +361,7 @@ def accuracies(folder: pathlib.Path) -> dict:
 def table_3(tmp_path_factory) -> pathlib.Path:
     """Table 3 on digits, with two processes running the units."""
     folder = tmp_path_factory.mktemp("table3")
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *smallest.TABLE]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *tiny_runs.TABLE_FLAGS]
     ids = reproduce(*arguments, "--list", "--format=ids").stdout
     each = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
     shared = ["xargs", "-P2", "-I{}", *each, "--unit={}"]
@@ -373,7 +373,7 @@ def table_3(tmp_path_factory) -> pathlib.Path:
 
 def test_processes_share_a_table_and_a_second_call_only_reports(table_3):
     before = {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={table_3}", *smallest.TABLE]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={table_3}", *tiny_runs.TABLE_FLAGS]
     again = reproduce(*arguments)
     assert again.returncode == 0 and "===" not in again.stdout, again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in table_3.rglob("*.keras")}
@@ -388,7 +388,7 @@ def test_processes_share_a_table_and_a_second_call_only_reports(table_3):
 
 def test_units_of_a_different_teacher_are_refused(table_3, tmp_path):
     folder = shutil.copytree(table_3, tmp_path / "copy")
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *smallest.TABLE]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={folder}", *tiny_runs.TABLE_FLAGS]
     for path in folder.rglob("*"):
         if path.name in ("flags.cfg", "result.json"):
             path.write_text(path.read_text().replace(str(table_3), str(folder)))
@@ -407,7 +407,7 @@ def test_closed_output_is_not_an_error():
 
 @pytest.mark.long
 def test_killed_and_rerun_gives_the_same_numbers(table_3, tmp_path):
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *smallest.TABLE]
+    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *tiny_runs.TABLE_FLAGS]
     moments = random.Random(0)
     for _ in range(3):
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fsp_tf.reproduce import paper
-from tests.support import smallest
+from tests.support import tiny_runs
 
 pytestmark = pytest.mark.long
 
@@ -29,7 +29,7 @@ def accuracies(folder: pathlib.Path) -> dict:
 
 
 def test_figure_3_shares_models_with_rows_of_table_1(tmp_path):
-    shared = ["--seeds=0", "--dataset=digits", f"--units_dir={tmp_path / 'units'}", *smallest.TABLE]
+    shared = ["--seeds=0", "--dataset=digits", f"--units_dir={tmp_path / 'units'}", *tiny_runs.TABLE_FLAGS]
     figure, table = tmp_path / "figure3", tmp_path / "table1"
     of_the_figure = [flag for flag in shared if not flag.startswith(("--fitnet", "--stage2"))]
     done = reproduce("--figure=3", f"--run_dir={figure}", *of_the_figure)
@@ -52,7 +52,7 @@ def test_figure_3_shares_models_with_rows_of_table_1(tmp_path):
 
 
 def test_tables_2_and_4_share_a_teacher_and_finish(data_dir, tmp_path):
-    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *smallest.TABLE]
+    shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *tiny_runs.TABLE_FLAGS]
     for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
         folder = f"--run_dir={tmp_path / str(number)}"
         done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
@@ -67,7 +67,7 @@ def test_tables_2_and_4_share_a_teacher_and_finish(data_dir, tmp_path):
 def test_table_5_finishes_with_other_data_sets(data_dir, tmp_path):
     imagenet = ["--teacher_depth=18", "--student_depth=18", "--image_size=32", "--source_train_split=train[:48]"]
     sets = ["--source_dataset=cifar100", "--dataset=caltech_birds2011", f"--data_dir={data_dir}"]
-    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *smallest.TABLE, *imagenet, *sets)
+    done = reproduce("--table=5", "--seeds=0", f"--run_dir={tmp_path}", *tiny_runs.TABLE_FLAGS, *imagenet, *sets)
     assert done.returncode == 0, done.stderr
     assert set(accuracies(tmp_path)) == {row.key for row in paper.TABLES[5].rows}
     assert json.loads((tmp_path / "report.json").read_text())["source_dataset"] == "cifar100"

@@ -25,10 +25,10 @@ from fsp_tf.runs import exporting, image_sets
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.run_models import RunModels
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
 TINY = dataclasses.replace(
-    smallest.RUN,
+    tiny_runs.CONFIG,
     teacher_learning_rates=(0.01, 0.001),
     teacher_steps=(3, 6),
     stage1_steps=(2, 3, 4),

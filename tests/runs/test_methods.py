@@ -15,11 +15,11 @@ from fsp_tf.data import load_split
 from fsp_tf.runs import ensemble, exporting
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
 
 def tiny(run_dir: pathlib.Path, **choices) -> Config:
-    return dataclasses.replace(smallest.RUN, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
+    return dataclasses.replace(tiny_runs.CONFIG, **{"stage2_loss": None} | choices, run_dir=str(run_dir))
 
 
 def train(config: Config) -> None:
@@ -129,8 +129,8 @@ def transfer(tmp_path_factory) -> Config:
     config = tiny(
         folder / "run",
         pipeline="transfer",
-        source_dataset=smallest.write_images(folder / "source", labels=3),
-        dataset=smallest.write_images(folder / "target", labels=2),
+        source_dataset=tiny_runs.write_images(folder / "source", labels=3),
+        dataset=tiny_runs.write_images(folder / "target", labels=2),
         train_split="train",
         eval_split="test",
         image_size=32,

@@ -13,10 +13,10 @@ from fsp_tf import runs
 from fsp_tf.data import load_split
 from fsp_tf.runs.stage1 import parse_taps
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
 TINY = dataclasses.replace(
-    smallest.RUN,
+    tiny_runs.CONFIG,
     baseline=True,
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
     fsp_taps=("early:late=first:second",),

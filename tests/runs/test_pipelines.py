@@ -20,9 +20,9 @@ from fsp_tf.data import datasets, load_split
 from fsp_tf.runs import fitting, model_forms, run_models
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
-from tests.support import smallest
+from tests.support import tiny_runs
 
-TINY = dataclasses.replace(smallest.RUN, log_steps=2, checkpoint_steps=2, baseline=True)
+TINY = dataclasses.replace(tiny_runs.CONFIG, log_steps=2, checkpoint_steps=2, baseline=True)
 
 
 def tiny(run_dir: pathlib.Path, **choices) -> Config:
@@ -302,7 +302,7 @@ def test_every_other_choice_runs(tmp_path):
 
 def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 0)
-    smallest.write_images(tmp_path / "images", labels=2)
+    tiny_runs.write_images(tmp_path / "images", labels=2)
     choices = {"dataset": f"folder:{tmp_path / 'images'}", "image_size": 32, "pipeline": "teacher"}
     choices |= {"train_split": "train", "eval_split": "test"}
     runs.run_pipeline(tiny(tmp_path / "whole", **choices))

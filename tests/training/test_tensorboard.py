@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from fsp_tf import runs
 from fsp_tf.training import plots
-from tests.support import smallest
+from tests.support import tiny_runs
 
 PAIRS = ("stem-section_1", "section_1-section_2", "section_2-section_3")
 
@@ -21,7 +21,7 @@ PAIRS = ("stem-section_1", "section_1-section_2", "section_2-section_3")
 def run(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("run")
     config = dataclasses.replace(
-        smallest.RUN, stage1_steps=(6, 7, 8), log_steps=2, evaluation_steps=3, run_dir=str(folder)
+        tiny_runs.CONFIG, stage1_steps=(6, 7, 8), log_steps=2, evaluation_steps=3, run_dir=str(folder)
     )
     runs.run_pipeline(config, hand_over=False)
     return folder

@@ -1,4 +1,4 @@
-"""Image files for tests: undamaged ones of every kind, those that are refused with the reason, and damaged ones."""
+"""Sample image files: valid ones of every kind, refused ones with the reason, decompression bombs, random damage."""
 
 import io
 import struct
@@ -9,11 +9,11 @@ import tensorflow as tf
 from PIL import Image
 
 SIDE = 16
-OTHER, TOO_LARGE, BROKEN = "neither JPEG nor PNG", "more than 16,777,216 pixels", "cannot be decoded"
+OTHER, TOO_LARGE, BROKEN = "neither JPEG nor PNG", "more than 16,777,216 pixels", "cannot be decoded"  # reasons
 
 
 def pixels(mode: str = "RGB", height: int = SIDE, width: int = SIDE) -> Image.Image:
-    """A smooth picture."""
+    """Returns a picture of smooth colours."""
     rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     colours = np.stack([rows, columns, (rows + columns) / 2], axis=-1)
     return Image.fromarray((255 * colours).astype(np.uint8)).convert(mode)
@@ -30,13 +30,13 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A small file whose header says any size."""
+    """Returns a small file whose header claims a size."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(3000))) + chunk(b"IEND", b"")
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A small file whose header says any size."""
+    """Returns a small file whose header claims a size."""
     data = bytearray(encoded(pixels(), "JPEG"))
     sizes = data.index(b"\xff\xc0") + 5
     data[sizes : sizes + 4] = struct.pack(">HH", height, width)
@@ -54,16 +54,16 @@ JPEG, PNG = encoded(pixels(), "JPEG", quality=95), encoded(pixels(), "PNG")
 
 
 def deep_png(mode: str) -> bytes:
-    """16 bits per sample, the upper 8 those of the picture."""
+    """Returns a file of 16 bits per sample, of which the upper 8 are the picture's."""
     samples = np.atleast_3d(np.asarray(pixels(mode))).astype(np.uint16) * 256 + 77
     return tf.io.encode_png(samples).numpy()
 
 
-TAKEN = {  # a file, and by how much another decoder may differ: TensorFlow takes the fast inverse DCT
+ACCEPTED = {  # the file, and the largest difference from another decoder: TensorFlow uses the fast inverse DCT
     "jpeg": (JPEG, 8),
     "progressive_jpeg": (encoded(pixels(), "JPEG", quality=95, progressive=True), 8),
     "grey_jpeg": (encoded(pixels("L"), "JPEG", quality=95), 8),
-    "rotated_jpeg": (encoded(pixels(), "JPEG", quality=95, exif=ROTATED), 8),  # nobody turns it
+    "rotated_jpeg": (encoded(pixels(), "JPEG", quality=95, exif=ROTATED), 8),  # decoders ignore the orientation
     "png": (PNG, 0),
     "grey_png": (encoded(pixels("L"), "PNG"), 0),
     "black_and_white_png": (encoded(pixels("1"), "PNG"), 0),
@@ -96,25 +96,25 @@ REFUSED = {
 
 
 def png_with(name: bytes, data: bytes, *, in_front: bytes = b"") -> bytes:
-    """A picture of 16x16 with a further chunk after its header, whose data unpacks to 200 MB of zeros."""
+    """Returns a picture of 16x16 with another chunk after its header."""
     return PNG[:33] + chunk(name, in_front + data) + PNG[33:]
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that unpack to much; each is taken or refused, in bounded memory."""
+    """Returns small files that unpack to many bytes. Reading one must need little memory, accepted or not."""
     zeros = zlib.compress(bytes(200_000_000))
     header = PNG[:33]
     return {
         "pixels": header + chunk(b"IDAT", zeros) + chunk(b"IEND", b""),
         "text": png_with(b"zTXt", zeros, in_front=b"Comment\0\0"),
         "profile": png_with(b"iCCP", zeros, in_front=b"profile\0\0"),
-        "largest_taken": encoded(Image.new("RGB", (4096, 4096)), "PNG"),
-        "largest_taken_in_16_bits": tf.io.encode_png(tf.zeros([4096, 4096, 3], tf.uint16)).numpy(),
+        "largest_accepted": encoded(Image.new("RGB", (4096, 4096)), "PNG"),
+        "largest_accepted_in_16_bits": tf.io.encode_png(tf.zeros([4096, 4096, 3], tf.uint16)).numpy(),
     }
 
 
 def with_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks' checksums are right again, as far as its lengths lead."""
+    """Returns a PNG with the checksums of its chunks corrected, as far as its lengths can be followed."""
     found, position = bytearray(data), 8
     while position + 12 <= len(found):
         (length,) = struct.unpack_from(">I", found, position)
@@ -127,7 +127,7 @@ def with_checksums(data: bytes) -> bytes:
 
 
 def mutated(rng: np.random.Generator, seeds: list[bytes]) -> bytes:
-    """A file with a few changes: bytes, runs of bytes, a cut, a gap, a splice with another."""
+    """Returns a file with a few changes: bytes, runs of bytes, a cut, a gap, a splice with another."""
     data = bytearray(seeds[rng.integers(len(seeds))])
     for _ in range(rng.integers(1, 4)):
         change, where = rng.integers(6), int(rng.integers(max(1, min(len(data), int(rng.choice([40, 10**6, 10**6]))))))

@@ -1,9 +1,9 @@
-"""Mutation testing: every small change to a module, each of which its tests should notice. `make mutants` runs it.
+"""Mutation testing: runs the tests of a module on small changes to it. `make mutants` runs this.
 
-  python -m tests.support.mutants fsp_tf/distillation/fsp.py tests/test_fsp.py tests/test_fsp_properties.py
+  python -m tests.support.mutation_testing fsp_tf/distillation/fsp.py tests/distillation/test_fsp.py
 
-Each mutant lives in a fork of this process, which has imported TensorFlow and not used it yet, so that one costs no
-more than its tests. Prints the mutants that no test notices, and the score.
+Each mutant runs in a fork of this process, which has imported TensorFlow and not used it yet, so a mutant costs no
+more than its tests. Prints the mutants that no test detects, and the score.
 """
 
 import importlib.util
@@ -13,20 +13,20 @@ import signal
 import sys
 import time
 
-import keras  # noqa: F401 - imported once, for all mutants
+import keras  # noqa: F401 - imported once for all mutants
 import numpy as np  # noqa: F401
 import pytest
 import tensorflow as tf  # noqa: F401
 from cosmic_ray import plugins
 from cosmic_ray.mutating import mutate_code
 
-LONGEST_SECONDS = 900  # a mutant that runs longer is noticed
-# Of the replacements of a binary operator by every other, one is enough. Those of variables need names to be given.
+LONGEST_SECONDS = 900  # a mutant that runs longer counts as detected
+# One replacement of each binary operator is enough.
 BINARY = ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Mod_Add", "FloorDiv_Mul", "BitOr_BitAnd", "BitAnd_BitOr")
 
 
 def mutants(source: str):
-    """Every mutant of a module: its operator's name, its lines that differ, its source."""
+    """Yields each mutant of a module: its operator's name, the first line that differs, its source."""
     for name in sorted(plugins.operator_names()):
         operator = name.partition("/")[2]
         if operator.startswith("Variable") or ("BinaryOperator" in operator and not operator.endswith(BINARY)):
@@ -41,7 +41,7 @@ def mutants(source: str):
 
 
 def survives(module: pathlib.Path, source: str, tests: list[str]) -> bool:
-    """Whether all tests pass with this source in the module's place."""
+    """Returns whether all tests pass with this source in place of the module's."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -76,8 +76,8 @@ def main(module: pathlib.Path, tests: list[str]) -> None:
     for operator, change, mutated in found:
         if survives(module, mutated, tests):
             alive += 1
-            print(f"  not noticed: {operator}, line {change}", flush=True)
-    print(f"{module}: {len(found) - alive} of {len(found)} mutants noticed, {1 - alive / len(found):.1%}")
+            print(f"  not detected: {operator}, line {change}", flush=True)
+    print(f"{module}: {len(found) - alive} of {len(found)} mutants detected, {1 - alive / len(found):.1%}")
 
 
 if __name__ == "__main__":
