@@ -1,4 +1,4 @@
-"""What every test shares: two logical CPUs, quiet TensorFlow, and where the real images are."""
+"""Setup of all tests: two logical CPUs, quiet TensorFlow, and the folder of real images."""
 
 import os
 import pathlib
@@ -12,16 +12,16 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-tf.random.set_seed(1)  # a run switches determinism on for its process, which then refuses random ops without a seed
+tf.random.set_seed(1)  # a deterministic run makes its process refuse random ops without a seed
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> str:
-    """The folder of real image sets that FSP_TF_DATA_DIR names."""
+    """Returns the TFDS data folder that FSP_TF_DATA_DIR names."""
     folder = os.environ.get("FSP_TF_DATA_DIR")
     if folder and pathlib.Path(folder).is_dir():
         return folder
-    message = "FSP_TF_DATA_DIR names no folder: set it to a TFDS data folder that holds cifar10 to run this test"
+    message = f"FSP_TF_DATA_DIR is not a folder, got {folder!r}: set it to a TFDS data folder with cifar10"
     if os.environ.get("CI"):
         pytest.fail(message)
     return pytest.skip(message)

@@ -1,4 +1,4 @@
-"""What a run happens on: which precision `auto` takes, and what is recorded."""
+"""The precision that `auto` selects, and the recorded device and versions."""
 
 import pytest
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow as tf
 from fsp_tf.runs import environment
 
 
-def test_a_named_precision_is_itself():
+def test_named_precision_is_used():
     for name in ("float32", "mixed_bfloat16", "mixed_float16"):
         assert environment.precision(name) == name
 
@@ -14,7 +14,7 @@ def test_a_named_precision_is_itself():
 @pytest.mark.parametrize(
     ("flags", "expected"), [("fpu avx2 fma", "float32"), ("avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16")]
 )
-def test_auto_on_a_processor_takes_bfloat16_where_amx_is(monkeypatch, flags, expected):
+def test_auto_selects_bfloat16_on_processors_with_amx(monkeypatch, flags, expected):
     monkeypatch.setattr(environment, "_processor", lambda entry: flags)
     assert environment.precision("auto") == expected
 
@@ -23,12 +23,12 @@ def test_auto_on_a_processor_takes_bfloat16_where_amx_is(monkeypatch, flags, exp
     ("capability", "expected"),
     [((6, 1), "float32"), ((7, 5), "mixed_float16"), ((8, 0), "mixed_bfloat16"), ((9, 0), "mixed_bfloat16")],
 )
-def test_auto_on_a_gpu_takes_what_its_tensor_cores_have(monkeypatch, capability, expected):
+def test_auto_selects_the_type_of_a_gpus_tensor_cores(monkeypatch, capability, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": capability})
     assert environment.precision("auto") == expected
 
 
-def test_device_and_versions_are_named():
+def test_device_and_versions():
     assert environment.device().endswith("cores")
     assert {"tensorflow", "keras", "numpy", "python", "fsp_tf"} <= set(environment.versions())

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at random moments and called again each time: bit for bit what an uninterrupted run makes."""
+"""Runs killed with SIGKILL at random moments and restarted give the same bits as uninterrupted runs."""
 
 import hashlib
 import json
@@ -32,15 +32,13 @@ REPRODUCE = (
 )
 STEPS = {"teacher": 100, "stage1": 80, "stage2": 80}
 NUM_KILLS = {"teacher": 7, "stage1": 6, "stage2": 5, "export": 2}
-MOST_SECONDS = {
-    "export": 8.0
-}  # after the export began; in a phase, a random step is waited for, and up to a second more
-AFTER = {"teacher": "] stage1", "stage1": "] stage2", "stage2": "export: saved_model", "export": "Everything is in"}
+MOST_SECONDS = {"export": 8.0}  # after the export begins; up to a second after a random step in a phase
+NEXT_LINE = {"teacher": "] stage1", "stage1": "] stage2", "stage2": "export: saved_model", "export": "Everything is in"}
 SEED = 0
 
 
 class Process:
-    """A run whose lines are read as they come, each with its time."""
+    """A command whose output lines are read as they are printed."""
 
     def __init__(self, arguments: tuple[str, ...]):
         self.lines: list[str] = []
@@ -55,14 +53,14 @@ class Process:
             self.lines.append(line.rstrip())
 
     def wait_until(self, condition: Callable[[], bool]) -> bool:
-        """Whether something holds before the end."""
+        """Returns whether a condition becomes true before the process ends."""
         while self.process.poll() is None:
             if condition():
                 return True
             time.sleep(0.01)
         return False
 
-    def has_said(self, words: str) -> bool:
+    def has_printed(self, words: str) -> bool:
         return any(words in line for line in list(self.lines))
 
     def kill(self) -> None:
@@ -80,8 +78,8 @@ class Process:
         return "\n".join(self.lines)
 
 
-def made(folder: pathlib.Path) -> dict:
-    """All that decides: the bits of the weights, the accuracies, the last logged scalars."""
+def outcome(folder: pathlib.Path) -> dict:
+    """Returns digests of all weights, the accuracies and the last logged scalars."""
     digests = {}
     for path in sorted(folder.rglob("*.keras")):
         arrays = keras.saving.load_model(path, compile=False).get_weights()
@@ -102,16 +100,16 @@ def made(folder: pathlib.Path) -> dict:
 
 
 def last_step(checkpoints: pathlib.Path) -> int:
-    """The step of the newest checkpoint of a phase, -1 where there is none."""
+    """Returns the step of a phase's newest checkpoint, or -1."""
     return max((int(path.name.split(".")[0][5:]) for path in checkpoints.glob("step-*")), default=-1)
 
 
-def tell(number: int, meant: str, folder: pathlib.Path, process: Process) -> None:
-    """A line of the table: where the kill was to fall, what the folder held after it, what the process had said."""
+def print_kill(number: int, target: str, folder: pathlib.Path, process: Process) -> None:
+    """Prints a row: the moment of the kill, the checkpoints in the folder, and the last line of output."""
     held = sorted(f"{path.parent.name} {path.name.split('.')[0]}" for path in folder.rglob("checkpoints/*/step-*"))
     halves = [path.name for path in folder.rglob(".writing.*")]
     print(
-        f"{number:>4}  {meant:<28}  {', '.join(held + halves) or 'no checkpoint':<42}  {process.lines[-1][:48]}",
+        f"{number:>4}  {target:<28}  {', '.join(held + halves) or 'no checkpoint':<42}  {process.lines[-1][:48]}",
         flush=True,
     )
 
@@ -120,29 +118,29 @@ def test_main_killed_at_20_random_moments(tmp_path):
     whole = Process((*MAIN, *TINY, f"--run_dir={tmp_path / 'whole'}"))
     assert whole.end() == 0, whole.text
     draw, folder, number = random.Random(SEED), tmp_path / "killed", 0
-    print(f"\n{'kill':>4}  {'meant for':<28}  {'in the folder':<42}  said last")
+    print(f"\n{'kill':>4}  {'target':<28}  {'in the folder':<42}  last line")
     for part, kills in NUM_KILLS.items():
         for least in sorted(draw.randrange(STEPS.get(part, 1)) for _ in range(kills)):
             number += 1
             process = Process((*MAIN, *TINY, f"--run_dir={folder}"))
             checkpoints, seconds = folder / "checkpoints" / part, draw.uniform(0, MOST_SECONDS.get(part, 1.0))
-            begun = "export: saved_model" if part == "export" else f"] {part}"
+            first_line = "export: saved_model" if part == "export" else f"] {part}"
 
-            def is_there(process=process, part=part, begun=begun, checkpoints=checkpoints, least=least):
-                reached = process.has_said(begun) and last_step(checkpoints) >= least - 5
-                return reached or process.has_said(AFTER[part])
+            def is_reached(process=process, part=part, first_line=first_line, checkpoints=checkpoints, least=least):
+                reached = process.has_printed(first_line) and last_step(checkpoints) >= least - 5
+                return reached or process.has_printed(NEXT_LINE[part])
 
-            assert process.wait_until(is_there), f"over before kill {number}: {process.text}"
+            assert process.wait_until(is_reached), f"ended before kill {number}: {process.text}"
             until = time.monotonic() + seconds
             process.wait_until(
-                lambda at=until, part=part, of=process: time.monotonic() > at or of.has_said(AFTER[part])
+                lambda at=until, part=part, of=process: time.monotonic() > at or of.has_printed(NEXT_LINE[part])
             )
             process.kill()
-            tell(number, f"{part}, step {least} + {seconds:.2f} s", folder, process)
+            print_kill(number, f"{part}, step {least} + {seconds:.2f} s", folder, process)
     assert number == 20
     last = Process((*MAIN, *TINY, f"--run_dir={folder}"))
     assert last.end() == 0, last.text
-    assert made(folder) == made(tmp_path / "whole")
+    assert outcome(folder) == outcome(tmp_path / "whole")
 
 
 def test_reproduce_killed_in_every_other_unit(tmp_path):
@@ -150,20 +148,20 @@ def test_reproduce_killed_in_every_other_unit(tmp_path):
     whole = Process((*arguments, f"--run_dir={tmp_path / 'whole'}"))
     assert whole.end() == 0, whole.text
     draw, folder = random.Random(SEED), tmp_path / "killed"
-    print(f"\n{'kill':>4}  {'meant for':<28}  {'in the folder':<42}  said last")
+    print(f"\n{'kill':>4}  {'target':<28}  {'in the folder':<42}  last line")
     for number, unit in enumerate((1, 2, 3, 5), start=1):
         least, process = draw.randrange(30), Process((*arguments, f"--run_dir={folder}"))
         seconds = draw.uniform(0, 1)
 
-        def is_there(process=process, unit=unit, least=least):
+        def is_reached(process=process, unit=unit, least=least):
             found = [last_step(path) for path in folder.rglob("checkpoints/*")]
-            reached = process.has_said(f": unit {unit} of") and max(found, default=-1) >= least - 5
-            return reached or process.has_said(f": unit {unit + 1} of")
+            reached = process.has_printed(f": unit {unit} of") and max(found, default=-1) >= least - 5
+            return reached or process.has_printed(f": unit {unit + 1} of")
 
-        assert process.wait_until(is_there), f"over before kill {number}: {process.text}"
+        assert process.wait_until(is_reached), f"ended before kill {number}: {process.text}"
         time.sleep(seconds)
         process.kill()
-        tell(number, f"unit {unit}, step {least} + {seconds:.2f} s", folder, process)
+        print_kill(number, f"unit {unit}, step {least} + {seconds:.2f} s", folder, process)
     last = Process((*arguments, f"--run_dir={folder}"))
     assert last.end() == 0, last.text
-    assert made(folder) == made(tmp_path / "whole")
+    assert outcome(folder) == outcome(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder, and a dead one leaves no lock."""
+"""One process at a time works in a run's folder, and a killed one leaves no lock."""
 
 import json
 import os
@@ -10,12 +10,17 @@ import pytest
 from fsp_tf.runs import folder_lock
 from fsp_tf.system.errors import UserError
 
-HOLD = "import pathlib, sys, time; from fsp_tf.runs import lock; held = folder_lock.take(pathlib.Path(sys.argv[1])); "
+HOLD_LOCK = """
+import pathlib, sys, time
+from fsp_tf.runs import folder_lock
+held = folder_lock.take(pathlib.Path(sys.argv[1]))
+print("taken", flush=True)
+time.sleep(600)
+"""
 
 
-def test_the_second_is_told_who_has_it_and_a_killed_one_leaves_none(tmp_path):
-    code = HOLD + "print('taken', flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, tmp_path], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"taken\n"
     with pytest.raises(UserError, match=rf"{tmp_path} is in use by process {process.pid} on \S+ since \d+-.*--run_dir"):
         folder_lock.take(tmp_path)
