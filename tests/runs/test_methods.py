@@ -1,7 +1,6 @@
-"""The other methods of the paper as pipelines, on tiny sets: FitNet, KD, shuffled FSP, ensembles, transfer."""
+"""Pipelines of the other methods on tiny data sets: FitNet, KD, shuffled FSP, ensembles, transfer."""
 
 import dataclasses
-import json
 import pathlib
 
 import keras
@@ -16,6 +15,7 @@ from fsp_tf.runs import ensemble, exporting
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.tiny_runs import have_equal_weights, result, weights
 
 
 def tiny(run_dir: pathlib.Path, **choices) -> Config:
@@ -23,20 +23,8 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
 
 
 def train(config: Config) -> None:
-    """Runs a pipeline without what it hands over, which other tests look at."""
+    """Runs a pipeline without its export and summary, which other tests cover."""
     runs.run_pipeline(config, hand_over=False)
-
-
-def result(run_dir: pathlib.Path) -> dict:
-    return json.loads((run_dir / "result.json").read_text())
-
-
-def weights(path: pathlib.Path) -> list[np.ndarray]:
-    return keras.saving.load_model(path, compile=False).get_weights()
-
-
-def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +34,7 @@ def teacher(tmp_path_factory) -> str:
     return str(folder / "teacher.keras")
 
 
-def test_fitnet_matches_hints_and_then_soft_targets(teacher, tmp_path):
+def test_fitnet_trains_on_hints_and_then_on_soft_targets(teacher, tmp_path):
     train(tiny(tmp_path, method="fitnet", num_hints=3, teacher=teacher))
     phases = result(tmp_path)["phases"]
     assert {f"relative_error/section_{section}_block_1" for section in (1, 2, 3)} < set(phases["stage1"]["scalars"])
@@ -54,7 +42,7 @@ def test_fitnet_matches_hints_and_then_soft_targets(teacher, tmp_path):
     assert phases["stage1"]["steps"] == phases["stage2"]["steps"] == 5
 
 
-def test_kd_alone_starts_where_the_baseline_does(teacher, tmp_path):
+def test_kd_starts_from_the_same_weights_as_the_baseline(teacher, tmp_path):
     train(tiny(tmp_path, method="kd", teacher=teacher))
     record = result(tmp_path)
     assert set(record["phases"]) == {"stage2"} and not (tmp_path / "stage1.keras").exists()
@@ -63,35 +51,34 @@ def test_kd_alone_starts_where_the_baseline_does(teacher, tmp_path):
     baseline = weights(tmp_path / "baseline" / "baseline.keras")
     for expected, got in zip(baseline, weights(tmp_path / "no_weight" / "student.keras"), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
-    assert not same(baseline, weights(tmp_path / "student.keras"))
+    assert not have_equal_weights(tmp_path / "baseline" / "baseline.keras", tmp_path / "student.keras")
 
 
-def test_fsp_then_kd_begins_as_fsp(teacher, tmp_path):
+def test_fsp_followed_by_kd_has_the_stage1_of_fsp(teacher, tmp_path):
     train(tiny(tmp_path / "fsp", teacher=teacher))
     train(tiny(tmp_path / "both", teacher=teacher, stage2_loss="kd"))
-    assert same(weights(tmp_path / "fsp" / "stage1.keras"), weights(tmp_path / "both" / "stage1.keras"))
-    assert not same(weights(tmp_path / "fsp" / "student.keras"), weights(tmp_path / "both" / "student.keras"))
+    assert have_equal_weights(tmp_path / "fsp" / "stage1.keras", tmp_path / "both" / "stage1.keras")
+    assert not have_equal_weights(tmp_path / "fsp" / "student.keras", tmp_path / "both" / "student.keras")
     assert "+" in result(tmp_path / "both")["phases"]["stage2"]["made_from"]
 
 
-def test_a_shuffled_stage_1_has_another_target_for_each_seed(teacher, tmp_path):
+def test_shuffled_stage1_has_another_target_and_is_repeatable(teacher, tmp_path):
     for name, choices in {"plain": {}, "shuffled": {"fsp_shuffle": True}, "again": {"fsp_shuffle": True}}.items():
         train(tiny(tmp_path / name, pipeline="stage1", teacher=teacher, **choices))
-    plain, shuffled, again = (weights(tmp_path / name / "stage1.keras") for name in ("plain", "shuffled", "again"))
-    assert same(shuffled, again) and not same(plain, shuffled)
+    plain, shuffled, again = (tmp_path / name / "stage1.keras" for name in ("plain", "shuffled", "again"))
+    assert have_equal_weights(shuffled, again) and not have_equal_weights(plain, shuffled)
     assert len({result(tmp_path / name)["phases"]["stage1"]["made_from"] for name in ("plain", "shuffled")}) == 1
 
 
-def test_a_teacher_by_batch_statistics_is_another_target_and_stays_as_it_is(teacher, tmp_path):
-    before = weights(teacher)
+def test_teacher_with_batch_statistics_is_another_target_and_does_not_change(teacher, tmp_path):
+    before = pathlib.Path(teacher).read_bytes()
     for statistics in ("moving", "batch"):
         train(tiny(tmp_path / statistics, pipeline="stage1", teacher=teacher, fsp_teacher_statistics=statistics))
-    moving, batch = (weights(tmp_path / statistics / "stage1.keras") for statistics in ("moving", "batch"))
-    assert not same(moving, batch)
-    assert same(before, weights(teacher))
+    assert not have_equal_weights(tmp_path / "moving" / "stage1.keras", tmp_path / "batch" / "stage1.keras")
+    assert before == pathlib.Path(teacher).read_bytes()
 
 
-def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
+def test_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     train(tiny(tmp_path / "b", pipeline="baseline", seed=1))
     other = str(tmp_path / "b" / "baseline.keras")
     train(tiny(tmp_path, pipeline="ensemble", members=(teacher, other, teacher)))
@@ -111,10 +98,10 @@ def test_an_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     assert record["ensemble_gain"] == pytest.approx(record["ensemble_accuracy"] - np.mean(accuracies))
     with pytest.raises(UserError, match=r"--members names nothing\.keras, which does not exist"):
         train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
-    assert not (tmp_path / "c").exists(), "a mistake is no run that stands in the way of the next"
+    assert not (tmp_path / "c").exists(), "a mistake leaves no run in the way of the next"
 
 
-def test_agreement_of_nets_by_hand():
+def test_agreement_by_hand():
     outputs = np.array([[[0.6, 0.4], [0.9, 0.1]], [[0.1, 0.9], [0.8, 0.2]], [[0.6, 0.4], [0.3, 0.7]]])
     record = ensemble.agreement(outputs, np.array([1, 0]))
     assert record["member_accuracies"] == [0.5, 1.0, 0.0]
@@ -124,7 +111,7 @@ def test_agreement_of_nets_by_hand():
 
 @pytest.fixture(scope="module")
 def transfer(tmp_path_factory) -> Config:
-    """A transfer from three classes to two, and its folder, finished."""
+    """Returns the configuration of a finished transfer from three classes to two."""
     folder = tmp_path_factory.mktemp("transfer")
     config = tiny(
         folder / "run",
@@ -140,7 +127,7 @@ def transfer(tmp_path_factory) -> Config:
     return config
 
 
-def test_transfer_takes_a_teacher_of_other_classes_and_fine_tunes_it_beside(transfer):
+def test_transfer_starts_from_a_teacher_of_other_classes_and_also_fine_tunes_it(transfer):
     folder = pathlib.Path(transfer.run_dir)
     classes = {
         name: weights(folder / f"{name}.keras")[-1].shape[0] for name in ("source_teacher", "teacher", "student")
@@ -151,10 +138,12 @@ def test_transfer_takes_a_teacher_of_other_classes_and_fine_tunes_it_beside(tran
     assert evaluated["source_teacher"].endswith("source/test")
     assert all(evaluated[name].endswith("target/test") for name in ("fine_tuning", "baseline", "stage2"))
     assert record["teacher_accuracy"] == record["phases"]["fine_tuning"]["accuracy"]
-    assert record["phases"]["stage1"]["made_from"] == record["phases"]["fine_tuning"]["made_from"], "as it is"
+    assert record["phases"]["stage1"]["made_from"] == record["phases"]["fine_tuning"]["made_from"], (
+        "the source teacher, unchanged"
+    )
 
 
-def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
+def test_transfer_from_a_teacher_file_needs_no_source_data(transfer, tmp_path):
     path = pathlib.Path(transfer.run_dir) / "source_teacher.keras"
     again = dataclasses.replace(transfer, run_dir=str(tmp_path), teacher=str(path), source_dataset=None, baseline=False)
     train(again)
@@ -164,7 +153,7 @@ def test_transfer_from_a_teacher_of_a_file_without_its_data(transfer, tmp_path):
     assert "source_teacher_accuracy" not in record
 
 
-def test_a_transfers_hints_and_its_card_are_of_the_fine_tuned_teacher(transfer):
+def test_fitnet_transfer_learns_from_the_fine_tuned_teacher(transfer):
     fitnet = dataclasses.replace(transfer, method="fitnet", baseline=False)
     assert [phase.name for phase in phases_of(fitnet)] == ["source_teacher", "fine_tuning", "stage1", "stage2"]
     for method, model in {"fsp": f"ResNet-8, trained on {transfer.source_dataset}", "fitnet": "ResNet-8"}.items():
@@ -176,7 +165,7 @@ def test_a_transfers_hints_and_its_card_are_of_the_fine_tuned_teacher(transfer):
 
 
 @pytest.mark.long
-def test_transfer_against_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_path):
+def test_transfer_from_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_path):
     path = str(pathlib.Path(transfer.run_dir) / "source_teacher.keras")
     for method, choices in {"fsp": {"transfer_teacher": "fine_tuned"}, "fitnet": {"method": "fitnet"}}.items():
         config = dataclasses.replace(
@@ -194,18 +183,18 @@ def test_transfer_against_the_fine_tuned_teacher_and_with_fitnet(transfer, tmp_p
         assert phases["stage1"]["made_from"] != phases["fine_tuning"]["made_from"]
 
 
-def test_the_teacher_pipeline_fine_tunes_a_teacher_that_is_named(transfer, tmp_path):
+def test_teacher_pipeline_fine_tunes_a_named_teacher(transfer, tmp_path):
     path = str(pathlib.Path(transfer.run_dir) / "source_teacher.keras")
     alone = dataclasses.replace(
         transfer, pipeline="teacher", run_dir=str(tmp_path), teacher=path, source_dataset=None, baseline=False
     )
     train(alone)
-    assert same(weights(tmp_path / "teacher.keras"), weights(pathlib.Path(transfer.run_dir) / "teacher.keras"))
+    assert have_equal_weights(tmp_path / "teacher.keras", pathlib.Path(transfer.run_dir) / "teacher.keras")
 
 
 @pytest.mark.long
-def test_phases_may_be_run_one_by_one(transfer, tmp_path):
+def test_phases_run_one_by_one_equal_the_whole_job(transfer, tmp_path):
     for pipeline in ("source_teacher", "teacher", "stage1", "stage2"):
         train(dataclasses.replace(transfer, pipeline=pipeline, run_dir=str(tmp_path)))
     for name in ("teacher.keras", "student.keras"):
-        assert same(weights(tmp_path / name), weights(pathlib.Path(transfer.run_dir) / name))
+        assert have_equal_weights(tmp_path / name, pathlib.Path(transfer.run_dir) / name)

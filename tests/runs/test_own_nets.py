@@ -1,7 +1,6 @@
-"""Teachers and students that are not of this project: CNNs from files, told apart by their layers' names alone."""
+"""Custom teachers and students: CNNs from `.keras` files, whose layers `--fsp_taps` names."""
 
 import dataclasses
-import json
 import pathlib
 
 import keras
@@ -60,15 +59,23 @@ def files(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def run(folder: pathlib.Path, files: pathlib.Path, student: str | None = "student.keras", **choices) -> dict:
+def run(
+    folder: pathlib.Path,
+    files: pathlib.Path,
+    student: str | None = "student.keras",
+    *,
+    hand_over: bool = False,
+    **choices,
+) -> dict:
+    """Runs a pipeline, by default without its export and summary, and returns its record."""
     named = {"teacher": str(files / "teacher.keras"), "student": student and str(files / student)}
     named["run_dir"] = str(folder)
-    runs.run_pipeline(dataclasses.replace(TINY, **(named | choices)))
-    return json.loads((folder / "result.json").read_text())
+    runs.run_pipeline(dataclasses.replace(TINY, **(named | choices)), hand_over=hand_over)
+    return tiny_runs.result(folder)
 
 
-def test_a_net_of_ones_own_is_distilled_saved_and_served(files, tmp_path):
-    record = run(tmp_path, files)
+def test_custom_model_is_distilled_saved_and_served(files, tmp_path):
+    record = run(tmp_path, files, hand_over=True)
     assert set(record["phases"]) == {"baseline", "stage1", "stage2"}
     models = {name: row["model"] for name, row in record["nets"].items()}
     assert models == {"teacher": "theirs", "baseline": "mine", "student": "mine"}
@@ -92,41 +99,41 @@ def test_unequal_widths_need_a_connector(files, tmp_path):
 
 
 @pytest.mark.long
-def test_phases_one_by_one_are_the_whole_job(files, tmp_path):
+def test_custom_phases_run_one_by_one_equal_the_whole_job(files, tmp_path):
     whole = run(tmp_path / "whole", files, baseline=False)
     run(tmp_path / "parts", files, pipeline="stage1")
     parts = run(tmp_path / "parts", files, pipeline="stage2", student=None)
     assert parts["student_accuracy"] == whole["student_accuracy"]
 
 
-def test_soft_targets_of_a_teacher_that_ends_in_probabilities(files, tmp_path):
+def test_teacher_that_ends_in_probabilities_gives_soft_targets(files, tmp_path):
     record = run(tmp_path, files, baseline=False, stage2_loss="kd")
     assert "loss/soft_targets" in record["phases"]["stage2"]["scalars"]
 
 
 @pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
-def test_taps_that_read_otherwise_are_refused(taps):
+def test_malformed_taps_are_refused(taps):
     with pytest.raises(UserError, match=r"--fsp_taps names layers as first:last .* got 'a"):
         parse_taps(taps)
 
 
-def test_taps_are_pairs():
+def test_taps_are_parsed_to_pairs():
     assert parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
 
 
-def test_other_layers_of_the_teacher_have_other_stored_matrices(files, tmp_path):
+def test_stored_matrices_depend_on_the_teachers_layers(files, tmp_path):
     choices = {"pipeline": "stage1", "fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "store")}
     for first in ("early", "pooled"):
         run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
     assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
 
 
-def test_a_layer_that_is_not_there_is_named(files, tmp_path):
+def test_missing_layer_is_named(files, tmp_path):
     with pytest.raises(UserError, match="no head or layer named 'nowhere'"):
         run(tmp_path, files, fsp_taps=("early:nowhere=first:second",))
 
 
-def test_a_net_of_other_classes_or_images_is_refused(files, tmp_path):
+def test_model_with_other_classes_or_images_is_refused(files, tmp_path):
     images = keras.Input((16, 16, 1))
     keras.Model(images, keras.layers.Dense(10)(keras.layers.Flatten()(images))).save(tmp_path / "small.keras")
     with pytest.raises(UserError, match=r"takes images of \(16, 16, 1\), the data set has \(32, 32, 1\)"):

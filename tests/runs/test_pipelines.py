@@ -1,4 +1,4 @@
-"""The pipelines on real digits at a tiny scale: what they make, what they pick up, and how they go on."""
+"""Pipelines on real digits at a tiny scale: their output, the files they reuse, and how they resume."""
 
 import dataclasses
 import json
@@ -21,6 +21,7 @@ from fsp_tf.runs import fitting, model_forms, run_models
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.tiny_runs import have_equal_weights, result
 
 TINY = dataclasses.replace(tiny_runs.CONFIG, log_steps=2, checkpoint_steps=2, baseline=True)
 
@@ -29,23 +30,20 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
     return dataclasses.replace(TINY, run_dir=str(run_dir), **choices)
 
 
-def result(run_dir: pathlib.Path) -> dict:
-    return json.loads((run_dir / "result.json").read_text())
-
-
-def weights(run_dir: pathlib.Path, name: str) -> list[np.ndarray]:
-    return keras.saving.load_model(run_dir / name, compile=False).get_weights()
+def train(config: Config) -> None:
+    """Runs a pipeline without its export and summary, which other tests cover."""
+    runs.run_pipeline(config, hand_over=False)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> pathlib.Path:
-    """The folder of a whole run, uninterrupted."""
+    """Returns the folder of a whole, uninterrupted run."""
     folder = tmp_path_factory.mktemp("finished")
     runs.run_pipeline(tiny(folder))
     return folder
 
 
-def test_distill_records_what_it_made(finished):
+def test_distill_records_its_models_and_phases(finished):
     record = result(finished)
     for name in ("teacher", "baseline", "student"):
         assert 0 <= record[f"{name}_accuracy"] <= 1
@@ -59,7 +57,7 @@ def test_distill_records_what_it_made(finished):
     assert not [path for path in finished.rglob("*") if "writing" in path.name]
 
 
-def test_the_saved_model_the_keras_file_and_the_record_agree(finished):
+def test_saved_model_keras_file_and_record_agree(finished):
     images = load_split("digits", "test[:50]")
     student = keras.saving.load_model(finished / "student.keras")
     served = tf.saved_model.load(str(finished / "student" / "1")).signatures["serving_default"]
@@ -70,25 +68,25 @@ def test_the_saved_model_the_keras_file_and_the_record_agree(finished):
     assert accuracy == pytest.approx(result(finished)["student_accuracy"])
 
 
-def test_a_finished_run_is_not_run_again(finished):
+def test_finished_run_is_not_repeated(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
     runs.run_pipeline(tiny(finished))
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*.keras")}
 
 
-def test_where_little_is_to_be_said_the_table_still_is(finished, capsys):
+def test_quiet_run_still_prints_the_summary(finished, capsys):
     runs.run_pipeline(tiny(finished))
-    told = capsys.readouterr().out
-    assert "[3 of 4] stage1" in told and "stage1: finished before" in told
+    printed = capsys.readouterr().out
+    assert "[3 of 4] stage1" in printed and "stage1: finished before" in printed
     console.logger.setLevel(logging.WARNING)
     runs.run_pipeline(tiny(finished))
     console.logger.setLevel(logging.INFO)
     quiet = capsys.readouterr().out
-    assert quiet.startswith("\nmodel ") and quiet == told[told.index("\nmodel ") :]
+    assert quiet.startswith("\nmodel ") and quiet == printed[printed.index("\nmodel ") :]
 
 
-def test_the_work_ahead_is_counted_in_steps_of_the_phase(tmp_path):
-    """Of ResNet-26 and ResNet-8, about 4.5 to 1, at three forward passes a step and one of the teacher in stage 1."""
+def test_remaining_work_is_counted_in_steps_of_the_phase(tmp_path):
+    """A step costs three forward passes of the trained model, and in stage 1 also one of the teacher."""
     config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
     folder = runs.Run(config).folder
     large, small = (forward_multiply_adds("cifar", depth, 1, 32) for depth in (26, 8))
@@ -99,7 +97,7 @@ def test_the_work_ahead_is_counted_in_steps_of_the_phase(tmp_path):
     assert fitting.steps_ahead(custom, folder, TEACHER, 0) is None
 
 
-def test_the_folder_of_another_configuration_is_refused(finished):
+def test_folder_of_another_configuration_is_refused(finished):
     with pytest.raises(UserError, match=r"another configuration: --seed was 0 and is 1.* another --run_dir"):
         runs.run_pipeline(tiny(finished, seed=1))
     assert result(finished)["seed"] == 0
@@ -107,7 +105,7 @@ def test_the_folder_of_another_configuration_is_refused(finished):
 
 @pytest.fixture
 def reads(monkeypatch) -> list[str]:
-    """The names of the .keras files that are read, once for each time."""
+    """Returns the names of the .keras files in the order in which they are read."""
     found = []
     read = run_models.load_keras_file
 
@@ -119,13 +117,13 @@ def reads(monkeypatch) -> list[str]:
     return found
 
 
-def test_a_run_with_a_named_teacher_reads_each_file_once(finished, tmp_path, reads):
+def test_run_with_a_named_teacher_reads_each_file_once(finished, tmp_path, reads):
     teacher = shutil.copy(finished / "teacher.keras", tmp_path / "named.keras")
     runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
     assert reads == ["named.keras"]
     reads.clear()
     runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
-    assert len(reads) == len(set(reads)), "each file is read once when everything has finished, too"
+    assert len(reads) == len(set(reads)), "a finished run also reads each file once"
 
 
 @pytest.mark.parametrize(
@@ -146,8 +144,8 @@ def test_every_pipeline_reads_each_file_once(finished, tmp_path, reads, pipeline
     assert sorted(reads) == [f"{name}.keras" for name in expected]
 
 
-def die_at(fatal_step: int):
-    """A callback's method that ends the process's fit at a step, as Control-C would."""
+def interrupt_at(fatal_step: int):
+    """Returns a callback's method that interrupts a fit at a step, as Ctrl-C does."""
 
     def on_train_batch_end(self, batch, logs=None):
         if self.first_step + batch + 1 == fatal_step:
@@ -158,38 +156,38 @@ def die_at(fatal_step: int):
 
 @pytest.mark.parametrize("fatal_step", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, fatal_step):
-    """Every phase is killed once, in the middle of its `fatal_step`, and the same command is given again."""
-    survived = set()
+    """Interrupts every phase once, in the middle of its `fatal_step`, and repeats the same command."""
+    interrupted = set()
     on_train_batch_end = training.Progress.on_train_batch_end
 
-    def dies_once(self, batch, logs=None):
-        if self.first_step + batch + 1 == fatal_step and self.stage not in survived:
-            survived.add(self.stage)
+    def interrupt_once(self, batch, logs=None):
+        if self.first_step + batch + 1 == fatal_step and self.stage not in interrupted:
+            interrupted.add(self.stage)
             raise KeyboardInterrupt
         on_train_batch_end(self, batch, logs)
 
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", dies_once)
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_once)
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
             runs.run_pipeline(tiny(tmp_path))
-    runs.run_pipeline(tiny(tmp_path), hand_over=False)
-    assert survived == {"teacher", "baseline", "stage1", "stage2"}
+    train(tiny(tmp_path))
+    assert interrupted == {"teacher", "baseline", "stage1", "stage2"}
     for name in ("teacher.keras", "baseline.keras", "stage1.keras", "student.keras"):
-        for expected, got in zip(weights(finished, name), weights(tmp_path, name), strict=True):
-            np.testing.assert_array_equal(expected, got)
+        assert have_equal_weights(finished / name, tmp_path / name), name
 
 
-def test_each_pipeline_alone_picks_up_what_earlier_ones_left(finished, tmp_path):
-    for pipeline in ("teacher", "stage1", "stage2", "baseline", "evaluate", "export"):
+def test_pipelines_run_one_by_one_equal_the_whole_job(finished, tmp_path):
+    for pipeline in ("teacher", "stage1", "stage2", "baseline"):
+        train(tiny(tmp_path, pipeline=pipeline))
+    for pipeline in ("evaluate", "export"):
         runs.run_pipeline(tiny(tmp_path, pipeline=pipeline))
     for key in ("teacher_accuracy", "baseline_accuracy", "student_accuracy"):
         assert result(tmp_path)[key] == result(finished)[key]
-    for expected, got in zip(weights(finished, "student.keras"), weights(tmp_path, "student.keras"), strict=True):
-        np.testing.assert_array_equal(expected, got)
+    assert have_equal_weights(finished / "student.keras", tmp_path / "student.keras")
     assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
 
 
-def test_the_same_student_is_exported_once_and_other_formats_make_a_version(finished, tmp_path):
+def test_student_is_exported_once_and_other_formats_add_a_version(finished, tmp_path):
     run_dir = shutil.copytree(finished, tmp_path / "run")
     runs.run_pipeline(tiny(run_dir, pipeline="export"))
     assert [path.name for path in (run_dir / "student").iterdir()] == ["1"]
@@ -202,30 +200,30 @@ def test_the_same_student_is_exported_once_and_other_formats_make_a_version(fini
     assert card["trained_on"] == "digits, split train[:48]" and card["versions"]["tf2onnx"]
     words = shlex.split(card["command"])
     assert words[:3] == ["python", "-m", "fsp_tf.main"] and "--train_split=train[:48]" in words
-    assert not [word for word in words if str(tmp_path) in word], "folders of one machine are left out"
+    assert not [word for word in words if str(tmp_path) in word], "the command contains no folder of one machine"
 
 
-def test_a_format_whose_package_is_missing_is_refused_before_training(tmp_path, monkeypatch):
+def test_format_with_a_missing_package_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setitem(export.formats.PACKAGES, "onnx", ("no-such-package",))
     with pytest.raises(UserError, match=r"--export_formats=onnx needs no-such-package: .*requirements-export\.txt"):
         runs.run_pipeline(tiny(tmp_path / "run", export_formats=("onnx",)))
     assert not (tmp_path / "run").exists()
 
 
-def test_files_named_by_flags_are_picked_up(finished, tmp_path):
+def test_files_named_by_flags_are_used(finished, tmp_path):
     teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
-    runs.run_pipeline(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"), hand_over=False)
+    train(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"))
     assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
-    runs.run_pipeline(tiny(tmp_path / "b", teacher=teacher, baseline=False), hand_over=False)
+    train(tiny(tmp_path / "b", teacher=teacher, baseline=False))
     assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
     assert "baseline" not in result(tmp_path / "b")["phases"]
 
 
-def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_path, monkeypatch):
+def test_stage1_of_another_teacher_is_refused_whether_finished_or_begun(finished, tmp_path, monkeypatch):
     one, other = (
         tiny(tmp_path, teacher=str(finished / f"{name}.keras"), pipeline="stage1") for name in ("teacher", "student")
     )
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(3))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
     with pytest.raises(KeyboardInterrupt):
         runs.run_pipeline(one)
     monkeypatch.undo()
@@ -239,7 +237,7 @@ def test_stage_1_of_another_teacher_is_refused_finished_or_begun(finished, tmp_p
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_teacher_that_was_trained_here_is_not_replaced_by_the_one_named(finished, tmp_path, resume):
+def test_trained_teacher_is_not_replaced_by_a_named_one(finished, tmp_path, resume):
     folder = shutil.copytree(finished, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     other = tiny(folder, teacher=str(folder / "baseline.keras"), resume=resume)
@@ -249,29 +247,27 @@ def test_a_teacher_that_was_trained_here_is_not_replaced_by_the_one_named(finish
 
 
 @pytest.mark.long
-def test_noresume_runs_a_phase_anew(finished, tmp_path):
-    runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))
+def test_noresume_repeats_a_phase(finished, tmp_path):
+    train(tiny(tmp_path, pipeline="teacher"))
     before = (tmp_path / "teacher.keras").stat().st_mtime_ns
-    runs.run_pipeline(tiny(tmp_path, pipeline="teacher", resume=False))
+    train(tiny(tmp_path, pipeline="teacher", resume=False))
     assert (tmp_path / "teacher.keras").stat().st_mtime_ns > before
-    for expected, got in zip(weights(finished, "teacher.keras"), weights(tmp_path, "teacher.keras"), strict=True):
-        np.testing.assert_array_equal(expected, got)
+    assert have_equal_weights(finished / "teacher.keras", tmp_path / "teacher.keras")
 
 
-def test_the_baseline_differs_from_the_student_in_stage_1_alone(finished, tmp_path):
+def test_baseline_differs_from_the_student_in_stage1_only(finished, tmp_path):
     """Stage 2 from the baseline's initial weights is the baseline."""
     config = tiny(tmp_path)
     images = load_split("digits", "train[:48]")
     start = model_forms.build(config, "student", 10, images.image_shape, plain=True)
     start.save(tmp_path / "start.keras")
     config = dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras"))
-    runs.run_pipeline(config, hand_over=False)
-    for expected, got in zip(weights(finished, "baseline.keras"), weights(tmp_path, "student.keras"), strict=True):
-        np.testing.assert_array_equal(expected, got)
+    train(config)
+    assert have_equal_weights(finished / "baseline.keras", tmp_path / "student.keras")
 
 
-def test_two_devices_run_the_whole_job(tmp_path):
-    runs.run_pipeline(tiny(tmp_path, num_virtual_devices=2), hand_over=False)
+def test_two_devices_train_teacher_and_student(tmp_path):
+    train(tiny(tmp_path, num_virtual_devices=2, baseline=False))
     assert result(tmp_path)["num_replicas"] == 2
     student = keras.saving.load_model(tmp_path / "student.keras")
     images = load_split("digits", "test[:50]")
@@ -280,8 +276,8 @@ def test_two_devices_run_the_whole_job(tmp_path):
 
 
 @pytest.mark.long
-def test_every_other_choice_runs(tmp_path):
-    """ImageNet-size nets, projections, the other pairs and weights, flips: teacher to SavedModel."""
+def test_all_other_choices_run(tmp_path):
+    """ImageNet-size models, projections, the other pairs and weights, flips: from the teacher to the SavedModel."""
     config = tiny(
         tmp_path,
         architecture="imagenet",
@@ -291,7 +287,7 @@ def test_every_other_choice_runs(tmp_path):
         fsp_weighting="equal",
         flip=True,
         baseline=False,
-        teacher_learning_rates=(1e-3, 1e-3, 1e-3),  # five steps at 0.1 leave features without bounds
+        teacher_learning_rates=(1e-3, 1e-3, 1e-3),  # five steps at 0.1 make the features diverge
         stage1_learning_rates=(1e-9, 1e-9, 1e-9),
     )
     runs.run_pipeline(config)
@@ -300,26 +296,25 @@ def test_every_other_choice_runs(tmp_path):
     assert {name.removeprefix("relative_error/") for name in scalars if name.startswith("relative")} == pairs
 
 
-def test_a_set_that_streams_from_disk_resumes_exactly(tmp_path, monkeypatch):
+def test_data_set_streamed_from_disk_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 0)
     tiny_runs.write_images(tmp_path / "images", labels=2)
     choices = {"dataset": f"folder:{tmp_path / 'images'}", "image_size": 32, "pipeline": "teacher"}
     choices |= {"train_split": "train", "eval_split": "test"}
-    runs.run_pipeline(tiny(tmp_path / "whole", **choices))
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(3))
+    train(tiny(tmp_path / "whole", **choices))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
     with pytest.raises(KeyboardInterrupt):
-        runs.run_pipeline(tiny(tmp_path / "resumed", **choices))
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", die_at(-1))
-    runs.run_pipeline(tiny(tmp_path / "resumed", **choices))
-    for expected, got in zip(
-        weights(tmp_path / "whole", "teacher.keras"), weights(tmp_path / "resumed", "teacher.keras"), strict=True
-    ):
-        np.testing.assert_array_equal(expected, got)
+        train(tiny(tmp_path / "resumed", **choices))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(-1))
+    train(tiny(tmp_path / "resumed", **choices))
+    assert have_equal_weights(tmp_path / "whole" / "teacher.keras", tmp_path / "resumed" / "teacher.keras")
 
 
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
-def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
-    runs.run_pipeline(tiny(tmp_path, precision=precision, baseline=False), hand_over=False)
+def test_mixed_precision_gives_a_float32_student(finished, tmp_path, precision):
+    steps = {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3)}  # float16 is slow on processors
+    teacher = str(finished / "teacher.keras")
+    train(tiny(tmp_path, precision=precision, teacher=teacher, baseline=False, **steps))
     student = keras.saving.load_model(tmp_path / "student.keras")
     assert {layer.compute_dtype for layer in student.layers} == {"float32"}
     images = load_split("digits", "test[:50]")
@@ -327,7 +322,7 @@ def test_mixed_precision_leaves_a_float32_student(tmp_path, precision):
     assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
 
 
-def test_what_is_evaluated_in_the_end_is_looked_at_before_training(tmp_path):
+def test_test_set_is_checked_before_training(tmp_path):
     for split, size in (("train", 12), ("test", 8)):
         for number in range(16):
             path = tmp_path / "images" / split / "cat" / f"{number}.png"
@@ -341,14 +336,14 @@ def test_what_is_evaluated_in_the_end_is_looked_at_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_holdout_stands_in_for_the_test_set(tmp_path, capsys):
+def test_holdout_replaces_the_test_set(tmp_path, capsys):
     runs.run_pipeline(tiny(tmp_path, pipeline="teacher", holdout=16))
     printed = capsys.readouterr().out
     assert "32 images of digits/train[:48] (the rest: 32)" in printed
     assert "16 images of digits/train[:48] (held out: 16)" in printed
 
 
-def test_a_diverging_rate_is_stopped_by_name(tmp_path):
+def test_diverging_phase_stops_with_its_name(tmp_path):
     config = tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e30, 1e30, 1e30))
     with pytest.raises(UserError, match=r"teacher: the loss is .* at step \d.* learning rate"):
         runs.run_pipeline(config)
