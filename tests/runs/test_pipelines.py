@@ -77,7 +77,7 @@ def test_finished_run_is_not_repeated(finished):
 def test_quiet_run_still_prints_the_summary(finished, capsys):
     runs.run_pipeline(tiny(finished))
     printed = capsys.readouterr().out
-    assert "[3 of 4] stage1" in printed and "stage1: finished before" in printed
+    assert "[3 of 4] stage1" in printed and "stage1: already finished" in printed
     console.logger.setLevel(logging.WARNING)
     runs.run_pipeline(tiny(finished))
     console.logger.setLevel(logging.INFO)
