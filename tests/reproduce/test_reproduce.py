@@ -26,6 +26,7 @@ from fsp_tf.reproduce import claims, measurements, paper, plans, runner
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.reproduce_command import accuracies, reproduce
 
 TARGETS = ("table1", "table2", "table3", "table4", "table5", "figure3")
 
@@ -303,12 +304,6 @@ def test_command_in_the_report_reproduces_the_whole_table():
 # --- The command.
 
 
-def reproduce(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """Runs the command until it exits."""
-    whole = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=580, **options)
-
-
 def test_list_needs_neither_data_nor_tensorflow(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('not for --list')")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{pathlib.Path.cwd()}"}
@@ -346,15 +341,6 @@ def test_list_needs_neither_data_nor_tensorflow(tmp_path):
 def test_mistakes_exit_with_one_sentence(arguments, sentence):
     done = reproduce(*arguments)
     assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
-
-
-def accuracies(folder: pathlib.Path) -> dict:
-    """Returns the measures of each row of a report without the times."""
-    rows = json.loads((folder / "report.json").read_text())["rows"]
-    for row in rows:
-        for measures in row["seeds"].values():
-            assert measures.pop("seconds") > 0
-    return {row["key"]: row["seeds"] for row in rows}
 
 
 @pytest.fixture(scope="module")

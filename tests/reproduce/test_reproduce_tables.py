@@ -1,31 +1,14 @@
 """Complete runs of Tables 1, 2, 4, 5 and Figure 3 at a tiny scale; Tables 2, 4 and 5 use real images."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from fsp_tf.reproduce import paper
 from tests.support import tiny_runs
+from tests.support.reproduce_command import accuracies, reproduce
 
 pytestmark = pytest.mark.long
-
-
-def reproduce(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """Runs the command until it exits."""
-    whole = [sys.executable, "-m", "fsp_tf.reproduce", *arguments]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=580, **options)
-
-
-def accuracies(folder: pathlib.Path) -> dict:
-    """Returns the measures of each row of a report without the times."""
-    rows = json.loads((folder / "report.json").read_text())["rows"]
-    for row in rows:
-        for measures in row["seeds"].values():
-            assert measures.pop("seconds") > 0
-    return {row["key"]: row["seeds"] for row in rows}
 
 
 def test_figure_3_shares_models_with_rows_of_table_1(tmp_path):
