@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fsp_tf.config.phases import STAGE1
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.claims import judge_costs, judge_figure, judge_table, step_seconds
 from fsp_tf.reproduce.plans import Cell, Plan
@@ -73,7 +74,7 @@ def _collapsed(plan: Plan, records: dict[str, dict]) -> list[str]:
     return [
         f"{name} ({', '.join(pairs)})"
         for name in plan.units
-        if (pairs := records.get(name, {}).get("phases", {}).get("stage1", {}).get("collapsed_pairs"))
+        if (pairs := records.get(name, {}).get("phases", {}).get(STAGE1.name, {}).get("collapsed_pairs"))
     ]
 
 
@@ -109,7 +110,7 @@ def _row(target: str, key: str, cells: dict[int, Cell], units: dict[str, Unit], 
 def _measures(cell: Cell, units: dict[str, Unit], records: dict[str, dict]) -> dict[str, float]:
     """Returns the measures of one row at one seed; accuracies are fractions."""
     measures = {
-        f"net_{number}": records[name][str(units[name].accuracy)]
+        f"net_{number}": records[name][units[name].accuracy]
         for number, name in enumerate(cell.models, start=1)
         if name in records
     }

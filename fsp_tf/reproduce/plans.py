@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from fsp_tf.config import Config
+from fsp_tf.config.phases import BASELINE, STAGE2, TEACHER
 from fsp_tf.reproduce.units import Unit, Units
 from fsp_tf.system.errors import UserError
 
@@ -71,10 +72,10 @@ def _three_models(units: Units) -> dict[str, Cell]:
     students = tuple(units.stage2(stage1, number) for number in NUMBERS)
     depth = units.base.teacher_depth
     return {
-        "teacher": Cell(teachers, teachers, units.ensemble("teacher", teachers, "teacher", depth)),
-        "teacher_short": Cell(short, short, units.ensemble("teacher_short", short, "baseline")),
+        "teacher": Cell(teachers, teachers, units.ensemble("teacher", teachers, TEACHER, depth)),
+        "teacher_short": Cell(short, short, units.ensemble("teacher_short", short, BASELINE)),
         "fitnet_1": _fitnet(units, teachers[0], 1),
-        "student": Cell(students, (stage1, *students), units.ensemble("student", students, "student")),
+        "student": Cell(students, (stage1, *students), units.ensemble("student", students, STAGE2)),
     }
 
 
@@ -83,13 +84,11 @@ def _only_in_table_1(units: Units) -> dict[str, Cell]:
     continued = tuple(units.continued(teacher, number) for number in NUMBERS)
     stages1 = tuple(units.fsp(teacher, number, shuffled=True) for number in NUMBERS)
     students = tuple(units.stage2(stage1, number) for stage1, number in zip(stages1, NUMBERS, strict=True))
-    ensemble = units.ensemble("teacher_continued", continued, "student")
+    ensemble = units.ensemble("teacher_continued", continued, STAGE2)
     return {
         "teacher_continued": Cell(continued, continued, ensemble),
         "fitnet_3": _fitnet(units, teacher, 3),
-        "student_shuffled": Cell(
-            students, (*stages1, *students), units.ensemble("student_shuffled", students, "student")
-        ),
+        "student_shuffled": Cell(students, (*stages1, *students), units.ensemble("student_shuffled", students, STAGE2)),
     }
 
 
@@ -97,7 +96,7 @@ def _fitnet(units: Units, teacher: str, num_hints: int) -> Cell:
     """FitNet in Tables 1 and 2: three models share one stage 1."""
     stage1 = units.hints(teacher, num_hints)
     models = tuple(units.stage2(stage1, number, soft_teacher=teacher) for number in NUMBERS)
-    return Cell(models, (stage1, *models), units.ensemble(f"fitnet_{num_hints}", models, "student"))
+    return Cell(models, (stage1, *models), units.ensemble(f"fitnet_{num_hints}", models, STAGE2))
 
 
 def _one_model(units: Units) -> dict[str, Cell]:

@@ -9,7 +9,7 @@ from fsp_tf import config as config_lib
 from fsp_tf import export
 from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, ENSEMBLE, EXPORT, STAGE2, TRANSFER, Phase, phases_of
-from fsp_tf.runs import checks, environment, evaluation, exporting, summary
+from fsp_tf.runs import checks, environment, evaluate_models, exporting, summary
 from fsp_tf.runs.ensemble import evaluate_ensemble
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.trainers import TRAINERS, starting_digest
@@ -60,10 +60,10 @@ def _run(run: Run, hand_over: bool) -> None:
         if STAGE2 in phases:
             exporting.export(run)
     else:
-        found = evaluation.models_to_evaluate(run)
+        found = evaluate_models.models_to_evaluate(run)
         run.folder.claim(num_replicas)
         for name, model in found.items():
-            evaluation.evaluate(run, name, model)
+            evaluate_models.evaluate(run, name, model)
         if config.pipeline == EXPORT:
             exporting.export(run, found[STAGE2.model])
     summary.print_summary(run)
@@ -81,7 +81,7 @@ def _train(run: Run, phases: list[Phase]) -> None:
     record = zlib.crc32(repr(run.folder.result).encode())
     devices.wait_for_all(strategy, **decisive, training_sets=facts, record_in_run_dir=record)
     if config.teacher and config.pipeline in (DISTILL, TRANSFER) and run.writes:
-        evaluation.evaluate_named_teacher(run)
+        evaluate_models.evaluate_named_teacher(run)
     for number, phase in enumerate(phases, start=1):
         logger.info(f"\n[{number} of {len(phases)}] {phase.name}")
         if config.resume and run.folder.has_finished(phase):

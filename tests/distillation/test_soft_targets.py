@@ -136,7 +136,7 @@ def test_what_a_student_adds_to_its_loss_is_added_once():
 def distiller_of_six_steps(scales_loss: bool) -> SoftTargetDistiller:
     distiller = SoftTargetDistiller(linear_net(1), linear_net(2), 6, TEMPERATURE)
     distiller.compile(make_optimizer((LEARNING_RATE,), (6,), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss))
-    distiller.optimizer.build(distiller.student.trainable_variables)
+    distiller.optimizer.build(distiller.trained.trainable_variables)
     return distiller
 
 
@@ -148,23 +148,23 @@ def test_a_resumed_run_goes_on_with_its_weight(scales_loss):
         whole.train_on_batch(images[step], labels[step])
     for step in range(4):
         start.train_on_batch(images[step], labels[step])
-    rest.student.set_weights(start.student.get_weights())
+    rest.trained.set_weights(start.trained.get_weights())
     for variable, value in zip(rest.optimizer.variables, start.optimizer.variables, strict=True):
         variable.assign(value)
     assert int(rest.optimizer.iterations) == 4
     np.testing.assert_allclose(rest.soft_target_weight(rest.optimizer.iterations), naive_weight(4, 6, 4.0, 1.0))
     for step in range(4, 6):
         rest.train_on_batch(images[step], labels[step])
-    for expected, got in zip(whole.student.get_weights(), rest.student.get_weights(), strict=True):
+    for expected, got in zip(whole.trained.get_weights(), rest.trained.get_weights(), strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
 def test_a_skipped_step_keeps_the_weight():
     """A step whose gradient overflows under loss scaling is no update: lambda and the learning rate wait for it."""
     distiller, images, labels = distiller_of_six_steps(scales_loss=True), some_images(4), some_labels(4)
-    before = distiller.student.get_weights()
+    before = distiller.trained.get_weights()
     distiller.train_on_batch(np.full_like(images, np.inf), labels)
-    for old, new in zip(before, distiller.student.get_weights(), strict=True):
+    for old, new in zip(before, distiller.trained.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
     distiller.reset_metrics()
     logs = distiller.train_on_batch(images, labels, return_dict=True)
@@ -192,7 +192,7 @@ def test_each_net_runs_once_and_the_teacher_stays():
     soft = naive_soft_loss(teacher_logits, logits, TEMPERATURE).mean()
     np.testing.assert_allclose(logs["loss/soft_targets"][0], soft, rtol=1e-4)
     np.testing.assert_allclose(logs["loss"][0], naive_hard_loss(labels, logits).mean() + 4 * soft, rtol=1e-4)
-    assert distiller.student is student
+    assert distiller.trained.get_layer("logits") is student.get_layer("logits")
     assert len(distiller.optimizer.variables) == 2 + len(student.trainable_variables)
     np.testing.assert_array_equal(distiller(images, training=False), student(images, training=False)["logits"])
 
