@@ -85,46 +85,28 @@ class PhaseFit:
         Raises:
             UserError: If the checkpoint belongs to a phase that started from another model.
         """
-        config, writes, strategy = self.config, self.folder.writes, model.distribute_strategy
+        strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
             model.optimizer.build(model.trained.trainable_variables)
-        if writes:
+        if self.folder.writes:
             self._claim_checkpoints()
-        log = TensorBoardLog(
-            self.log_directory if writes else None,
-            num_steps=self.num_steps,
-            batch_size=config.batch_size,
-            log_steps=config.log_steps,
-            evaluation_steps=config.evaluation_steps,
-            evaluate=evaluate if writes else None,
-        )
+        log = self._log(evaluate)
         guard = NaNGuard(
             self.phase.name, model.trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Share())))
         )
         later = [log, *callbacks]  # the log stops its clock before heat maps are drawn
-        checkpoints = Checkpoints(
-            self.checkpoint_directory,
-            model.trained,
-            model.optimizer,
-            self.num_steps,
-            config.checkpoint_steps,
-            guard,
-            later,
-            writes=writes,
-        )
+        checkpoints = self._checkpoints(model, guard, later)
         first_step = self._restore(checkpoints, model)
         for callback in (guard, *later):
             callback.first_step = first_step
-        first_callbacks: list[keras.callbacks.Callback] = [Profile(self.log_directory)] * (config.profile and writes)
-        first_callbacks += [guard, *([self._progress(first_step)] if writes else [])]
-        batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), config.batch_size)
+        batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
             with signals.deferred():
                 fit_stage(
                     model,
                     batches,
                     num_steps=self.num_steps - first_step,
-                    callbacks=[*first_callbacks, checkpoints, *later],
+                    callbacks=[*self._observers(first_step, guard), checkpoints, *later],
                 )
         except signals.Stopped:
             checkpoints.save()  # stopped after the step, for example during an evaluation
@@ -138,8 +120,36 @@ class PhaseFit:
             "made_from": self.starts_from,
         }
 
-    def _progress(self, first_step: int) -> Progress:
-        return Progress(self.phase.name, first_step, self.num_steps, self.config.batch_size, self.steps_ahead)
+    def _log(self, evaluate: Callable[[], float] | None) -> TensorBoardLog:
+        config, writes = self.config, self.folder.writes
+        return TensorBoardLog(
+            self.log_directory if writes else None,
+            num_steps=self.num_steps,
+            batch_size=config.batch_size,
+            log_steps=config.log_steps,
+            evaluation_steps=config.evaluation_steps,
+            evaluate=evaluate if writes else None,
+        )
+
+    def _checkpoints(self, model: ReplicatedModel, guard: NaNGuard, later: list) -> Checkpoints:
+        return Checkpoints(
+            self.checkpoint_directory,
+            model.trained,
+            model.optimizer,
+            self.num_steps,
+            self.config.checkpoint_steps,
+            guard,
+            later,
+            writes=self.folder.writes,
+        )
+
+    def _observers(self, first_step: int, guard: NaNGuard) -> list[keras.callbacks.Callback]:
+        """Returns the callbacks that see a step before it is saved."""
+        if not self.folder.writes:
+            return [guard]
+        profile = [Profile(self.log_directory)] if self.config.profile else []
+        progress = Progress(self.phase.name, first_step, self.num_steps, self.config.batch_size, self.steps_ahead)
+        return [*profile, guard, progress]
 
     def _restore(self, checkpoints: Checkpoints, model: ReplicatedModel) -> int:
         """Restores the last complete checkpoint and returns its step; the writing worker removes broken ones first."""

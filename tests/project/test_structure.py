@@ -25,7 +25,7 @@ MODULES = [source for source in sources("fsp_tf/**/*.py") if source != "fsp_tf/_
 DYNAMIC = {"importlib", "importlib.import_module", "importlib.util", "runpy", "__import__", "exec", "eval"}
 MOST_LINES_OF_A_MODULE = 260
 MOST_LINES_OF_A_FUNCTION = 40  # without its docstring
-LONGER = {"fsp_tf/config/choices.py", "fsp_tf/runs/fitting.py: run"}  # to be split
+LONGER = {"fsp_tf/config/choices.py"}  # to be split
 
 
 def package_of(source: str) -> str:
