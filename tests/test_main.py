@@ -1,6 +1,7 @@
 """The command line as a person meets it: help that reads well and mistakes that end in one clear sentence."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from fsp_tf import config as config_lib
 from fsp_tf import main
 from fsp_tf.models import cifar_resnet
 from fsp_tf.system import console
+from tests.support.stderr import own_lines
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess:
@@ -64,11 +66,24 @@ def files(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def test_verbosity_1_adds_tensorflows_notes_and_the_default_has_none(files, tmp_path):
+def test_verbosity_1_adds_tensorflow_log_messages(files, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     mistake = ["--dataset=digits", f"--teacher={files}/missing.keras", f"--run_dir={tmp_path / 'run'}"]
-    assert len(run_main(*mistake).stderr.splitlines()) == 1
-    notes = run_main(*mistake, "--verbosity=1").stderr
-    assert "oneDNN custom operations are on" in notes and "missing.keras does not exist" in notes
+    for verbosity, is_logged in ((0, False), (1, True)):
+        errors = run_main(*mistake, f"--verbosity={verbosity}").stderr
+        (line,) = own_lines(errors)
+        assert "missing.keras does not exist" in line
+        assert ("This TensorFlow binary is optimized" in errors) == is_logged
+
+
+def test_crash_while_importing_tensorflow_is_reported_on_stderr(tmp_path, monkeypatch):
+    (tmp_path / "tensorflow").mkdir()
+    crash = "import os\nos.write(2, b'this CPU lacks AVX\\n')\nos.abort()\n"
+    (tmp_path / "tensorflow" / "__init__.py").write_text(crash)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finished = run_main("--flagfile=flags/demo.cfg")
+    assert finished.returncode == -signal.SIGABRT
+    assert "this CPU lacks AVX" in finished.stderr.splitlines()
 
 
 def test_help_lists_every_flag_and_needs_no_tensorflow():

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import re
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 
 from absl import logging
@@ -14,42 +12,19 @@ from absl.logging import converter
 from fsp_tf.system import console, os_errors, signals
 from fsp_tf.system.errors import UserError
 
-NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|fully_quantize: "
-
 
 def prepare_tensorflow() -> None:
-    """Imports TensorFlow with oneDNN's kernels, which it takes by itself on some processors only.
+    """Imports TensorFlow with oneDNN kernels enabled, and applies `--verbosity` to it and to the progress output.
 
-    It is quiet unless --verbosity is 1; -1 leaves out what the console shows of progress, -2 its warnings too.
+    TensorFlow logs errors only, unless --verbosity is 1. Its C++ libraries still print a few INFO lines while they are
+    loaded, before TF_CPP_MIN_LOG_LEVEL takes effect; no setting turns them off.
     """
     console.logger.setLevel(converter.absl_to_standard(logging.get_verbosity()))
     if not logging.level_debug():
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with without_notes_on_stderr():
-        import tensorflow  # noqa: F401
-
-
-@contextlib.contextmanager
-def without_notes_on_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries note, which no level turns off, unless --verbosity is 1; not errors."""
-    if logging.level_debug():
-        yield
-        return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            held.seek(0)
-            lines = held.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.writelines(line for line in lines if not re.match(NOTE, line))
+    import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
