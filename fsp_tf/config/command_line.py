@@ -19,7 +19,7 @@ def prepare_tensorflow() -> None:
     TensorFlow logs errors only, unless --verbosity is 1. Its C++ libraries still print a few INFO lines while they are
     loaded, before TF_CPP_MIN_LOG_LEVEL takes effect; no setting turns them off.
     """
-    console.logger.setLevel(converter.absl_to_standard(logging.get_verbosity()))
+    console.install_handler(converter.absl_to_standard(logging.get_verbosity()))
     if not logging.level_debug():
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -10,9 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from fsp_tf.system import console, files, signals
+from fsp_tf.system import files, signals
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.guard import NaNGuard
+
+logger = logging.getLogger("fsp_tf")
 
 MAX_TO_KEEP = 2
 
@@ -92,7 +94,7 @@ class Checkpoints(keras.callbacks.Callback):
             if files.is_whole(path):
                 with np.load(path, allow_pickle=False) as arrays:
                     return path, dict(arrays)
-            console.tell(f"WARNING: the checkpoint {path} is not whole: the one before it is used.", logging.WARNING)
+            logger.warning(f"the checkpoint {path} is not whole: the one before it is used.")
             if self.writes:
                 path.unlink()
         return None

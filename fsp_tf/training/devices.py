@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import cluster
+
+logger = logging.getLogger("fsp_tf")
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
@@ -165,7 +166,7 @@ def _multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     resolver = cluster.resolver()
     _growing_gpus()
     count = sum(resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs)
-    console.tell(f"devices: {resolver.task_type} {resolver.task_id} waits for all {count} to be there")
+    logger.info(f"devices: {resolver.task_type} {resolver.task_id} waits for all {count} to be there")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (tf.errors.OpError, RuntimeError) as error:
@@ -180,8 +181,7 @@ def _growing_gpus() -> list:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
-            words = f"WARNING: TensorFlow is already in use and keeps all memory of {gpu.name}."
-            console.tell(words, logging.WARNING)
+            logger.warning(f"TensorFlow is already in use and keeps all memory of {gpu.name}.")
     return gpus
 
 

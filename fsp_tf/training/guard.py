@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.config.phases import STAGE1
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
+
+logger = logging.getLogger("fsp_tf")
 
 TOO_LARGE = "the learning rate is likely too large: lower it and start in a new --run_dir."
 TOO_LARGE_STAGE1 = (
@@ -103,9 +104,8 @@ class CollapseWarning(keras.callbacks.Callback):
             error, dead = logs[f"relative_error/{name}"], logs[f"dead_channels/{name}"]
             if name not in self.collapsed and (error > COLLAPSED_RELATIVE_ERROR or dead > COLLAPSED_DEAD_CHANNELS):
                 self.collapsed.add(name)
-                console.tell(
-                    f"WARNING: stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
+                logger.warning(
+                    f"stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
                     f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: take "
-                    "a tenth of --fsp_weight and of --stage1_clipnorm in a new --run_dir.",
-                    logging.WARNING,
+                    "a tenth of --fsp_weight and of --stage1_clipnorm in a new --run_dir."
                 )

@@ -47,10 +47,7 @@ class Progress(keras.callbacks.Callback):
             parts.append(f"training accuracy {logs['logits_accuracy']:.3f}")
         errors = [f"{value:.2f}" for name, value in logs.items() if name.startswith("relative_error/")]
         parts += [f"relative errors {' '.join(errors)}"] * bool(errors)
-        console.tell_over(parts)
-
-    def on_train_end(self, logs=None):
-        console.end_line()
+        console.log_progress(parts, is_last=step == self.num_steps)
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """The optimiser against NumPy, the callbacks, and exact resume."""
 
 import re
-import sys
 
 import keras
 import numpy as np
@@ -12,7 +11,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import (
     Checkpoints,
@@ -208,16 +206,6 @@ def test_progress_says_how_long_the_job_takes_where_it_knows_what_comes_after(ca
     assert left == "0:00:00"
     hours, minutes, seconds = map(int, job.split(":"))
     assert 3600 * hours + 60 * minutes + seconds == pytest.approx(1e7 * 8 / float(speed.replace(",", "")), rel=0.01)
-
-
-def test_a_line_on_a_terminal_is_written_over_and_holds_what_fits(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "20")
-    console.tell_over(["stage1 step 1/2", "0:00", "left out"])
-    console.tell("WARNING")
-    console.tell_over(["of 20 letters, no more"])
-    console.end_line()
-    assert capsys.readouterr().out.split("\r\x1b[K") == ["", "stage1 step 1/2", "WARNING\n", "of 20 letters, no more\n"]
 
 
 def test_progress_is_silent_between_its_lines(capsys):
