@@ -12,6 +12,7 @@ from PIL import Image
 
 from fsp_tf import config as config_lib
 from fsp_tf import main
+from fsp_tf.config import topics
 from fsp_tf.models import cifar_resnet
 from fsp_tf.system import console
 from tests.support.stderr import own_lines
@@ -91,6 +92,10 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
     for name in config_lib.fields():
         assert f"--{name}" in finished.stdout or f"--[no]{name}" in finished.stdout
     assert "--flagfile=flags/cifar10.cfg" in finished.stdout
+    lines = finished.stdout.splitlines()
+    headings = [f"{topic.title}: {topic.summary}" for topic in topics.topics()]
+    assert [line for line in lines if line in headings] == headings
+    assert max(map(len, lines)) <= 80
     imports = subprocess.run(
         [sys.executable, "-c", "import sys, fsp_tf.main; sys.exit('tensorflow' in sys.modules)"], check=False
     )

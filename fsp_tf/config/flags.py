@@ -9,6 +9,7 @@ import typing
 from absl import flags
 
 from fsp_tf.config.choices import Config, fields
+from fsp_tf.config.topics import define_help
 from fsp_tf.system.errors import UserError
 
 # What Python says of a value of the wrong kind, and the kind.
@@ -33,6 +34,7 @@ def define_flags() -> None:
             flags.DEFINE_float(name, default, help_text)
         else:
             flags.DEFINE_string(name, default, help_text)
+    define_help()
 
 
 def parse(arguments: list[str]) -> list[str]:
