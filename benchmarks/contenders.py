@@ -6,8 +6,8 @@ Plain values: whoever reads them needs no TensorFlow.
 import dataclasses
 
 from fsp_tf.config import Config
-from fsp_tf.distillation.distiller import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
+from fsp_tf.distillation.distiller import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 10

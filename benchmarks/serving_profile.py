@@ -29,8 +29,8 @@ KINDS = {
 
 def main(arguments: list[str]) -> None:
     """Profiles the three SavedModels and prints a line for each."""
-    with command_line.mistakes_told(), tempfile.TemporaryDirectory() as folder:
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error(), tempfile.TemporaryDirectory() as folder:
+        command_line.reject_arguments(arguments)
         run_dir = serving.finished_run(flags.FLAGS.run_dir)
         with Worker("reference", serving.command("reference", run_dir, folder, 1)):
             pass

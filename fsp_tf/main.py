@@ -20,8 +20,8 @@ flags.adopt_module_key_flags(config.flags)
 
 def main(arguments: list[str]) -> None:
     """Runs the pipeline that the flags describe."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         run_config = config.from_flags()
         command_line.prepare_tensorflow()
         from fsp_tf import runs  # imported late: --help and flag errors need no TensorFlow

@@ -1,4 +1,4 @@
-"""What the commands share: TensorFlow set up before its first import, and mistakes told without a traceback."""
+"""Shared by the commands: setting up TensorFlow before its first import, and exiting without a traceback."""
 
 import contextlib
 import os
@@ -28,33 +28,36 @@ def prepare_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def mistakes_told(when_interrupted: str = "the same command goes on from the last checkpoint") -> Iterator[None]:
-    """Ends the process with one sentence instead of a traceback.
+def exit_on_user_error(consequence: str = "The same command resumes from the last checkpoint") -> Iterator[None]:
+    """Exits with one line instead of a traceback.
 
-    Exit code 1 for a user's mistake and for what the system refused, such as a full disk; 143 for SIGTERM, 130 for
-    SIGINT (see `signals`); 141 without a word where nothing reads the output any more, as behind `| head`.
+    The exit code is 1 for a `UserError` and for a failure of the system, such as a full disk; 143 for SIGTERM and 130
+    for SIGINT (see `signals`); 141, without a message, if standard output is closed, as behind `| head`.
+
+    Args:
+        consequence: A sentence for interrupted commands, without its full stop.
     """
     try:
-        with signals.answered():
+        with signals.catch_signals():
             yield
     except UserError as error:
         console.clear_line()
         sys.exit(f"fsp_tf: {error}")
     except signals.Stopped as stopped:
         sys.stdout.flush()
-        print(f"\nfsp_tf: {stopped}: stopped; {when_interrupted}.", file=sys.stderr, flush=True)
-        os._exit(stopped.exit_code)  # nothing is left to save, and TensorFlow's tidying up takes seconds at times
+        print(f"\nfsp_tf: stopped by {stopped}. {consequence}.", file=sys.stderr, flush=True)
+        os._exit(stopped.exit_code)  # everything is saved, and TensorFlow's cleanup can take seconds
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids a second error at exit
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if (sentence := os_errors.sentence(error)) is None:
+        if (description := os_errors.describe(error)) is None:
             raise
         console.clear_line()
-        sys.exit(f"fsp_tf: {sentence}; {when_interrupted}.")
+        sys.exit(f"fsp_tf: {description}. {consequence}.")
 
 
-def refuse_words(arguments: list[str]) -> None:
-    """Raises UserError if anything but flags was given."""
+def reject_arguments(arguments: list[str]) -> None:
+    """Raises UserError for arguments that are not flags."""
     if len(arguments) > 1:
         raise UserError(f"flags start with --, got {arguments[1]!r}; see --help.")

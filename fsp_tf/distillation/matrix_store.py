@@ -107,7 +107,7 @@ class MatrixStore:
     def _open_shard(self, view: int, shard: int) -> bool:
         """Opens a shard; deletes files that are incomplete."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
-            if files.is_whole(path):
+            if files.matches_digest(path):
                 self._opened[view, shard] = self._matrices_in(path, shard)
                 return True
             console.tell(f"WARNING: {path} is incomplete: it is computed again.", logging.WARNING)

@@ -25,8 +25,8 @@ from fsp_tf.training import (
     TensorBoardLog,
     devices,
     fit_stage,
-    forget_events,
     make_optimizer,
+    remove_later_events,
 )
 
 logger = logging.getLogger("fsp_tf")
@@ -99,7 +99,7 @@ class PhaseFit:
             evaluate=evaluate if writes else None,
         )
         guard = NaNGuard(
-            self.phase.name, model.trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Share())))
+            self.phase.name, model.trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Shard())))
         )
         later = [log, *callbacks]  # the log stops its clock before heat maps are drawn
         checkpoints = Checkpoints(
@@ -119,7 +119,7 @@ class PhaseFit:
         first_callbacks += [guard, *([self._progress(first_step)] if writes else [])]
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), config.batch_size)
         try:
-            with signals.deferred():
+            with signals.defer_signals():
                 fit_stage(
                     model,
                     batches,
@@ -147,12 +147,12 @@ class PhaseFit:
         for is_writer in (True, False):
             if self.folder.writes == is_writer:
                 checkpoints.restore()
-            devices.wait_for_all(strategy)
+            devices.wait_for_workers(strategy)
         first_step = checkpoints.first_step
         state = {f"{self.phase.name}_begins_with": (first_step, weights_digest(model.trained))}
-        devices.wait_for_all(strategy, **state)
+        devices.wait_for_workers(strategy, **state)
         if self.folder.writes:
-            forget_events(self.log_directory, first_step, self.config.batch_size)
+            remove_later_events(self.log_directory, first_step, self.config.batch_size)
         if first_step:
             logger.info(f"{self.phase.name}: resumes after step {first_step}")
         return first_step

@@ -91,7 +91,7 @@ class Checkpoints(keras.callbacks.Callback):
             for path in self.directory.glob(".writing.*"):
                 path.unlink()
         for path in reversed(self._paths()):
-            if files.is_whole(path):
+            if files.matches_digest(path):
                 with np.load(path, allow_pickle=False) as arrays:
                     return path, dict(arrays)
             logger.warning(f"the checkpoint {path} is not whole: the one before it is used.")
@@ -123,9 +123,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step, self.logs = self.first_step + batch + 1, dict(logs or {})
-        if self.step % self.every == 0 or self.step == self.num_steps or signals.is_asked():
+        if self.step % self.every == 0 or self.step == self.num_steps or signals.is_stop_requested():
             self.save()
-        signals.stop_if_asked()
+        signals.stop_if_requested()
 
     def save(self) -> None:
         """Saves the step that was done last, unless it is saved.

@@ -11,18 +11,18 @@ from fsp_tf.system.errors import UserError
 MOST_TASKS_OF_A_NODE = 1024
 
 
-def is_named() -> bool:
+def has_tf_config() -> bool:
     """Whether TF_CONFIG names a cluster."""
     return "cluster" in _tf_config()
 
 
-def resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+def make_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     """The cluster of TF_CONFIG, or else of the Slurm step that this process is a task of.
 
     Raises:
         UserError: If there is none, or it is not one of workers of which this process is one.
     """
-    if is_named():
+    if has_tf_config():
         return _resolver_of_tf_config(_tf_config())
     if "SLURM_PROCID" in os.environ:
         return _resolver_of_slurm()

@@ -18,7 +18,7 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Shard:
     """Which rows of every batch a process reads: part `index` of `count` equal ones, in order."""
 
     index: int = 0
@@ -41,7 +41,7 @@ def make_strategy(distribution: str = "auto", num_virtual_devices: int = 1) -> t
     Raises:
         UserError: If TensorFlow has been used and the CPU cannot be split any more, or there is no such cluster.
     """
-    has_cluster = cluster.is_named()
+    has_cluster = cluster.has_tf_config()
     if distribution == "auto" and has_cluster:
         distribution = "multi_worker"
     if num_virtual_devices > 1 and distribution not in ("auto", "mirrored"):
@@ -66,19 +66,19 @@ def _mirrored_strategy(kind: str, count: int) -> tf.distribute.MirroredStrategy:
     return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
 
 
-def share_of(strategy: tf.distribute.Strategy) -> Share:
+def worker_shard(strategy: tf.distribute.Strategy) -> Shard:
     """This process's share of every batch; TensorFlow numbers a cluster's chief before its workers."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not resolver.cluster_spec():
-        return Share()
+        return Shard()
     tasks = {job: resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs}
     before = 0 if resolver.task_type == "chief" else tasks.get("chief", 0)
-    return Share(before + resolver.task_id, sum(tasks.values()))
+    return Shard(before + resolver.task_id, sum(tasks.values()))
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """The devices in words."""
-    share = share_of(strategy)
+    share = worker_shard(strategy)
     if strategy.num_replicas_in_sync == 1:
         return "one, GPU:0" if tf.config.list_physical_devices("GPU") else "one, the CPU"
     names = [device.rpartition("device:")[2] for device in strategy.extended.worker_devices]
@@ -87,7 +87,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, make_stream: Callable[[Share], tf.data.Dataset], batch_size: int
+    strategy: tf.distribute.Strategy, make_stream: Callable[[Shard], tf.data.Dataset], batch_size: int
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of `make_stream` as the strategy's replicas take them: each its rows, in the order of the replicas.
 
@@ -97,17 +97,17 @@ def distribute(
         batch_size: Images per step, over all replicas; a multiple of their number.
     """
     if strategy.num_replicas_in_sync == 1:
-        return make_stream(Share())
+        return make_stream(Shard())
     per_replica = batch_size // strategy.num_replicas_in_sync
 
     def local_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        stream = make_stream(Share(context.input_pipeline_id, context.num_input_pipelines))
+        stream = make_stream(Shard(context.input_pipeline_id, context.num_input_pipelines))
         return stream.rebatch(per_replica, drop_remainder=True)
 
     return strategy.distribute_datasets_from_function(local_batches)
 
 
-def wait_for_all(strategy: tf.distribute.Strategy, **states: object) -> None:
+def wait_for_workers(strategy: tf.distribute.Strategy, **states: object) -> None:
     """Waits until every worker is here, and compares what each of them has.
 
     Args:
@@ -116,7 +116,7 @@ def wait_for_all(strategy: tf.distribute.Strategy, **states: object) -> None:
     Raises:
         UserError: If it is not, for then the workers would go different ways.
     """
-    share = share_of(strategy)
+    share = worker_shard(strategy)
     if share.count == 1:
         return
     digests = [int(hashlib.sha256(repr(value).encode()).hexdigest()[:12], 16) for value in states.values()]
@@ -138,7 +138,7 @@ def wait_for_all(strategy: tf.distribute.Strategy, **states: object) -> None:
 
 
 @contextlib.contextmanager
-def lost_workers_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
+def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Tells in one sentence that another worker has ended.
 
     Raises:
@@ -147,7 +147,7 @@ def lost_workers_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except LOST as error:
-        share = share_of(strategy)
+        share = worker_shard(strategy)
         if share.count == 1:
             raise
         raise UserError(
@@ -163,7 +163,7 @@ def _multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     Raises:
         UserError: If there is no cluster, or it cannot be joined.
     """
-    resolver = cluster.resolver()
+    resolver = cluster.make_resolver()
     _growing_gpus()
     count = sum(resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs)
     logger.info(f"devices: {resolver.task_type} {resolver.task_id} waits for all {count} to be there")

@@ -38,7 +38,7 @@ class FSPHeatMaps(keras.callbacks.Callback):
             self._draw(step)
 
     def _draw(self, step: int) -> None:
-        with signals.at_once():
+        with signals.allow_signals():
             teacher, student = self.distiller.mean_matrices(self.images)
         writer = tf.summary.create_file_writer(str(self.directory), filename_suffix=".pictures")
         with writer.as_default():

@@ -34,7 +34,7 @@ def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Te
     return _drawn(figure)
 
 
-def confusion_picture(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tensor:
+def confusion_image(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tensor:
     """Which class was taken for which, as shares of the true class.
 
     Args:

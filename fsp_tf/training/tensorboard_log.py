@@ -101,7 +101,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.writer.close()
 
 
-def forget_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
+def remove_later_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
     """Takes out of a stage's event files what a process logged that was stopped later than its last checkpoint.
 
     Args:
@@ -114,7 +114,7 @@ def forget_events(directory: pathlib.Path, first_step: int, batch_size: int) -> 
         if path.name.endswith(OUTCOME_SUFFIX) or not any(event.HasField("summary") for event in kept):
             path.unlink()
             continue
-        with files.written_aside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
+        with files.atomic_write(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
             for event in kept:
                 writer.write(event.SerializeToString())
 

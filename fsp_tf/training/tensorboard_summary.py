@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams_api
 
-from fsp_tf.training.plots import confusion_picture
+from fsp_tf.training.plots import confusion_image
 
 OUTCOME_SUFFIX = ".outcome"  # of its event file, which is written when the stage's last step is done
 # Of the table that compares runs, from the left.
@@ -42,7 +42,7 @@ def log_summary(
     writer = tf.summary.create_file_writer(str(directory), filename_suffix=OUTCOME_SUFFIX)
     with writer.as_default():
         tf.summary.graph(graph)
-        tf.summary.image("confusion", confusion_picture(confusion_matrix, class_names), step=step)
+        tf.summary.image("confusion", confusion_image(confusion_matrix, class_names), step=step)
         columns = [hparams_api.HParam(name) for name in COLUMNS if name in choices]
         accuracies = hparams_api.Metric("final_test_accuracy", display_name="test accuracy")
         hparams_api.hparams_config(columns, [accuracies])

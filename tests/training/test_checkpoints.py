@@ -14,7 +14,7 @@ from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
-from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, forget_events, make_optimizer
+from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, make_optimizer, remove_later_events
 from fsp_tf.training.devices import make_strategy
 
 IMAGE_SHAPE, BATCH_SIZE, NUM_STEPS, EVERY = (8, 8, 3), 8, 12, 3
@@ -87,9 +87,9 @@ class Process:
         self.first_step = self.log.first_step = self.checkpoints.restore()
 
     def run(self) -> list[np.ndarray]:
-        forget_events(self.logs_at, self.first_step, BATCH_SIZE)
+        remove_later_events(self.logs_at, self.first_step, BATCH_SIZE)
         try:
-            with signals.answered(), signals.deferred():
+            with signals.catch_signals(), signals.defer_signals():
                 fit_stage(
                     self.model,
                     stream(self.first_step, NUM_STEPS),
@@ -149,7 +149,7 @@ def test_a_signal_in_an_evaluation_is_answered_at_once_and_the_step_evaluated_ag
     expected, process = Process(tmp_path / "whole").run(), Process(tmp_path)
 
     def evaluate():
-        with signals.at_once():
+        with signals.allow_signals():
             os.kill(os.getpid(), signal.SIGTERM)
             pytest.fail("the evaluation went on")
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import cluster, devices
-from fsp_tf.training.devices import Share, make_strategy
+from fsp_tf.training.devices import Shard, make_strategy
 
 
 @pytest.fixture(autouse=True)
@@ -22,20 +22,20 @@ def test_one_device_is_tensorflows_own_strategy():
         strategy = make_strategy(distribution)
         assert strategy is tf.distribute.get_strategy()
     assert devices.describe(strategy) == "one, the CPU"
-    assert devices.share_of(strategy) == Share(0, 1)
-    devices.wait_for_all(strategy, anything=1)
+    assert devices.worker_shard(strategy) == Shard(0, 1)
+    devices.wait_for_workers(strategy, anything=1)
 
 
 def test_logical_devices_are_mirrored_once():
     strategy = make_strategy(num_virtual_devices=2)
     assert strategy is make_strategy("mirrored", 2)
     assert devices.describe(strategy) == "2 in all, here CPU:0, CPU:1"
-    assert devices.share_of(strategy).is_chief
+    assert devices.worker_shard(strategy).is_chief
 
 
 def test_replicas_take_their_rows_in_order():
     def make_stream(share):
-        assert share == Share(0, 1)
+        assert share == Shard(0, 1)
         return tf.data.Dataset.range(12).batch(4)
 
     for count in (1, 2):
@@ -81,20 +81,20 @@ def test_slurms_variables_name_the_cluster(monkeypatch):
     facts = {"PROCID": "2", "STEP_NUM_TASKS": "3", "STEP_NODELIST": "node[3-4]", "STEP_TASKS_PER_NODE": "2,1"}
     for name, value in facts.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    resolver = cluster.resolver()
+    resolver = cluster.make_resolver()
     assert resolver.cluster_spec().as_dict() == {"worker": ["node3:8888", "node3:8889", "node4:8888"]}
     assert (resolver.task_type, resolver.task_id) == ("worker", 2)
     assert resolver.num_accelerators() == {"GPU": 0}
     monkeypatch.delenv("SLURM_STEP_NODELIST")
     with pytest.raises(UserError, match="start the workers with srun"):
-        cluster.resolver()
+        cluster.make_resolver()
 
 
 def test_the_loss_of_a_worker_is_told_in_a_cluster_alone(monkeypatch):
     strategy = make_strategy()
     error = tf.errors.UnavailableError(None, None, "recvmsg: Connection reset by peer")
-    with pytest.raises(tf.errors.UnavailableError), devices.lost_workers_told(strategy):
+    with pytest.raises(tf.errors.UnavailableError), devices.report_lost_workers(strategy):
         raise error
-    monkeypatch.setattr(devices, "share_of", lambda strategy: Share(1, 2))
-    with pytest.raises(UserError, match="worker 1 of 2 stops: another worker"), devices.lost_workers_told(strategy):
+    monkeypatch.setattr(devices, "worker_shard", lambda strategy: Shard(1, 2))
+    with pytest.raises(UserError, match="worker 1 of 2 stops: another worker"), devices.report_lost_workers(strategy):
         raise error

@@ -88,4 +88,4 @@ def test_heat_maps_share_a_scale_and_show_what_differs():
 
 
 def test_a_confusion_matrix_of_many_classes_is_drawn_without_names():
-    assert plots.confusion_picture(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 370, 420, 4)
+    assert plots.confusion_image(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 370, 420, 4)
