@@ -104,8 +104,7 @@ class PhaseFit:
         later = [log, *callbacks]  # the log stops its clock before heat maps are drawn
         checkpoints = Checkpoints(
             self.checkpoint_directory,
-            model.trained,
-            model.optimizer,
+            model,
             self.num_steps,
             config.checkpoint_steps,
             guard,

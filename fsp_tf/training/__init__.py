@@ -1,4 +1,4 @@
-"""Training: the optimiser, the devices, evaluation, and the callbacks of a stage."""
+"""Optimizer, devices, evaluation and callbacks for training a stage."""
 
 from fsp_tf.training.checkpoints import Checkpoints
 from fsp_tf.training.evaluation import accuracy, confusion_counter

@@ -274,7 +274,7 @@ def test_data_that_goes_bad(tmp_path, monkeypatch, what):
 
 def test_a_rate_too_large_is_told_and_the_checkpoint_is_from_before_it(tmp_path):
     sentence = told(tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e-3, 1e30), checkpoint_steps=1))
-    assert "teacher: the loss is nan at step" in sentence and "the learning rate" in sentence
+    assert "teacher: the loss is nan at step" in sentence and "The learning rate" in sentence
     checkpoints = sorted((tmp_path / "checkpoints" / "teacher").glob("step-*"))
     assert checkpoints
     for path in checkpoints:
@@ -296,7 +296,7 @@ def test_data_without_numbers_is_told():
     net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     batches = {12: (np.array([[1.0, np.nan]]), np.array([0]))}
     guard = training.NaNGuard("stage2", net, first_step=10, batch_of=batches.get)
-    with pytest.raises(UserError, match=r"stage2: the loss is nan at step 12; that step's images .* mend the data"):
+    with pytest.raises(UserError, match=r"stage2: the loss is nan at step 12\. The images .* correct the data"):
         guard.on_train_batch_end(1, {"loss": np.nan})
 
 
