@@ -110,7 +110,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.began = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Restores the running means, which `fit` has just reset, and shows the restored step to the later callbacks."""
+        """Restores the running means, which `fit` has just reset, and shows the later callbacks the restored step."""
         if not self.first_step:
             return
         variables = self.model.metrics_variables

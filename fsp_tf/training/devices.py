@@ -132,8 +132,8 @@ def wait_for_workers(strategy: tf.distribute.Strategy, **states: object) -> None
     if differing:
         values = "; ".join(f"{name.replace('_', ' ')} {states[name]}" for name in differing)
         raise UserError(
-            f"The workers differ: worker {shard.index} has {values}. Give all workers the same flags, the same data and "
-            "a shared --run_dir."
+            f"The workers differ: worker {shard.index} has {values}. Give all workers the same flags, the same data "
+            "and a shared --run_dir."
         )
 
 
