@@ -55,11 +55,6 @@ def clear_line() -> None:
         print(CLEAR_LINE, end="", flush=True)
 
 
-def tell(text: str, level: int = logging.INFO) -> None:
-    """Logs a line. Deprecated: call the logger."""
-    logger.log(level, text.removeprefix("WARNING: "))
-
-
 def _fit_to_terminal(line: str) -> str:
     while len(line) >= shutil.get_terminal_size().columns and SEPARATOR in line:
         line = line.rpartition(SEPARATOR)[0]
