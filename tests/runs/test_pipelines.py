@@ -79,7 +79,7 @@ def test_a_finished_run_is_not_run_again(finished):
 def test_where_little_is_to_be_said_the_table_still_is(finished, capsys):
     runs.run_pipeline(tiny(finished))
     told = capsys.readouterr().out
-    assert "[3 of 4] stage1" in told and "stage1: finished before" in told
+    assert "[3 of 4] stage1" in told and "stage1: already finished" in told
     console.logger.setLevel(logging.WARNING)
     runs.run_pipeline(tiny(finished))
     console.logger.setLevel(logging.INFO)
