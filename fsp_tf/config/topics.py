@@ -13,10 +13,7 @@ TOPICS = {  # by the first field that `Config` has of each
     "dataset": ("Data", "The images to train on and to evaluate on."),
     "architecture": ("Models", "The networks of teacher and student."),
     "method": ("Method", "How the student learns from the teacher."),
-    "teacher_learning_rates": (
-        "Schedules",
-        "Learning rates and lengths of the phases, optimizer, batch size and seed.",
-    ),
+    "teacher_learning_rates": ("Schedules", "Learning rates, steps, optimizer, batch size and seed."),
     "precision": ("Machine", "Devices, numerical precision, checkpoints and logs."),
     "experiment": ("Run", "Which phases to run, from which files, into which folder."),
 }
