@@ -29,7 +29,7 @@ _DEPTH = flags.DEFINE_integer("depth", 26, "Depth of the net that is trained, 6k
 def main(arguments: list[str]) -> None:
     """Measures, prints the table and writes the file."""
     try:
-        command_line.refuse_words(arguments)
+        command_line.reject_arguments(arguments)
         measured = {"batch_size": _BATCH_SIZE.value, "depth": _DEPTH.value, **measure()}
     except UserError as error:
         sys.exit(f"benchmarks: {error}")

@@ -30,8 +30,8 @@ _MODE = flags.DEFINE_enum("mode", None, MODES, "Measure this one alone, in this 
 
 def main(arguments: list[str]) -> None:
     """Runs the processes in turn and prints a line for each kind and phase."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         if _MODE.value:
             print(json.dumps(measure(_MODE.value, _DEPTH.value, _PRECISION.value)))
             return

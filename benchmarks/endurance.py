@@ -25,8 +25,8 @@ _STEPS = flags.DEFINE_integer("steps", 20_000, "How many; a hundred to try the b
 
 def main(arguments: list[str]) -> None:
     """Watches the run and prints the table."""
-    with command_line.mistakes_told(), tempfile.TemporaryDirectory() as scratch:
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error(), tempfile.TemporaryDirectory() as scratch:
+        command_line.reject_arguments(arguments)
         folder, steps = pathlib.Path(scratch) / "run", _STEPS.value
         process = subprocess.Popen([sys.executable, "-m", "fsp_tf.main", *run_flags(folder, steps)])
         print(f"{'step':>8}{'memory, MB':>14}{'open files':>14}{'threads':>10}{'disk, MB':>12}", flush=True)

@@ -54,8 +54,8 @@ CASES = (
 
 def main(arguments: list[str]) -> None:
     """Measures case after case and prints a line for each."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         command_line.prepare_tensorflow()
         print(f"{'what':<24}{'10^9 multiply-adds':>20}{'plain, s':>12}{'stage 1, s':>12}{'ratio':>8}")
         found = []

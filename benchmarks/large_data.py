@@ -62,8 +62,8 @@ def memory_bytes() -> int:
 
 def main(arguments: list[str]) -> None:
     """Prints a line for each format."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         print(f"{_IMAGES.value:,} images, batch {BATCH}; seconds to the first batch from a step on\n")
         head = f"{'format':<14}{'start':>8}{'mid epoch':>11}{'epoch 100':>11}{'images/s':>10}{'growth':>10}{'peak':>11}"
         print(f"{head}\n{'-' * len(head)}")

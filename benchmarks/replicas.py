@@ -89,8 +89,8 @@ def row(figures: dict) -> str:
 def main(arguments: list[str]) -> None:
     """Prints the table and writes the figures, or runs one job of it."""
     if _JOB.value:
-        with command_line.mistakes_told():
-            command_line.refuse_words(arguments)
+        with command_line.exit_on_user_error():
+            command_line.reject_arguments(arguments)
             command_line.prepare_tensorflow()
             from fsp_tf import runs
 

@@ -42,7 +42,7 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     """Measures, prints the table and writes the file."""
     try:
-        command_line.refuse_words(arguments)
+        command_line.reject_arguments(arguments)
         run_dir = finished_run(flags.FLAGS.run_dir)
         if flags.FLAGS.json and not pathlib.Path(flags.FLAGS.json).expanduser().absolute().parent.is_dir():
             raise UserError(f"--json={flags.FLAGS.json} is in no folder that exists.")

@@ -29,8 +29,8 @@ KINDS = {
 
 def main(arguments: list[str]) -> None:
     """Profiles the three SavedModels and prints a line for each."""
-    with command_line.mistakes_told(), tempfile.TemporaryDirectory() as folder:
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error(), tempfile.TemporaryDirectory() as folder:
+        command_line.reject_arguments(arguments)
         run_dir = serving.finished_run(flags.FLAGS.run_dir)
         with Worker("reference", serving.command("reference", run_dir, folder, 1)):
             pass
@@ -49,9 +49,8 @@ def profile(path: pathlib.Path) -> dict[str, float]:
     """Microseconds by kind of operation, and of a call that is not traced."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # and oneDNN as TensorFlow itself would have it
     logging.set_verbosity(logging.ERROR)
-    with command_line.without_notes_on_stderr():
-        import numpy as np
-        import tensorflow as tf
+    import numpy as np
+    import tensorflow as tf
 
     v1 = tf.compat.v1
     options = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     answer = turns.answers_alone_on_stdout()
     run_dir, folder = (pathlib.Path(flag.value).expanduser() for flag in (_RUN_DIR, _FOLDER))
     if arguments[1] == "reference":
-        with command_line.mistakes_told():
+        with command_line.exit_on_user_error():
             answer(write_reference(run_dir, folder))
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # and nothing else: runtimes run with their own defaults

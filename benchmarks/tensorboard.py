@@ -29,8 +29,8 @@ _JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 
 def main(arguments: list[str]) -> None:
     """Measures both stages and prints a line for each."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         command_line.prepare_tensorflow()
         from fsp_tf.runs import environment
 

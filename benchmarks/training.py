@@ -36,7 +36,7 @@ _DEPTH = flags.DEFINE_integer("depth", 26, "Depth of the deep nets, 6k+2; 8 to t
 def main(arguments: list[str]) -> None:
     """Measures, prints the table and writes the file."""
     try:
-        command_line.refuse_words(arguments)
+        command_line.reject_arguments(arguments)
         check_flags()
         measured = measure()
     except UserError as error:

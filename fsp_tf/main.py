@@ -1,10 +1,12 @@
-"""Trains small, fast image classifiers by distilling how a larger network solves the task (Yim et al., CVPR 2017).
+"""Trains small image classifiers by FSP distillation (Yim et al., CVPR 2017).
 
-  python -m fsp_tf.main --flagfile=flags/demo.cfg        the whole job on handwritten digits, in minutes
-  python -m fsp_tf.main --flagfile=flags/cifar10.cfg     the whole job on CIFAR-10
+  python -m fsp_tf.main --flagfile=flags/demo.cfg
+      runs the whole job on handwritten digits, in minutes
+  python -m fsp_tf.main --flagfile=flags/cifar10.cfg
+      runs the whole job on CIFAR-10
 
-A flagfile's values can be overridden by flags after it. --verbosity=-1 leaves the progress out, -2 the warnings too; 1
-adds TensorFlow's own notes.
+Flags after a flagfile override its values. --verbosity=-1 hides the progress,
+-2 the warnings too; 1 adds TensorFlow's log messages.
 """
 
 from absl import app, flags
@@ -17,12 +19,12 @@ flags.adopt_module_key_flags(config.flags)
 
 
 def main(arguments: list[str]) -> None:
-    """Builds the `Config` and calls its pipeline."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    """Runs the pipeline that the flags describe."""
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         run_config = config.from_flags()
         command_line.prepare_tensorflow()
-        from fsp_tf import runs  # here, so that --help and a mistyped flag need no TensorFlow
+        from fsp_tf import runs  # imported late: --help and flag errors need no TensorFlow
 
         runs.run_pipeline(run_config)
 

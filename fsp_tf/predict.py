@@ -35,7 +35,7 @@ def define_flags(into: flags.FlagValues = flags.FLAGS) -> None:
 def main(arguments: list[str]) -> None:
     """Checks the arguments, loads the model, and classifies the images one by one."""
     chosen = flags.FLAGS
-    with command_line.mistakes_told("the remaining images were not classified"):
+    with command_line.exit_on_user_error("The remaining images were not classified"):
         images = find_images(arguments[1:])
         directory = find_version(chosen.model)
         command_line.prepare_tensorflow()

@@ -9,9 +9,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import pytest
 import tensorflow as tf
 
+from fsp_tf.system import console
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+console.install_handler()
 tf.random.set_seed(1)  # a deterministic run makes its process refuse random ops without a seed
 
 

@@ -1,6 +1,7 @@
-"""The command line as a person meets it: help that reads well and mistakes that end in one clear sentence."""
+"""Tests of `python -m fsp_tf.main`: help, and mistakes reported in one sentence."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -11,28 +12,30 @@ from PIL import Image
 
 from fsp_tf import config as config_lib
 from fsp_tf import main
+from fsp_tf.config import topics
 from fsp_tf.models import cifar_resnet
 from fsp_tf.system import console
+from tests.support.stderr import own_lines
 
 
 def run_main(*arguments: str) -> subprocess.CompletedProcess:
-    """`python -m fsp_tf.main` in a process of its own."""
+    """Runs `python -m fsp_tf.main` in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "fsp_tf.main", *arguments], capture_output=True, text=True, check=False, timeout=300
     )
 
 
 @pytest.fixture(autouse=True)
-def said_as_before():
-    """How much is said is for the process."""
+def restored_verbosity():
+    """Restores the verbosity of the process."""
     verbosity, level = logging.get_verbosity(), console.logger.level
     yield
     logging.set_verbosity(verbosity)
     console.logger.setLevel(level)
 
 
-def last_words(*arguments: str) -> str:
-    """What `fsp_tf.main`, called in this process, exits with."""
+def exit_message(*arguments: str) -> str:
+    """Returns the message with which `fsp_tf.main`, called in this process, exits."""
     flags.FLAGS.unparse_flags()
     for name in config_lib.fields():
         flags.FLAGS[name].unparse()
@@ -44,14 +47,14 @@ def last_words(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> pathlib.Path:
-    """A folder with teacher files that do not fit CIFAR-size digits, and one without images."""
+    """Returns a folder with teachers that do not fit CIFAR-size digits, and with empty and unequal image folders."""
     folder = tmp_path_factory.mktemp("files")
-    for name, net in {
+    for name, model in {
         "good": cifar_resnet(8, 10, (32, 32, 1), fused=False),
         "classes": cifar_resnet(8, 7, (32, 32, 1), fused=False),
         "widths": cifar_resnet(8, 10, (32, 32, 1), width_multiplier=2, fused=False),
     }.items():
-        net.save(folder / f"{name}.keras")
+        model.save(folder / f"{name}.keras")
     whole = (folder / "good.keras").read_bytes()
     (folder / "truncated.keras").write_bytes(whole[: len(whole) // 2])
     (folder / "empty").mkdir()
@@ -64,11 +67,24 @@ def files(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def test_verbosity_1_adds_tensorflows_notes_and_the_default_has_none(files, tmp_path):
+def test_verbosity_1_adds_tensorflow_log_messages(files, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     mistake = ["--dataset=digits", f"--teacher={files}/missing.keras", f"--run_dir={tmp_path / 'run'}"]
-    assert len(run_main(*mistake).stderr.splitlines()) == 1
-    notes = run_main(*mistake, "--verbosity=1").stderr
-    assert "oneDNN custom operations are on" in notes and "missing.keras does not exist" in notes
+    for verbosity, is_logged in ((0, False), (1, True)):
+        errors = run_main(*mistake, f"--verbosity={verbosity}").stderr
+        (line,) = own_lines(errors)
+        assert "missing.keras does not exist" in line
+        assert ("This TensorFlow binary is optimized" in errors) == is_logged
+
+
+def test_crash_while_importing_tensorflow_is_reported_on_stderr(tmp_path, monkeypatch):
+    (tmp_path / "tensorflow").mkdir()
+    crash = "import os\nos.write(2, b'this CPU lacks AVX\\n')\nos.abort()\n"
+    (tmp_path / "tensorflow" / "__init__.py").write_text(crash)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finished = run_main("--flagfile=flags/demo.cfg")
+    assert finished.returncode == -signal.SIGABRT
+    assert "this CPU lacks AVX" in finished.stderr.splitlines()
 
 
 def test_help_lists_every_flag_and_needs_no_tensorflow():
@@ -76,6 +92,10 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
     for name in config_lib.fields():
         assert f"--{name}" in finished.stdout or f"--[no]{name}" in finished.stdout
     assert "--flagfile=flags/cifar10.cfg" in finished.stdout
+    lines = finished.stdout.splitlines()
+    headings = [f"{topic.title}: {topic.summary}" for topic in topics.topics()]
+    assert [line for line in lines if line in headings] == headings
+    assert max(map(len, lines)) <= 80
     imports = subprocess.run(
         [sys.executable, "-c", "import sys, fsp_tf.main; sys.exit('tensorflow' in sys.modules)"], check=False
     )
@@ -86,18 +106,18 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
     ("arguments", "words"),
     [
         (["--learning_rat=1"], ["fsp_tf: Unknown command line flag 'learning_rat'; see --help."]),
-        (["--batch_size=many"], ["fsp_tf: --batch_size is a whole number, got 'many'; see --help."]),
-        (["--schedule_scale=half"], ["--schedule_scale is a number, got 'half'"]),
-        (["--flip=maybe"], ["--flip is true or false, got 'maybe'"]),
+        (["--batch_size=many"], ["fsp_tf: --batch_size must be a whole number, got 'many'; see --help."]),
+        (["--schedule_scale=half"], ["--schedule_scale must be a number, got 'half'"]),
+        (["--flip=maybe"], ["--flip must be true or false, got 'maybe'"]),
         (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
         (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
-        (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10", "3 replicas"]),
+        (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size", "got 10 for 3 replicas"]),
         (["--noresume=true"], ["fsp_tf: --noresume=true does not take an argument; see --help."]),
-        ([f"--flagfile={sys.executable}"], ["fsp_tf: --flagfile names a file that is no text: one flag a line"]),
+        ([f"--flagfile={sys.executable}"], ["fsp_tf: --flagfile must name a text file with one flag per line"]),
         (["--flagfile=flags/missing.cfg"], ["--flagfile=flags/missing.cfg: No such file or directory; see --help."]),
     ],
 )
-def test_a_mistyped_flag_is_refused(arguments, words):
+def test_mistyped_flag_is_refused(arguments, words):
     finished = run_main(*arguments)
     assert finished.returncode != 0
     assert "Traceback" not in finished.stderr + finished.stdout
@@ -119,16 +139,16 @@ def test_a_mistyped_flag_is_refused(arguments, words):
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
         (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
         (["--image_size=50"], ["25x25 cannot be max-pooled to 13x13", "--image_size"]),
-        (["--pipeline=evaluate"], ["no net to evaluate", "--student"]),
+        (["--pipeline=evaluate"], ["no model to evaluate", "--student"]),
         (["--pipeline=export", "--student={files}/missing.keras"], ["missing.keras does not exist"]),
         (["--pipeline=stage2", "--student={files}/classes.keras"], ["7 classes"]),
     ],
     ids=lambda value: value[-1].split("/")[-1] if isinstance(value, list) else None,
 )
-def test_a_wrong_file_or_folder_is_refused_and_nothing_is_written(files, tmp_path, arguments, words):
+def test_wrong_file_or_folder_is_refused_and_nothing_is_written(files, tmp_path, arguments, words):
     run_dir = tmp_path / "run"
     defaults = ["--dataset=digits", "--teacher_depth=8", f"--run_dir={run_dir}"]
-    refusal = last_words(*defaults, *[argument.format(files=files) for argument in arguments])
+    refusal = exit_message(*defaults, *[argument.format(files=files) for argument in arguments])
     assert refusal.startswith("fsp_tf: ") and "\n" not in refusal
     for word in words:
         assert word in refusal

@@ -217,5 +217,5 @@ def test_stored_matrices_can_be_read_in_any_order(stores, places):
 
 
 def test_replaced_field_is_validated():
-    with pytest.raises(UserError, match=r"--experiment names a folder in saved_models, got '\.\./x'"):
+    with pytest.raises(UserError, match=r"--experiment must name a folder in saved_models, got '\.\./x'"):
         dataclasses.replace(Config(), experiment="../x")

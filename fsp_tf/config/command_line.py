@@ -1,11 +1,9 @@
-"""What the commands share: TensorFlow set up before its first import, and mistakes told without a traceback."""
+"""Shared by the commands: setting up TensorFlow before its first import, and exiting without a traceback."""
 
 import contextlib
 import os
-import re
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 
 from absl import logging
@@ -14,72 +12,52 @@ from absl.logging import converter
 from fsp_tf.system import console, os_errors, signals
 from fsp_tf.system.errors import UserError
 
-NOTE = r"I\d{4} |WARNING: All log messages before absl::InitializeLog|fully_quantize: "
-
 
 def prepare_tensorflow() -> None:
-    """Imports TensorFlow with oneDNN's kernels, which it takes by itself on some processors only.
+    """Imports TensorFlow with oneDNN kernels enabled, and applies `--verbosity` to it and to the progress output.
 
-    It is quiet unless --verbosity is 1; -1 leaves out what the console shows of progress, -2 its warnings too.
+    TensorFlow logs errors only, unless --verbosity is 1. Its C++ libraries still print a few INFO lines while they are
+    loaded, before TF_CPP_MIN_LOG_LEVEL takes effect; no setting turns them off.
     """
-    console.logger.setLevel(converter.absl_to_standard(logging.get_verbosity()))
+    console.install_handler(converter.absl_to_standard(logging.get_verbosity()))
     if not logging.level_debug():
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with without_notes_on_stderr():
-        import tensorflow  # noqa: F401
+    import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def without_notes_on_stderr() -> Iterator[None]:
-    """Holds back what TensorFlow's libraries note, which no level turns off, unless --verbosity is 1; not errors."""
-    if logging.level_debug():
-        yield
-        return
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            held.seek(0)
-            lines = held.read().decode(errors="replace").splitlines(keepends=True)
-            sys.stderr.writelines(line for line in lines if not re.match(NOTE, line))
+def exit_on_user_error(consequence: str = "The same command resumes from the last checkpoint") -> Iterator[None]:
+    """Exits with one line instead of a traceback.
 
+    The exit code is 1 for a `UserError` and for a failure of the system, such as a full disk; 143 for SIGTERM and 130
+    for SIGINT (see `signals`); 141, without a message, if standard output is closed, as behind `| head`.
 
-@contextlib.contextmanager
-def mistakes_told(when_interrupted: str = "the same command goes on from the last checkpoint") -> Iterator[None]:
-    """Ends the process with one sentence instead of a traceback.
-
-    Exit code 1 for a user's mistake and for what the system refused, such as a full disk; 143 for SIGTERM, 130 for
-    SIGINT (see `signals`); 141 without a word where nothing reads the output any more, as behind `| head`.
+    Args:
+        consequence: A sentence for interrupted commands, without its full stop.
     """
     try:
-        with signals.answered():
+        with signals.catch_signals():
             yield
     except UserError as error:
         console.clear_line()
         sys.exit(f"fsp_tf: {error}")
     except signals.Stopped as stopped:
         sys.stdout.flush()
-        print(f"\nfsp_tf: {stopped}: stopped; {when_interrupted}.", file=sys.stderr, flush=True)
-        os._exit(stopped.exit_code)  # nothing is left to save, and TensorFlow's tidying up takes seconds at times
+        print(f"\nfsp_tf: stopped by {stopped}. {consequence}.", file=sys.stderr, flush=True)
+        os._exit(stopped.exit_code)  # everything is saved, and TensorFlow's cleanup can take seconds
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of it once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # avoids a second error at exit
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
-        if (sentence := os_errors.sentence(error)) is None:
+        if (description := os_errors.describe(error)) is None:
             raise
         console.clear_line()
-        sys.exit(f"fsp_tf: {sentence}; {when_interrupted}.")
+        sys.exit(f"fsp_tf: {description}. {consequence}.")
 
 
-def refuse_words(arguments: list[str]) -> None:
-    """Raises UserError if anything but flags was given."""
+def reject_arguments(arguments: list[str]) -> None:
+    """Raises UserError for arguments that are not flags."""
     if len(arguments) > 1:
         raise UserError(f"flags start with --, got {arguments[1]!r}; see --help.")

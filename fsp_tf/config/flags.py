@@ -1,4 +1,4 @@
-"""The absl flags made from the fields of `Config`, and back."""
+"""Defines the absl flags from the fields of `Config`, and converts between flags and `Config`."""
 
 import functools
 import re
@@ -9,15 +9,16 @@ import typing
 from absl import flags
 
 from fsp_tf.config.choices import Config, fields
+from fsp_tf.config.topics import define_help
 from fsp_tf.system.errors import UserError
 
-# What Python says of a value of the wrong kind, and the kind.
-PYTHON_SAYS = {"invalid literal": "a whole number", "could not convert": "a number", "Non-boolean": "true or false"}
+# The start of Python's error for a value of the wrong kind, and the kind.
+PYTHON_ERRORS = {"invalid literal": "a whole number", "could not convert": "a number", "Non-boolean": "true or false"}
 
 
 @functools.cache
 def define_flags() -> None:
-    """Defines one absl flag per field, once in a process."""
+    """Defines one absl flag per field, once per process."""
     for name, field in fields().items():
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], kind_of(name)
         default: typing.Any = field.default
@@ -33,14 +34,15 @@ def define_flags() -> None:
             flags.DEFINE_float(name, default, help_text)
         else:
             flags.DEFINE_string(name, default, help_text)
+    define_help()
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """Parses a command line for `absl.app.run`; a mistake ends the process with one sentence and exit code 1."""
+    """Parses a command line for `absl.app.run`; on a mistake, exits with one sentence and exit code 1."""
     try:
         return flags.FLAGS(arguments)
     except UnicodeDecodeError:
-        sys.exit("fsp_tf: --flagfile names a file that is no text: one flag a line is expected; see --help.")
+        sys.exit("fsp_tf: --flagfile must name a text file with one flag per line; see --help.")
     except (flags.Error, ValueError) as error:  # ValueError: --noflag=value
         sys.exit(f"fsp_tf: {_sentence(error, arguments).rstrip('.')}; see --help.")
 
@@ -50,38 +52,38 @@ def _sentence(error: Exception, arguments: list[str]) -> str:
     if missing := re.search(r"Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
         is_named = any(missing[2] in argument for argument in arguments)
         return f"--flagfile={missing[2]}: {missing[1]}" + (
-            "" if is_named else "; the project's flagfiles name each other from its root: start the command there"
+            "" if is_named else "; the project's flagfiles refer to each other from its root: run the command there"
         )
     if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
-        kind = next((kind for words, kind in PYTHON_SAYS.items() if words in wrong[3]), None)
-        return f"--{wrong[1]} is {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"
+        kind = next((kind for words, kind in PYTHON_ERRORS.items() if words in wrong[3]), None)
+        return f"--{wrong[1]} must be {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"
     return text
 
 
 def from_flags() -> Config:
-    """The `Config` of the parsed flags.
+    """Returns the `Config` of the parsed flags.
 
     Raises:
-        UserError: If a value cannot be.
+        UserError: If a value is invalid.
     """
     return Config(**{name: _parsed(name, flags.FLAGS[name].value) for name in fields()})
 
 
 def to_flags(config: Config) -> dict[str, str]:
-    """Every choice that is not None, written as a flag's value."""
+    """Returns every value that is not None, formatted for a flag."""
     values = {name: getattr(config, name) for name in fields()}
     return {name: written(value) for name, value in values.items() if value is not None}
 
 
 def written(value) -> str:
-    """A choice as a flag's value."""
+    """Returns a value formatted for a flag."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _parsed(name: str, value):
-    """A list flag's strings as the field's numbers; other flags are parsed already."""
+    """Converts a list flag's strings to the field's type; absl has converted other flags already."""
     if not isinstance(value, list):
         return value
     entry_kind = typing.get_args(kind_of(name))[0]
@@ -89,11 +91,11 @@ def _parsed(name: str, value):
         return tuple(entry_kind(entry) for entry in value)
     except ValueError as error:
         kind = "whole numbers" if entry_kind is int else "numbers"
-        raise UserError(f"--{name} is a list of {kind}, got {','.join(value)}.") from error
+        raise UserError(f"--{name} must be a list of {kind}, got {','.join(value)}.") from error
 
 
 def kind_of(name: str):
-    """A field's type without its `| None`."""
+    """Returns a field's type without its `| None`."""
     kind = typing.get_type_hints(Config)[name]
     if isinstance(kind, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))

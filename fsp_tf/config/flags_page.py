@@ -1,4 +1,4 @@
-"""Writes docs/flags.md: every flag of `fsp_tf.main` as the fields of `Config` describe it.
+"""Writes docs/flags.md: every flag of `fsp_tf.main`, as the fields of `Config` describe it.
 
 python -m fsp_tf.config.flags_page > docs/flags.md
 """
@@ -6,31 +6,24 @@ python -m fsp_tf.config.flags_page > docs/flags.md
 import dataclasses
 import typing
 
-from fsp_tf.config.choices import fields
 from fsp_tf.config.flags import kind_of, written
+from fsp_tf.config.topics import topics
 
-GROUPS = {  # a group's first field: its title
-    "experiment": "The run",
-    "dataset": "Data",
-    "architecture": "Nets",
-    "method": "Method",
-    "teacher_learning_rates": "Schedules and optimiser",
-    "precision": "Machine and log",
-}
 KINDS = {str: "text", int: "whole number", float: "number"}
 HEAD = """# Flags
 
-What `python -m fsp_tf.main` takes; `--help` prints the same for a terminal. `--flagfile=FILE` reads flags from a file,
-one a line; of two assignments the last wins, so that flags after a flagfile override it. Those in `flags/` name each
-other from the project's root: start the command there. `python -m fsp_tf.reproduce` takes those that its units have a
-use for, and its own ([reproduce.md](reproduce.md)); for `python -m fsp_tf.predict` see [serving.md](serving.md).
+The flags of `python -m fsp_tf.main`; `--help` prints the same on a terminal. `--flagfile=FILE` reads flags from a file,
+one per line. The last assignment of a flag wins, so flags after a flagfile override it. The flagfiles in `flags/` refer
+to each other relative to the project's root: run the command there. `python -m fsp_tf.reproduce` takes the flags that
+its units use, and its own ([reproduce.md](reproduce.md)). The flags of `python -m fsp_tf.predict` are in
+[serving.md](serving.md).
 
-A run's folder belongs to the choices that decide its numbers: with the same ones it goes on, with others it is refused.
-Flags whose last column says yes may change, but a folder whose nets were made from another teacher or student than the
-one named now is refused.
+A run's folder belongs to one configuration. A run with other values of the flags that decide its numbers is refused.
+Flags with "yes" in the last column may change between calls, but a folder is refused if its models were made from
+another teacher or student than the one named now.
 
-`--verbosity=-1` leaves out the lines of progress, `--verbosity=-2` the warnings too, so that errors and the tables at
-the end remain; `--verbosity=1` adds TensorFlow's own notes.
+`--verbosity=-1` hides the progress and `--verbosity=-2` the warnings too; errors and the final tables are always
+printed. `--verbosity=1` adds TensorFlow's log messages.
 
 Written by `python -m fsp_tf.config.flags_page > docs/flags.md`; a test compares.
 """
@@ -38,12 +31,10 @@ COLUMNS = "| flag | default | values | meaning | may change |\n|---|---|---|---|
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Returns the page in Markdown."""
     lines = [HEAD.rstrip()]
-    for name, field in fields().items():
-        if name in GROUPS:
-            lines += ["", f"## {GROUPS[name]}", "", COLUMNS]
-        lines.append(_row(field))
+    for topic in topics():
+        lines += ["", f"## {topic.title}", "", topic.summary, "", COLUMNS, *map(_row, topic.fields)]
     return "\n".join(lines) + "\n"
 
 

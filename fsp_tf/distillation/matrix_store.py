@@ -13,13 +13,15 @@ import tensorflow as tf
 
 from fsp_tf.data import Augmentation, ImageSet, Views, stored_views, take_views
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix
-from fsp_tf.system import console, files
+from fsp_tf.system import files
 from fsp_tf.system.errors import UserError
 
 SHARD_IMAGES = 4096
 BATCH = 128
 LAYOUT = "1"  # of the files; another one is another key
 SECONDS_BETWEEN_LINES = 10.0
+
+logger = logging.getLogger("fsp_tf")
 
 
 class MatrixStore:
@@ -72,7 +74,7 @@ class MatrixStore:
             UserError: If the disk is too small, or a matrix overflows half precision.
         """
         needed = num_views * self.image_set.num_images * self.num_entries * 2
-        console.tell(
+        logger.info(
             f"stage1: the teacher's matrices of {num_views} view{'s' * (num_views > 1)} of "
             f"{self.image_set.num_images:,} images, {needed / 1e6:,.0f} MB, in {self.folder}"
         )
@@ -107,10 +109,10 @@ class MatrixStore:
     def _open_shard(self, view: int, shard: int) -> bool:
         """Opens a shard; deletes files that are incomplete."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
-            if files.is_whole(path):
+            if files.matches_digest(path):
                 self._opened[view, shard] = self._matrices_in(path, shard)
                 return True
-            console.tell(f"WARNING: {path} is incomplete: it is computed again.", logging.WARNING)
+            logger.warning(f"{path} is incomplete: it is computed again.")
             path.unlink()
         return False
 
@@ -142,7 +144,7 @@ class MatrixStore:
                 if time.monotonic() - written > SECONDS_BETWEEN_LINES and done:
                     written = time.monotonic()
                     left = round((written - began) / done * (len(missing) - done))
-                    console.tell(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left")
+                    logger.info(f"store    {done}/{len(missing)} files · {left // 60}:{left % 60:02} left")
 
     def _write(self, view: int, shard: int, matrices: np.ndarray) -> None:
         """Writes a shard, atomically."""

@@ -29,7 +29,7 @@ def export_saved_model(
     Returns:
         The directory.
     """
-    with files.written_aside(directory) as aside:
+    with files.atomic_write(directory) as aside:
         write_saved_model(fold_batch_normalization(model), aside, class_names)
     return directory
 

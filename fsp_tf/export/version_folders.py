@@ -48,7 +48,7 @@ def export_student(
     folder.mkdir(parents=True, exist_ok=True)
     version = max(versions_in(folder), default=0) + 1
     model, names = fold_batch_normalization(student), test_set.class_names
-    with files.written_aside(folder / str(version)) as aside, tempfile.TemporaryDirectory() as scratch:
+    with files.atomic_write(folder / str(version)) as aside, tempfile.TemporaryDirectory() as scratch:
         reference = verification.predict_reference(student, test_set, pathlib.Path(scratch) / "images.npy")
         saved_model.write_saved_model(model, aside, names)
         records: dict[str, dict[str, Any]] = {"saved_model": {"bytes": saved_model.folder_bytes(aside)}}

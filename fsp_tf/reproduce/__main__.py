@@ -46,8 +46,8 @@ _FORMAT = flags.DEFINE_enum("format", "table", ["table", "ids"], "Format of --li
 
 def main(arguments: list[str]) -> None:
     """Plans the target's units, then lists them or runs them and writes the report."""
-    with command_line.mistakes_told():
-        command_line.refuse_words(arguments)
+    with command_line.exit_on_user_error():
+        command_line.reject_arguments(arguments)
         if (_TABLE.value is None) == (_FIGURE.value is None):
             raise UserError("give either --table (1 to 5) or --figure=3.")
         if flags.FLAGS.distribution == "multi_worker" or os.environ.get("TF_CONFIG"):

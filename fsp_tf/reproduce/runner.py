@@ -1,6 +1,7 @@
 """Runs units in the order of their dependencies, each once, with locks among processes."""
 
 import functools
+import logging
 import pathlib
 import time
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from fsp_tf.models import load_keras_file
 from fsp_tf.reproduce.units import Unit
 from fsp_tf.runs import Run, checks
 from fsp_tf.runs.run_models import weights_digest
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 
 SECONDS_BETWEEN_CHECKS = 1.0
+
+logger = logging.getLogger("fsp_tf")
 
 
 def with_dependencies(units: dict[str, Unit], wanted: list[str]) -> list[Unit]:
@@ -80,7 +82,7 @@ def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[],
             continue
         elsewhere = ", ".join(unit.id for unit in ready)
         if elsewhere != announced:
-            console.tell(f"Waiting for {elsewhere}, which another process is running.")
+            logger.info(f"Waiting for {elsewhere}, which another process is running.")
         announced = elsewhere
         time.sleep(SECONDS_BETWEEN_CHECKS)
     _refuse_changed_models(units)  # a retrained teacher may be a different model
@@ -111,7 +113,7 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
         return False
     with lock:
         if not is_finished(unit):
-            console.tell(f"\n=== {_announcement(unit, units)}")
+            logger.info(f"\n=== {_announcement(unit, units)}")
             others = [other for other in units if other is not unit and not is_finished(other)]
             work_after = 1e12 * sum(other.tera_multiply_adds for other in others)
             runs.run_pipeline(unit.config, hand_over=False, work_after=work_after)

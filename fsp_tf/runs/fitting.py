@@ -25,8 +25,8 @@ from fsp_tf.training import (
     TensorBoardLog,
     devices,
     fit_stage,
-    forget_events,
     make_optimizer,
+    remove_later_events,
 )
 
 logger = logging.getLogger("fsp_tf")
@@ -91,9 +91,7 @@ class PhaseFit:
         if self.folder.writes:
             self._claim_checkpoints()
         log = self._log(evaluate)
-        guard = NaNGuard(
-            self.phase.name, model.trained, batch_of=lambda step: next(iter(stream(step - 1, step, devices.Share())))
-        )
+        guard = NaNGuard(self.phase.name, model.trained, batch_of=lambda step: _batch(stream, step))
         later = [log, *callbacks]  # the log stops its clock before heat maps are drawn
         checkpoints = self._checkpoints(model, guard, later)
         first_step = self._restore(checkpoints, model)
@@ -101,7 +99,7 @@ class PhaseFit:
             callback.first_step = first_step
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
-            with signals.deferred():
+            with signals.defer_signals():
                 fit_stage(
                     model,
                     batches,
@@ -134,8 +132,7 @@ class PhaseFit:
     def _checkpoints(self, model: ReplicatedModel, guard: NaNGuard, later: list) -> Checkpoints:
         return Checkpoints(
             self.checkpoint_directory,
-            model.trained,
-            model.optimizer,
+            model,
             self.num_steps,
             self.config.checkpoint_steps,
             guard,
@@ -157,12 +154,12 @@ class PhaseFit:
         for is_writer in (True, False):
             if self.folder.writes == is_writer:
                 checkpoints.restore()
-            devices.wait_for_all(strategy)
+            devices.wait_for_workers(strategy)
         first_step = checkpoints.first_step
         state = {f"{self.phase.name}_begins_with": (first_step, weights_digest(model.trained))}
-        devices.wait_for_all(strategy, **state)
+        devices.wait_for_workers(strategy, **state)
         if self.folder.writes:
-            forget_events(self.log_directory, first_step, self.config.batch_size)
+            remove_later_events(self.log_directory, first_step, self.config.batch_size)
         if first_step:
             logger.info(f"{self.phase.name}: resumes after step {first_step}")
         return first_step
@@ -180,6 +177,11 @@ class PhaseFit:
                 f"--student, choose another --run_dir, or restart {self.phase.name} with --noresume."
             )
         files.write_text(note, self.starts_from)
+
+
+def _batch(stream: Stream, step: int):
+    """Returns the whole batch of a step, counted from 1."""
+    return next(iter(stream(step - 1, step, devices.Shard())))
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:

@@ -33,13 +33,13 @@ def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 
     environment.compute_deterministically(config.deterministic)
     strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
     logger.info(f"devices: {devices.describe(strategy)}")
-    with devices.lost_workers_told(strategy):
+    with devices.report_lost_workers(strategy):
         run = Run(config, strategy, work_after=work_after)
         try:
             _run(run, hand_over)
         finally:
             run.folder.release()
-        devices.wait_for_all(strategy)  # a worker that leaves early looks like one that has died
+        devices.wait_for_workers(strategy)  # a worker that leaves early looks like one that has died
     return run
 
 
@@ -72,14 +72,14 @@ def _run(run: Run, hand_over: bool) -> None:
 def _train(run: Run, phases: list[Phase]) -> None:
     """Runs the phases that have not finished."""
     config, strategy = run.config, run.strategy
-    devices.wait_for_all(strategy)  # until the chief has claimed the folder
+    devices.wait_for_workers(strategy)  # until the chief has claimed the folder
     decisive = {name: getattr(config, name) for name in config_lib.decisive_fields()}
     facts = [
         (image_set.name, image_set.num_images, image_set.image_shape, image_set.class_names)
         for image_set in run.images.training_sets(phases)
     ]
     record = zlib.crc32(repr(run.folder.result).encode())
-    devices.wait_for_all(strategy, **decisive, training_sets=facts, record_in_run_dir=record)
+    devices.wait_for_workers(strategy, **decisive, training_sets=facts, record_in_run_dir=record)
     if config.teacher and config.pipeline in (DISTILL, TRANSFER) and run.writes:
         evaluate_models.evaluate_named_teacher(run)
     for number, phase in enumerate(phases, start=1):
@@ -92,9 +92,9 @@ def _train(run: Run, phases: list[Phase]) -> None:
             # Dropout in a custom model draws its seed from here: the same whichever phases this process has run.
             keras.utils.set_random_seed(zlib.crc32(f"{config.seed}/{phase.name}".encode()))
             TRAINERS[phase.name](run, phase)
-        devices.wait_for_all(strategy)  # the chief has recorded the phase before the others look for it
+        devices.wait_for_workers(strategy)  # the chief has recorded the phase before the others look for it
         finished = [row.name for row in phases if run.folder.has_finished(row)]
-        devices.wait_for_all(strategy, phases_that_have_finished=finished)
+        devices.wait_for_workers(strategy, phases_that_have_finished=finished)
 
 
 def _skip(run: Run, phase: Phase) -> None:

@@ -31,7 +31,7 @@ class Run:
                 f"--batch_size={config.batch_size} does not divide among {replicas} replicas: choose a multiple."
             )
         self.config, self.work_after = with_defaults(config), work_after
-        self.folder = RunFolder(self.config, writes=devices.share_of(self.strategy).is_chief)
+        self.folder = RunFolder(self.config, writes=devices.worker_shard(self.strategy).is_chief)
         self.images = ImageSets(self.config)
         self.models = RunModels(self.config, self.folder.path, self.images)
 

@@ -83,7 +83,7 @@ class RunModels:
     def save(self, name: str, model: keras.Model) -> None:
         """Writes a model to the run's folder, atomically, and keeps it."""
         path = self.own_path(name)
-        with files.written_aside(path) as aside:
+        with files.atomic_write(path) as aside:
             model.save(aside)
         self.forget(name)
         self._models[path] = model

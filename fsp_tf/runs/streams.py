@@ -13,9 +13,9 @@ from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, tr
 from fsp_tf.distillation import FSPDistiller, MatrixStore
 from fsp_tf.models import channel_permutations
 from fsp_tf.training import devices
-from fsp_tf.training.devices import Share
+from fsp_tf.training.devices import Shard
 
-Stream = Callable[[int, int, Share], tf.data.Dataset]  # (first step, last step + 1, this process's share)
+Stream = Callable[[int, int, Shard], tf.data.Dataset]  # (first step, last step + 1, this process's share)
 
 
 def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
@@ -56,7 +56,7 @@ def open_store(
     for opens in (True, False):
         if writes == opens:
             store.open(config.fsp_store_views)
-        devices.wait_for_all(distiller.distribute_strategy)
+        devices.wait_for_workers(distiller.distribute_strategy)
     return store
 
 
@@ -92,5 +92,5 @@ def _augmentation(config: Config) -> Augmentation:
     return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
 
 
-def _options(config: Config, phase: Phase, share: Share) -> StreamOptions:
+def _options(config: Config, phase: Phase, share: Shard) -> StreamOptions:
     return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), share.index, share.count)

@@ -1,1 +1,1 @@
-"""Files, signals, the console, and errors that a user can correct."""
+"""Files, signals, the console and error messages."""

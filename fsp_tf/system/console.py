@@ -1,52 +1,61 @@
-"""What is said on the terminal while a run works, and how little of it is wanted."""
+"""Prints log records on standard output, with a progress line that is overwritten on a terminal.
+
+The library reports through `logging.getLogger("fsp_tf")` and `log_progress`; nothing is printed unless a handler is
+installed. The commands install `ConsoleHandler`; a notebook may call `console.install_handler()`.
+"""
 
 import logging
 import shutil
 import sys
 
 CLEAR_LINE = "\r\x1b[K"
+SEPARATOR = " · "
 
 logger = logging.getLogger("fsp_tf")
-logger.setLevel(logging.INFO)
 
 
-def tell(text: str, level: int = logging.INFO) -> None:
-    """Prints text, in the place of a line that is being written over.
+class ConsoleHandler(logging.Handler):
+    """Prints records on standard output; on a terminal, the next record overwrites a progress line.
+
+    Errors while printing propagate: a `BrokenPipeError` ends the process.
+    """
+
+    def emit(self, record):
+        line, end = record.getMessage(), "\n"
+        if record.levelno >= logging.WARNING:
+            line = f"{record.levelname}: {line}"
+        if sys.stdout.isatty():
+            if hasattr(record, "is_overwritten"):
+                line, end = _fit_to_terminal(line), "" if record.is_overwritten else "\n"
+            line = CLEAR_LINE + line
+        print(line, end=end, flush=True)
+
+
+def install_handler(level: int = logging.INFO) -> None:
+    """Prints the records of the logger `fsp_tf` from a level on, and no longer passes them to the root logger."""
+    logger.setLevel(level)
+    logger.propagate = False
+    if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
+        logger.addHandler(ConsoleHandler())
+
+
+def log_progress(parts: list[str], *, is_last: bool = False) -> None:
+    """Logs a progress line at level INFO.
 
     Args:
-        text: What to say.
-        level: Of Python's `logging`; where the logger `fsp_tf` has a higher one, nothing is printed.
+        parts: The most important first; `ConsoleHandler` drops the last ones on a narrow terminal.
+        is_last: Whether the line stays on the terminal; otherwise the next record overwrites it.
     """
-    if logger.isEnabledFor(level):
-        clear_line()
-        print(text, flush=True)
-
-
-def tell_over(parts: list[str]) -> None:
-    """Writes a line of progress over the one before, or where there is no terminal a plain line.
-
-    Args:
-        parts: The most important first; those that a terminal's line has no room for are left out.
-    """
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    line = " · ".join(parts)
-    if not sys.stdout.isatty():
-        print(line, flush=True)
-        return
-    while len(line) >= shutil.get_terminal_size().columns and " · " in line:
-        line = line.rpartition(" · ")[0]
-    clear_line()
-    print(line, end="", flush=True)
+    logger.info(SEPARATOR.join(parts), extra={"is_overwritten": not is_last})
 
 
 def clear_line() -> None:
-    """Makes room on a terminal where a line is being written over."""
+    """Clears a progress line on a terminal."""
     if sys.stdout.isatty():
         print(CLEAR_LINE, end="", flush=True)
 
 
-def end_line() -> None:
-    """Leaves the line that was written over as it is."""
-    if logger.isEnabledFor(logging.INFO) and sys.stdout.isatty():
-        print(flush=True)
+def _fit_to_terminal(line: str) -> str:
+    while len(line) >= shutil.get_terminal_size().columns and SEPARATOR in line:
+        line = line.rpartition(SEPARATOR)[0]
+    return line

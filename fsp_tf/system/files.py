@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: written aside, forced onto the disk, renamed, told by a digest."""
+"""Atomic writes of files and folders, and files whose names carry their digest."""
 
 import contextlib
 import hashlib
@@ -8,77 +8,77 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-NUM_DIGITS = 16  # of a digest in a name
+NUM_DIGITS = 16  # of a digest in a file name
 
 
 @contextlib.contextmanager
-def written_aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Where to write a file or a folder that takes its place at the end, or is gone if anything fails before.
+def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a temporary path; renames it to `path` on success and removes it on failure.
 
     Args:
-        path: What is written; what was there is replaced.
+        path: The file or folder to write or to replace.
     Raises:
-        OSError: If the disk refuses; its `filename` says which file.
+        OSError: If writing fails; `filename` is the affected path.
     """
-    with _aside(path) as aside:
-        yield aside
-        _put_in_place(aside, path)
+    with _temporary_path(path) as temporary:
+        yield temporary
+        _move(temporary, path)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    with written_aside(path) as aside:
-        aside.write_text(text)
+    """Writes a text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
 
 
 def write_with_digest(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> pathlib.Path:
-    """Writes a file whose name carries the digest of its bytes: for `x.npy`, `x.<16 hex digits>.npy`.
+    """Writes a file atomically and adds the digest of its bytes to its name: `x.npy` becomes `x.<16 hex digits>.npy`.
 
     Args:
         path: The name without the digest.
-        write: Fills the open file.
+        write: Writes the content to an open file.
     Returns:
         The name with the digest.
     """
-    with _aside(path) as aside:
-        with aside.open("wb") as file:
+    with _temporary_path(path) as temporary:
+        with temporary.open("wb") as file:
             write(file)
-        named = path.with_name(f"{path.stem}.{_digest(aside)}{path.suffix}")
-        _put_in_place(aside, named)
+        named = path.with_name(f"{path.stem}.{_digest(temporary)}{path.suffix}")
+        _move(temporary, named)
     return named
 
 
-def is_whole(path: pathlib.Path) -> bool:
-    """Whether the bytes of a file are those of the digest in its name."""
+def matches_digest(path: pathlib.Path) -> bool:
+    """Returns whether the bytes of a file have the digest in its name."""
     return path.name.split(".")[-2] == _digest(path)
 
 
 @contextlib.contextmanager
-def _aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    aside = path.with_name(f".writing.{path.name}")  # the suffix stays: Keras and NumPy look at it
+def _temporary_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    temporary = path.with_name(f".writing.{path.name}")  # keeps the suffix, which Keras and NumPy check
     try:
-        _remove(aside)
-        yield aside
+        _remove(temporary)
+        yield temporary
     except OSError as error:
-        if not error.filename or str(error.filename).startswith(str(aside)):
+        if not error.filename or str(error.filename).startswith(str(temporary)):
             error.filename = str(path)
         raise
     finally:
         with contextlib.suppress(OSError):
-            _remove(aside)
+            _remove(temporary)
 
 
-def _put_in_place(aside: pathlib.Path, path: pathlib.Path) -> None:
-    """Renames what would outlive a loss of power, so that the name never stands for less."""
-    for entry in (*aside.rglob("*"), aside):
-        _force_to_disk(entry)
+def _move(temporary: pathlib.Path, path: pathlib.Path) -> None:
+    """Flushes to disk before renaming, so that after a power failure the name never refers to partial content."""
+    for entry in (*temporary.rglob("*"), temporary):
+        _flush_to_disk(entry)
     if path.is_dir():
         shutil.rmtree(path)
-    aside.replace(path)
-    _force_to_disk(path.parent)
+    temporary.replace(path)
+    _flush_to_disk(path.parent)
 
 
-def _force_to_disk(path: pathlib.Path) -> None:
+def _flush_to_disk(path: pathlib.Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first saves and leaves, the second leaves at once."""
+"""Handling of SIGTERM and SIGINT: the first signal saves and stops, the second exits immediately."""
 
 import contextlib
 import os
@@ -8,38 +8,38 @@ import threading
 from collections.abc import Iterator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SECONDS_TO_LEAVE = 8.0  # a step that takes longer is not waited for
+GRACE_SECONDS = 8.0  # after a signal; then the process exits in the middle of a step
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to leave by a signal."""
+    """A signal asked the process to stop."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number  # as a shell reports a process that a signal ended
+        self.exit_code = 128 + number  # the shell's code for a process ended by a signal
 
 
 class _State:
-    """Signals belong to the process, and so does this."""
+    """Global, because signals concern the whole process."""
 
-    asked: int | None = None  # the first signal's number
+    received: int | None = None  # the first signal's number
     is_deferred = False
 
 
 @contextlib.contextmanager
-def answered() -> Iterator[None]:
-    """Answers SIGTERM and SIGINT inside: by `Stopped`, at once or where `deferred` says.
+def catch_signals() -> Iterator[None]:
+    """Turns SIGTERM and SIGINT into `Stopped`, immediately or at the points that `defer_signals` allows.
 
-    A second signal, or `SECONDS_TO_LEAVE` seconds without an end, ends the process where it is, in the middle of a step
-    too. Does nothing outside the main thread, where Python takes no signals.
+    A second signal, or `GRACE_SECONDS` without an end, exits the process even in the middle of a step. Does nothing
+    outside the main thread, where Python cannot handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _State.asked, _State.is_deferred = None, False
+    _State.received, _State.is_deferred = None, False
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    before = {number: signal.signal(number, _ask) for number in SIGNALS}
+    before = {number: signal.signal(number, _handle) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), daemon=True).start()
     try:
@@ -49,62 +49,62 @@ def answered() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(writing)
-        _State.asked = None
+        _State.received = None
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """Inside, a signal waits for `stop_if_asked`, which says that everything is saved, or for the end."""
+def defer_signals() -> Iterator[None]:
+    """Delays `Stopped` until `stop_if_requested` is called after saving, or until the block ends."""
     before, _State.is_deferred = _State.is_deferred, True
     try:
         yield
     finally:
         _State.is_deferred = before
     if not before:
-        stop_if_asked()
+        stop_if_requested()
 
 
 @contextlib.contextmanager
-def at_once() -> Iterator[None]:
-    """Inside, within `deferred`, a signal is answered at once all the same: for what takes long and changes nothing."""
+def allow_signals() -> Iterator[None]:
+    """Raises `Stopped` immediately within `defer_signals`: for long work that changes no state."""
     before, _State.is_deferred = _State.is_deferred, False
     try:
-        stop_if_asked()
+        stop_if_requested()
         yield
     finally:
         _State.is_deferred = before
 
 
-def is_asked() -> bool:
-    """Whether a signal has come."""
-    return _State.asked is not None
+def is_stop_requested() -> bool:
+    """Returns whether a signal was received."""
+    return _State.received is not None
 
 
-def stop_if_asked() -> None:
-    """Raises Stopped if a signal has come."""
-    if _State.asked is not None:
-        raise Stopped(_State.asked)
+def stop_if_requested() -> None:
+    """Raises `Stopped` if a signal was received."""
+    if _State.received is not None:
+        raise Stopped(_State.received)
 
 
-def _ask(number: int, frame) -> None:
+def _handle(number: int, frame) -> None:
     del frame
-    if _State.asked is None:
-        _State.asked = number
+    if _State.received is None:
+        _State.received = number
         if not _State.is_deferred:
             raise Stopped(number)
 
 
 def _watch(reading: int) -> None:
-    """Sees signals that the main thread, in the middle of a step, does not see yet: the system writes their numbers."""
+    """Reads signal numbers from the wakeup pipe; the main thread cannot handle them in the middle of a step."""
     numbers = bytearray()
     while len(numbers) < 2:
-        if not select.select([reading], [], [], SECONDS_TO_LEAVE if numbers else None)[0]:
-            break  # too long since the first
+        if not select.select([reading], [], [], GRACE_SECONDS if numbers else None)[0]:
+            break  # the grace period is over
         got = os.read(reading, 1)
-        if not got:  # closed: signals are not answered any more
+        if not got:  # closed at the end of `catch_signals`
             os.close(reading)
             return
         numbers += got if got[0] in SIGNALS else b""
-    why = "a second signal" if len(numbers) > 1 else f"no end within {SECONDS_TO_LEAVE:g} seconds of a signal"
-    os.write(2, f"\nfsp_tf: {why}: left at once; what was saved before stays.\n".encode())
+    why = "a second signal" if len(numbers) > 1 else f"still running {GRACE_SECONDS:g} seconds after a signal"
+    os.write(2, f"\nfsp_tf: {why}: exiting immediately; the last checkpoint is kept.\n".encode())
     os._exit(128 + numbers[0])

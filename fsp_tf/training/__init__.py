@@ -1,4 +1,4 @@
-"""Training: the optimiser, the devices, evaluation, and the callbacks of a stage."""
+"""Optimizer, devices, evaluation and callbacks for training a stage."""
 
 from fsp_tf.training.checkpoints import Checkpoints
 from fsp_tf.training.evaluation import accuracy, confusion_counter
@@ -8,7 +8,7 @@ from fsp_tf.training.heat_maps import FSPHeatMaps
 from fsp_tf.training.optimizer import CoupledSGD, LossScaleOptimizer, make_optimizer
 from fsp_tf.training.profiler import Profile
 from fsp_tf.training.progress import Progress
-from fsp_tf.training.tensorboard_log import TensorBoardLog, forget_events
+from fsp_tf.training.tensorboard_log import TensorBoardLog, remove_later_events
 from fsp_tf.training.tensorboard_summary import log_summary
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "accuracy",
     "confusion_counter",
     "fit_stage",
-    "forget_events",
     "log_summary",
     "make_optimizer",
+    "remove_later_events",
 ]

@@ -1,4 +1,4 @@
-"""What a stage needs to go on exactly where it was."""
+"""Checkpoints from which a stage resumes bit for bit."""
 
 import json
 import logging
@@ -10,36 +10,37 @@ from typing import Any
 import keras
 import numpy as np
 
-from fsp_tf.system import console, files, signals
+from fsp_tf.distillation.replicated_model import ReplicatedModel
+from fsp_tf.system import files, signals
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.guard import NaNGuard
 
 MAX_TO_KEEP = 2
 
+logger = logging.getLogger("fsp_tf")
+
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves all that a stage needs to go on exactly: weights, batch statistics, random state, optimiser, running means.
+    """Saves the whole state of a stage: weights, batch statistics, random state, optimizer and running means.
 
-    A checkpoint is one file, `step-<number>.<digest>.npz`, made between a step and what other callbacks do after it:
-    the callbacks in `later` look at that step when it is restored. One is made every so many steps, at the last one,
-    and when a signal asks the process to leave. What is fitted is a `ReplicatedModel`.
+    A checkpoint is one file, `step-<number>.<digest>.npz`. It is saved every `every` steps, at the last step, and when
+    a signal asks the process to stop. It is saved before the callbacks in `later` see the step; after a restore they
+    see that step again.
 
     Args:
-        directory: Where they are kept; the last two.
-        trained: The net whose weights are trained.
-        optimizer: Its optimiser, built.
+        directory: Keeps the last two checkpoints.
+        model: The model to fit, with its optimizer built.
         num_steps: The stage's length.
         every: Steps between checkpoints.
-        guard: Looks at the weights before they are saved.
-        later: The callbacks after this one; those that have a `state`, a dictionary for JSON, keep it.
-        writes: Whether this process saves; of several workers, one does and all restore.
+        guard: Checks the weights before they are saved.
+        later: The callbacks after this one. If one has a `state` that JSON can hold, the checkpoint includes it.
+        writes: Whether this process saves. Of several workers, one saves and all restore.
     """
 
     def __init__(
         self,
         directory: pathlib.Path,
-        trained: keras.Model,
-        optimizer: keras.optimizers.Optimizer,
+        model: ReplicatedModel,
         num_steps: int,
         every: int,
         guard: NaNGuard | None = None,
@@ -51,7 +52,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.directory, self.guard, self.later, self.writes = directory, guard, later, writes
         if writes:
             directory.mkdir(parents=True, exist_ok=True)
-        self.variables = {"weight": trained.variables, "optimizer": optimizer.variables}
+        self.variables = {"weight": model.trained.variables, "optimizer": model.optimizer.variables}
         self.num_steps, self.every = num_steps, every
         self.first_step, self.step, self.saved_step = 0, 0, 0
         self.seconds_before, self.began = 0.0, 0.0
@@ -59,19 +60,19 @@ class Checkpoints(keras.callbacks.Callback):
         self.running_sums: list[np.ndarray] = []
 
     def restore(self) -> int:
-        """Goes back to the last checkpoint that is whole; gives the number of steps done.
+        """Restores the last valid checkpoint and returns the number of steps done.
 
         Raises:
-            UserError: If it is of another net or optimiser.
+            UserError: If it belongs to another model or optimizer.
         """
-        found = self._last_whole()
+        found = self._last_valid()
         if found is None:
             return 0
         path, arrays = found
         for kind, variables in self.variables.items():
             values = _of_kind(arrays, kind)
             if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-                raise UserError(f"{path} is a checkpoint of another net or optimiser: take another --run_dir.")
+                raise UserError(f"{path} is a checkpoint of another model or optimizer: use another --run_dir.")
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         notes = json.loads(str(arrays["notes"]))
@@ -83,16 +84,16 @@ class Checkpoints(keras.callbacks.Callback):
                 callback.state = state
         return self.first_step
 
-    def _last_whole(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
-        """The last checkpoint; says which ones are broken, and removes them and what was never finished."""
+    def _last_valid(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
+        """Returns the last valid checkpoint; warns of corrupt ones, and removes them and unfinished files."""
         if self.writes:
             for path in self.directory.glob(".writing.*"):
                 path.unlink()
         for path in reversed(self._paths()):
-            if files.is_whole(path):
+            if files.matches_digest(path):
                 with np.load(path, allow_pickle=False) as arrays:
                     return path, dict(arrays)
-            console.tell(f"WARNING: the checkpoint {path} is not whole: the one before it is used.", logging.WARNING)
+            logger.warning(f"the checkpoint {path} is corrupt; the one before it is used.")
             if self.writes:
                 path.unlink()
         return None
@@ -102,18 +103,18 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def training_seconds(self) -> float:
-        """Seconds spent in this stage, over all the processes that worked on it."""
+        """Seconds spent in this stage, over all processes that worked on it."""
         return self.seconds_before + time.monotonic() - self.began
 
     def on_train_begin(self, logs=None):
         self.began = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Hands the restored step to the callbacks that had not seen it; fit has just cleared the running means."""
+        """Restores the running means, which `fit` has just reset, and shows the later callbacks the restored step."""
         if not self.first_step:
             return
         variables = self.model.metrics_variables
-        if len(variables) == len(self.running_sums):  # else no step is left, and Keras has not made them
+        if len(variables) == len(self.running_sums):  # otherwise no step is left and Keras has not created them
             for variable, value in zip(variables, self.running_sums, strict=True):
                 variable.assign(value)
         for callback in self.later:
@@ -121,15 +122,15 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step, self.logs = self.first_step + batch + 1, dict(logs or {})
-        if self.step % self.every == 0 or self.step == self.num_steps or signals.is_asked():
+        if self.step % self.every == 0 or self.step == self.num_steps or signals.is_stop_requested():
             self.save()
-        signals.stop_if_asked()
+        signals.stop_if_requested()
 
     def save(self) -> None:
-        """Saves the step that was done last, unless it is saved.
+        """Saves the last step, unless it is saved already.
 
         Raises:
-            UserError: If a weight is no number.
+            UserError: If a weight is NaN or infinite.
         """
         if self.step == self.saved_step:
             return

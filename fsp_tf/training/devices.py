@@ -1,4 +1,4 @@
-"""The devices that share each batch: one, several of one machine, or those of several machines."""
+"""The devices that share each batch: one, several on one machine, or those of several workers."""
 
 import contextlib
 import dataclasses
@@ -9,48 +9,49 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import cluster
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
+logger = logging.getLogger("fsp_tf")
+
 
 @dataclasses.dataclass(frozen=True)
-class Share:
-    """Which rows of every batch a process reads: part `index` of `count` equal ones, in order."""
+class Shard:
+    """The rows of every batch that a process reads: part `index` of `count` equal parts, in order."""
 
     index: int = 0
     count: int = 1
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what all of them made."""
+        """Whether this process writes the results."""
         return self.index == 0
 
 
 def make_strategy(distribution: str = "auto", num_virtual_devices: int = 1) -> tf.distribute.Strategy:
-    """The devices to train on; the same object for the same devices. Call it before TensorFlow is first used.
+    """Returns the strategy for some devices, always the same object. Call it before TensorFlow initializes devices.
 
     Args:
         distribution: `off`: one device. `mirrored`: every visible GPU, or the CPU's logical devices. `multi_worker`:
-            those of all processes that TF_CONFIG names, or else of the Slurm step. `auto`: `multi_worker` where
-            TF_CONFIG names a cluster, `mirrored` where there are several GPUs or logical devices, else `off`.
-        num_virtual_devices: Into how many logical devices the CPU is split.
+            the devices of all processes of TF_CONFIG's cluster, or else of the Slurm step. `auto`: `multi_worker` if
+            TF_CONFIG describes a cluster, `mirrored` if there are several GPUs or logical devices, otherwise `off`.
+        num_virtual_devices: The number of logical devices to split the CPU into.
     Raises:
-        UserError: If TensorFlow has been used and the CPU cannot be split any more, or there is no such cluster.
+        UserError: If TensorFlow is in use and the CPU can no longer be split, or there is no such cluster.
     """
-    has_cluster = cluster.is_named()
+    has_cluster = cluster.has_tf_config()
     if distribution == "auto" and has_cluster:
         distribution = "multi_worker"
     if num_virtual_devices > 1 and distribution not in ("auto", "mirrored"):
         raise UserError(
-            f"--num_virtual_devices={num_virtual_devices} are devices of one process: take --distribution=mirrored, "
-            f"got {distribution}."
+            f"--num_virtual_devices={num_virtual_devices} needs a single process: use --distribution=mirrored, got "
+            f"{distribution}."
         )
     if distribution == "multi_worker":
         return _multi_worker_strategy()
-    gpus = _growing_gpus()
+    gpus = _gpus_with_memory_growth()
     if num_virtual_devices > 1:
         _split_cpu(num_virtual_devices)
         return _mirrored_strategy("CPU", num_virtual_devices)
@@ -61,62 +62,62 @@ def make_strategy(distribution: str = "auto", num_virtual_devices: int = 1) -> t
 
 @functools.cache
 def _mirrored_strategy(kind: str, count: int) -> tf.distribute.MirroredStrategy:
-    """Made once: TensorFlow aborts when two mirrored strategies of one process reduce other shapes."""
+    """Creates it once: TensorFlow aborts if two mirrored strategies of one process reduce different shapes."""
     return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
 
 
-def share_of(strategy: tf.distribute.Strategy) -> Share:
-    """This process's share of every batch; TensorFlow numbers a cluster's chief before its workers."""
+def worker_shard(strategy: tf.distribute.Strategy) -> Shard:
+    """Returns this process's shard of every batch. Like TensorFlow, it counts a chief before the workers."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not resolver.cluster_spec():
-        return Share()
+        return Shard()
     tasks = {job: resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs}
     before = 0 if resolver.task_type == "chief" else tasks.get("chief", 0)
-    return Share(before + resolver.task_id, sum(tasks.values()))
+    return Shard(before + resolver.task_id, sum(tasks.values()))
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """The devices in words."""
-    share = share_of(strategy)
+    """Returns the devices in words."""
     if strategy.num_replicas_in_sync == 1:
-        return "one, GPU:0" if tf.config.list_physical_devices("GPU") else "one, the CPU"
-    names = [device.rpartition("device:")[2] for device in strategy.extended.worker_devices]
-    where = f", worker {share.index} of {share.count}{' (the chief)' * share.is_chief}" if share.count > 1 else ""
-    return f"{strategy.num_replicas_in_sync} in all, here {', '.join(names)}{where}"
+        return "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU"
+    names = ", ".join(device.rpartition("device:")[2] for device in strategy.extended.worker_devices)
+    shard = worker_shard(strategy)
+    worker = f"worker {shard.index} of {shard.count}{' (chief)' * shard.is_chief}, " if shard.count > 1 else ""
+    return f"{worker}{names} of {strategy.num_replicas_in_sync} replicas"
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, make_stream: Callable[[Share], tf.data.Dataset], batch_size: int
+    strategy: tf.distribute.Strategy, make_stream: Callable[[Shard], tf.data.Dataset], batch_size: int
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """The batches of `make_stream` as the strategy's replicas take them: each its rows, in the order of the replicas.
+    """Splits the batches of a stream among the replicas, in the order of the replicas.
 
     Args:
         strategy: The devices.
-        make_stream: Gives a process's share of every batch.
+        make_stream: Returns a process's shard of every batch.
         batch_size: Images per step, over all replicas; a multiple of their number.
     """
     if strategy.num_replicas_in_sync == 1:
-        return make_stream(Share())
+        return make_stream(Shard())
     per_replica = batch_size // strategy.num_replicas_in_sync
 
     def local_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        stream = make_stream(Share(context.input_pipeline_id, context.num_input_pipelines))
+        stream = make_stream(Shard(context.input_pipeline_id, context.num_input_pipelines))
         return stream.rebatch(per_replica, drop_remainder=True)
 
     return strategy.distribute_datasets_from_function(local_batches)
 
 
-def wait_for_all(strategy: tf.distribute.Strategy, **states: object) -> None:
-    """Waits until every worker is here, and compares what each of them has.
+def wait_for_workers(strategy: tf.distribute.Strategy, **states: object) -> None:
+    """Waits until every worker has called it, and checks that their states are equal.
 
     Args:
         strategy: The devices.
-        **states: What must be the same on every worker, by name.
+        **states: What must be equal on all workers, by name.
     Raises:
-        UserError: If it is not, for then the workers would go different ways.
+        UserError: If a state differs: the workers would do different work.
     """
-    share = share_of(strategy)
-    if share.count == 1:
+    shard = worker_shard(strategy)
+    if shard.count == 1:
         return
     digests = [int(hashlib.sha256(repr(value).encode()).hexdigest()[:12], 16) for value in states.values()]
 
@@ -129,59 +130,58 @@ def wait_for_all(strategy: tf.distribute.Strategy, **states: object) -> None:
     rows = strategy.experimental_local_results(gather())[0].numpy()
     differing = [name for name, column in zip(states, rows[:, 1:].T, strict=True) if len(set(column)) > 1]
     if differing:
-        have = "; ".join(f"{name.replace('_', ' ')} {states[name]}" for name in differing)
+        values = "; ".join(f"{name.replace('_', ' ')} {states[name]}" for name in differing)
         raise UserError(
-            f"The workers differ: worker {share.index} has {have}. Give all of them the same flags, the same data, and "
-            "a --run_dir that they share."
+            f"The workers differ: worker {shard.index} has {values}. Give all workers the same flags, the same data "
+            "and a shared --run_dir."
         )
 
 
 @contextlib.contextmanager
-def lost_workers_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Tells in one sentence that another worker has ended.
+def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Turns the cluster's errors about a lost worker into one sentence.
 
     Raises:
-        UserError: Where the cluster's own error says so.
+        UserError: If another worker has ended or cannot be reached.
     """
     try:
         yield
     except LOST as error:
-        share = share_of(strategy)
-        if share.count == 1:
+        shard = worker_shard(strategy)
+        if shard.count == 1:
             raise
         raise UserError(
-            f"worker {share.index} of {share.count} stops: another worker has ended or cannot be reached. See what it "
-            "said last; the same command on every worker goes on from the last checkpoint."
+            f"worker {shard.index} of {shard.count} stops: another worker has ended or cannot be reached. See the last "
+            "message of that worker; the same command on every worker resumes from the last checkpoint."
         ) from error
 
 
 @functools.cache
 def _multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
-    """All devices of all processes of the cluster; waits for them.
+    """Waits for all processes of the cluster and returns the strategy for their devices.
 
     Raises:
-        UserError: If there is no cluster, or it cannot be joined.
+        UserError: If there is no cluster, or joining it fails.
     """
-    resolver = cluster.resolver()
-    _growing_gpus()
+    resolver = cluster.make_resolver()
+    _gpus_with_memory_growth()
     count = sum(resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs)
-    console.tell(f"devices: {resolver.task_type} {resolver.task_id} waits for all {count} to be there")
+    logger.info(f"devices: {resolver.task_type} {resolver.task_id} is waiting for all {count} workers")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"The cluster could not be joined: {reason}") from error
+        raise UserError(f"Joining the cluster failed: {reason}") from error
 
 
-def _growing_gpus() -> list:
-    """The visible GPUs; each takes memory as it is needed."""
+def _gpus_with_memory_growth() -> list:
+    """Returns the visible GPUs, set to allocate memory as it is needed."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
-            words = f"WARNING: TensorFlow is already in use and keeps all memory of {gpu.name}."
-            console.tell(words, logging.WARNING)
+            logger.warning(f"TensorFlow is already in use and keeps all memory of {gpu.name}.")
     return gpus
 
 

@@ -1,4 +1,4 @@
-"""Accuracy and the confusion matrix of a classifier on an image set."""
+"""Accuracy and confusion matrix of a classifier on an image set."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,15 @@ import tensorflow as tf
 
 
 def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
-    """The fraction of a set's images, each looked at once, whose largest logit is the label's."""
+    """Returns the fraction of images whose largest logit is the label's; every image counts once."""
     return float(np.trace(confusion_counter(model)(image_set, batch_size))) / image_set.num_images
 
 
 def confusion_counter(model: keras.Model) -> Callable[..., np.ndarray]:
-    """A function of (image_set, batch_size=500) that looks at every image once.
+    """Returns a function of (image_set, batch_size=500) that computes the confusion matrix.
 
-    It counts how many images of each class (rows) have their largest logit at each class: int32 (classes, classes). The
-    model is traced once, its weights may change between calls.
+    The matrix is int32 (classes, classes), with the true class in rows and the predicted class in columns; every image
+    counts once. The model is traced once, and its weights may change between calls.
     """
     num_classes = model.output["logits"].shape[-1]
 

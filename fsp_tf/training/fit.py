@@ -11,7 +11,7 @@ def fit_stage(
     num_steps: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Runs a compiled model over a finite stream, once; where no step is left, lets the callbacks see the last one."""
+    """Fits a compiled model to a finite stream, once. With no step left, it only runs the callbacks' begin and end."""
     if not num_steps:
         callback_list = keras.callbacks.CallbackList(callbacks, model=model)
         callback_list.on_train_begin()

@@ -1,4 +1,4 @@
-"""Stage 1 as pictures: the teacher's and the student's FSP matrices, side by side as training goes on."""
+"""Draws the teacher's and the student's FSP matrices during stage 1."""
 
 import pathlib
 
@@ -13,12 +13,12 @@ NUM_PICTURES = 4
 
 
 class FSPHeatMaps(keras.callbacks.Callback):
-    """Draws every pair's matrices before the first step and four times until the last, the mean over some images.
+    """Draws every pair's matrices, averaged over some images, before the first step and four times until the last.
 
     Args:
-        directory: Where TensorBoard looks for the stage.
+        directory: The stage's TensorBoard folder.
         distiller: An `FSPDistiller`.
-        images: uint8 (images, height, width, channels), the same at every picture.
+        images: uint8 (images, height, width, channels), the same for every picture.
         num_steps: The stage's length in steps.
     """
 
@@ -38,7 +38,7 @@ class FSPHeatMaps(keras.callbacks.Callback):
             self._draw(step)
 
     def _draw(self, step: int) -> None:
-        with signals.at_once():
+        with signals.allow_signals():
             teacher, student = self.distiller.mean_matrices(self.images)
         writer = tf.summary.create_file_writer(str(self.directory), filename_suffix=".pictures")
         with writer.as_default():

@@ -1,4 +1,4 @@
-"""What a stage is fitted with: the optimiser and its schedule, the fit itself, the accuracy."""
+"""SGD with coupled weight decay, its learning rate schedule, and loss scaling."""
 
 import keras
 import tensorflow as tf
@@ -6,13 +6,13 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("fsp_tf")
 class CoupledSGD(keras.optimizers.SGD):
-    """SGD with momentum whose weight decay is an L2 term in the gradient, as the paper's is.
+    """SGD with momentum whose weight decay is an L2 term in the gradient, as in the paper.
 
         g = gradient + coupled_weight_decay * w;   v = momentum * v - rate * g;   w = w + v
 
-    Keras's own `weight_decay` shrinks w beside the momentum and is about ten times weaker under momentum 0.9. The term
-    is added after clipping and, under a strategy, after the gradients of the replicas are summed. So is clipping done:
-    Keras would clip what each replica has and let a sum through that is twice the norm on two of them.
+    Keras's `weight_decay` is decoupled from the momentum and about ten times weaker under momentum 0.9. The term is
+    added after clipping. Under a strategy, the gradients of the replicas are summed before clipping: Keras clips each
+    replica's gradient, so that the sum on two replicas can have twice the norm.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):
@@ -30,7 +30,7 @@ class CoupledSGD(keras.optimizers.SGD):
         return list(zip(super()._clip_gradients(gradients), variables, strict=True))
 
     def update_step(self, gradient, variable, learning_rate):
-        """One update of one weight."""
+        """Updates one weight."""
         super().update_step(gradient + self.coupled_weight_decay * variable, variable, learning_rate)
 
     def get_config(self):
@@ -39,10 +39,10 @@ class CoupledSGD(keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable("fsp_tf")
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Keras's, but a step is skipped where any replica's gradients overflow; Keras asks the first replica alone."""
+    """Keras's, but skips a step if the gradients of any replica overflow; Keras checks only the first replica."""
 
     def check_finite(self, grads):
-        """Whether all gradients of all replicas are finite."""
+        """Returns whether all gradients of all replicas are finite."""
         overflows = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
         return tf.equal(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, overflows), 0.0)
 
@@ -56,14 +56,14 @@ def make_optimizer(
     clipnorm: float = 0.0,
     scales_loss: bool = False,
 ) -> keras.optimizers.Optimizer:
-    """SGD with a rate per phase: steps 0 to phase_ends[0] - 1 have the first rate, and so on.
+    """Makes SGD with one learning rate per phase: the first for steps 0 to phase_ends[0] - 1, and so on.
 
     Args:
         learning_rates: One per phase.
         phase_ends: The step at which each phase ends; the last is the stage's length.
-        momentum: Of SGD.
-        weight_decay: Coupled, see `CoupledSGD`.
-        clipnorm: Largest global norm of the gradient; 0 for none.
+        momentum: The momentum.
+        weight_decay: The coupled weight decay, see `CoupledSGD`.
+        clipnorm: The largest global norm of the gradient; 0 does not clip.
         scales_loss: Whether to scale the loss dynamically, as float16 needs.
     """
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(

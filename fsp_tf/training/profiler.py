@@ -1,18 +1,18 @@
-"""What the steps of a stage spend their time on: a profile for TensorBoard."""
+"""Profiles ten steps of a stage for TensorBoard."""
 
 import pathlib
 
 import keras
 import tensorflow as tf
 
-FIRST_BATCH, LAST_BATCH = 10, 19  # after the first ones, which trace the graph and fill the input pipeline
+FIRST_BATCH, LAST_BATCH = 10, 19  # after the graph is traced and the input pipeline is full
 
 
 class Profile(keras.callbacks.Callback):
-    """Profiles ten steps of a fit; a fit that ends before them writes what there was.
+    """Profiles batches 10 to 19 of a fit, or as many of them as there are.
 
     Args:
-        directory: Where TensorBoard looks for the stage.
+        directory: The stage's TensorBoard folder.
     """
 
     def __init__(self, directory: pathlib.Path):

@@ -1,4 +1,4 @@
-"""The line on the terminal that says where a stage is and how long it and the job have to go."""
+"""A progress line for a stage, with the time left for the stage and for the whole job."""
 
 import sys
 import time
@@ -12,14 +12,14 @@ SECONDS_ON_TERMINAL = 0.5
 
 
 class Progress(keras.callbacks.Callback):
-    """One line that says where the stage is and how long it has to go; on a terminal it is written over itself.
+    """Logs a stage's step, time left, speed and losses as one line, which a terminal overwrites.
 
     Args:
         stage: The stage's name.
         first_step: The number of steps done before this fit.
         num_steps: The stage's length in steps.
         batch_size: Images per step.
-        steps_ahead: The work of the stages after this one, in steps of this one; None if it is not known.
+        steps_ahead: The work of the stages after this one, in steps of this one; None if unknown.
     """
 
     def __init__(self, stage: str, first_step: int, num_steps: int, batch_size: int, steps_ahead: float | None = None):
@@ -27,33 +27,31 @@ class Progress(keras.callbacks.Callback):
         self.stage, self.first_step, self.num_steps, self.batch_size = stage, first_step, num_steps, batch_size
         self.steps_ahead = steps_ahead
         self.pause = SECONDS_ON_TERMINAL if sys.stdout.isatty() else SECONDS_BETWEEN_LINES
-        self.last_written = self.second_step_at = 0.0
+        self.last_logged = self.second_step_at = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         now, step = time.monotonic(), self.first_step + batch + 1
-        if batch == 0:  # the first step also traces the graph
-            self.second_step_at = self.last_written = now
+        if batch == 0:  # excluded from the speed, because the first step also traces the graph
+            self.second_step_at = self.last_logged = now
             return
-        if step < self.num_steps and now - self.last_written < self.pause:
+        if step < self.num_steps and now - self.last_logged < self.pause:
             return
-        self.last_written = now
+        self.last_logged = now
         seconds_per_step = (now - self.second_step_at) / batch
-        left = clock((self.num_steps - step) * seconds_per_step)
+        left = format_seconds((self.num_steps - step) * seconds_per_step)
         parts = [f"{self.stage:<8} step {step:>5}/{self.num_steps}", f"{left} left"]
         if self.steps_ahead:
-            parts.append(f"job about {clock((self.num_steps - step + self.steps_ahead) * seconds_per_step)}")
+            job_left = format_seconds((self.num_steps - step + self.steps_ahead) * seconds_per_step)
+            parts.append(f"job about {job_left}")
         parts += [f"{self.batch_size / seconds_per_step:,.0f} images/s", f"loss {logs['loss']:.4f}"]
         if "logits_accuracy" in logs:
             parts.append(f"training accuracy {logs['logits_accuracy']:.3f}")
-        errors = [f"{value:.2f}" for name, value in logs.items() if name.startswith("relative_error/")]
-        parts += [f"relative errors {' '.join(errors)}"] * bool(errors)
-        console.tell_over(parts)
-
-    def on_train_end(self, logs=None):
-        console.end_line()
+        if errors := [f"{value:.2f}" for name, value in logs.items() if name.startswith("relative_error/")]:
+            parts.append(f"relative errors {' '.join(errors)}")
+        console.log_progress(parts, is_last=step == self.num_steps)
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:02:03`."""
+def format_seconds(seconds: float) -> str:
+    """Returns hours, minutes and seconds: `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

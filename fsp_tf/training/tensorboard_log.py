@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a stage."""
+"""Logs a stage's scalars for TensorBoard."""
 
 import contextlib
 import pathlib
@@ -13,21 +13,21 @@ from tensorboard.compat.proto import event_pb2
 from fsp_tf.system import files
 from fsp_tf.training.tensorboard_summary import OUTCOME_SUFFIX
 
-KEPT = ("window_seconds", "window_count", "total_seconds", "total_count", "last_scalars")
-AGAINST_IMAGES = ("loss", "training_accuracy", "test_accuracy")  # also shown against images seen
+CHECKPOINTED = ("window_seconds", "window_count", "total_seconds", "total_count", "last_scalars")
+AGAINST_IMAGES = ("loss", "training_accuracy", "test_accuracy")  # also logged against the number of images seen
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Means over windows of steps: losses and accuracy, learning rate, images/s; accuracy on the test images.
+    """Logs losses, training accuracy and images/s as means over windows, the learning rate, and the test accuracy.
 
     Args:
-        directory: Where the event files go; None writes none, as the workers beside the one that writes.
-        first_step: The number of steps done before this fit.
+        directory: The folder of the event files; None writes none, for workers that do not write.
         num_steps: The stage's length in steps.
         batch_size: Images per step.
         log_steps: The length of a window.
-        evaluation_steps: Steps between evaluations; 0 evaluates at the end alone.
-        evaluate: Gives the accuracy on the test images, a fraction; None where there is none to measure.
+        first_step: The number of steps done before this fit.
+        evaluation_steps: Steps between evaluations; 0 evaluates only at the end.
+        evaluate: Returns the accuracy on the test images, a fraction; None if there is none to measure.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     ):
         super().__init__()
         self.directory = directory
-        self.writer: Any = None  # made when fit begins, so that what is there can be cleared before
+        self.writer: Any = None  # created when fit begins, after old events are removed
         self.first_step, self.num_steps, self.batch_size = first_step, num_steps, batch_size
         self.log_steps, self.evaluation_steps, self.evaluate = log_steps, evaluation_steps, evaluate
         self.began, self.window_seconds, self.window_count = 0.0, 0.0, 0
@@ -52,18 +52,18 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it; what it has logged is on the disk then."""
+        """The attributes that a checkpoint includes; reading it writes pending events to disk."""
         self.writer.flush()
-        return {name: getattr(self, name) for name in KEPT}
+        return {name: getattr(self, name) for name in CHECKPOINTED}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        for name in KEPT:
+        for name in CHECKPOINTED:
             setattr(self, name, state[name])
 
     @property
     def images_per_second(self) -> float:
-        """Mean over the steps of all processes but each one's first, which also traces the graph."""
+        """Mean over the steps of all processes, except the first of each, which also traces the graph."""
         return self.total_count * self.batch_size / self.total_seconds if self.total_count else 0.0
 
     def on_train_begin(self, logs=None):
@@ -76,8 +76,9 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step, now = self.first_step + batch + 1, time.monotonic()
         due = step == self.num_steps or (self.evaluation_steps and step % self.evaluation_steps == 0)
-        evaluated = {"test_accuracy": self.evaluate()} if self.evaluate and due else {}  # first: it may be stopped
-        if batch > 0:  # the first step also traces the graph; before it, a restored one is logged
+        # Evaluated first: if a signal stops it, nothing of this step has been logged.
+        evaluated = {"test_accuracy": self.evaluate()} if self.evaluate and due else {}
+        if batch > 0:  # batch 0 also traces the graph, and batch -1 is a restored step
             seconds = now - self.began
             self.window_seconds, self.total_seconds = self.window_seconds + seconds, self.total_seconds + seconds
             self.window_count, self.total_count = self.window_count + 1, self.total_count + 1
@@ -101,26 +102,26 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.writer.close()
 
 
-def forget_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
-    """Takes out of a stage's event files what a process logged that was stopped later than its last checkpoint.
+def remove_later_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
+    """Removes from a stage's event files what an interrupted process logged after its last checkpoint.
 
     Args:
-        directory: Where TensorBoard looks for the stage.
-        first_step: The step of the checkpoint; it and those after it are logged again.
-        batch_size: Images per step, by which `against_images` counts.
+        directory: The stage's TensorBoard folder.
+        first_step: The step of the checkpoint, which is logged again, as are those after it.
+        batch_size: Images per step, the unit of `against_images`.
     """
     for path in sorted(directory.glob("events.out.tfevents.*")):
         kept = [event for event in _events_in(path) if _step_of(event, batch_size) < first_step]
         if path.name.endswith(OUTCOME_SUFFIX) or not any(event.HasField("summary") for event in kept):
             path.unlink()
             continue
-        with files.written_aside(path) as aside, tf.io.TFRecordWriter(str(aside)) as writer:
+        with files.atomic_write(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
             for event in kept:
                 writer.write(event.SerializeToString())
 
 
 def _events_in(path: pathlib.Path) -> Iterator[event_pb2.Event]:
-    """The events of a file up to the first that is torn."""
+    """Yields the events of a file up to the first truncated one."""
     with contextlib.suppress(tf.errors.DataLossError):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             yield event_pb2.Event.FromString(record)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a finished stage: its graph, its confusion matrix, and its choices beside others'."""
+"""Logs a finished stage for TensorBoard: graph, confusion matrix and hyperparameters."""
 
 import pathlib
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams_api
 
-from fsp_tf.training.plots import confusion_picture
+from fsp_tf.training.plots import confusion_image
 
-OUTCOME_SUFFIX = ".outcome"  # of its event file, which is written when the stage's last step is done
-# Of the table that compares runs, from the left.
+OUTCOME_SUFFIX = ".outcome"  # of its event file, written after the stage's last step
+# The columns of the hyperparameter table that compares runs, from the left.
 COLUMNS = (
     *("phase", "dataset", "method", "teacher_depth", "student_depth", "width_multiplier", "seed", "schedule_scale"),
     *("fsp_pairs", "fsp_weighting", "fsp_weight", "stage1_clipnorm", "stage2_loss", "batch_size", "precision"),
@@ -20,29 +20,29 @@ COLUMNS = (
 
 def log_summary(
     directory: pathlib.Path,
-    net: keras.Model,
+    model: keras.Model,
     step: int,
     confusion_matrix: np.ndarray,
     class_names: Sequence[str],
     choices: dict[str, str | float | int | bool],
 ) -> None:
-    """Writes the graph, the confusion matrix and the hyper-parameters of a classifier's stage.
+    """Logs the graph, the confusion matrix and the hyperparameters of a classifier's stage.
 
     Args:
-        directory: Where TensorBoard looks for the stage.
-        net: What was trained, as it classifies.
-        step: The stage's last.
-        confusion_matrix: Integers (classes, classes), the true class first.
+        directory: The stage's TensorBoard folder.
+        model: The trained classifier, as it is used for inference.
+        step: The stage's last step.
+        confusion_matrix: Integers (classes, classes), the true class in rows.
         class_names: One per class.
-        choices: What the stage was run with; `experiment` and `phase` name it.
+        choices: The stage's hyperparameters; `experiment` and `phase` identify it.
     """
-    images = tf.TensorSpec((None, *net.input_shape[1:]), tf.float32)
-    graph = tf.function(lambda images: net(images, training=False)["logits"]).get_concrete_function(images).graph
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    graph = tf.function(lambda images: model(images, training=False)["logits"]).get_concrete_function(images).graph
     accuracy = float(np.trace(confusion_matrix)) / max(int(confusion_matrix.sum()), 1)
     writer = tf.summary.create_file_writer(str(directory), filename_suffix=OUTCOME_SUFFIX)
     with writer.as_default():
         tf.summary.graph(graph)
-        tf.summary.image("confusion", confusion_picture(confusion_matrix, class_names), step=step)
+        tf.summary.image("confusion", confusion_image(confusion_matrix, class_names), step=step)
         columns = [hparams_api.HParam(name) for name in COLUMNS if name in choices]
         accuracies = hparams_api.Metric("final_test_accuracy", display_name="test accuracy")
         hparams_api.hparams_config(columns, [accuracies])

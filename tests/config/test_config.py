@@ -70,40 +70,49 @@ def test_the_baseline_has_the_schedule_of_stage_2():
 @pytest.mark.parametrize(
     ("choices", "sentence"),
     [
-        ({"fsp_pairs": "typo"}, "--fsp_pairs is one of section_input, first_block, got 'typo'"),
+        ({"fsp_pairs": "typo"}, "--fsp_pairs must be one of section_input, first_block, got 'typo'"),
         (
             {"export_formats": ("onnx", "tflite")},
-            "--export_formats is some of saved_model, litert, litert_int8, onnx, got 'onnx,tflite'",
+            "--export_formats must be some of saved_model, litert, litert_int8, onnx, got 'onnx,tflite'",
         ),
-        ({"teacher_depth": 9}, "--teacher_depth of a CIFAR ResNet is 6k\\+2 .* got 9"),
+        ({"teacher_depth": 9}, "--teacher_depth of a CIFAR ResNet must be 6k\\+2 .* got 9"),
         ({"student_depth": 2}, "--student_depth .* got 2"),
-        ({"architecture": "imagenet"}, "--teacher_depth of an ImageNet-size ResNet is one of 18, 20, 34, got 26"),
-        ({"batch_size": 0}, "--batch_size is at least 1"),
-        ({"batch_size": 9, "num_virtual_devices": 2}, "does not divide among 2 replicas"),
-        ({"schedule_scale": 0.0}, "--schedule_scale is above 0"),
-        ({"stage1_steps": (5, 5, 6)}, "--stage1_steps are the rising steps"),
-        ({"stage2_learning_rates": (0.1,)}, "one entry per phase each, got 1 and 3"),
-        ({"teacher_learning_rates": (0.1, 0.0, 0.1)}, "--teacher_learning_rates are above 0"),
-        ({"pipeline": "transfer"}, "give --source_dataset=NAME or --teacher=PATH"),
-        ({"image_size": 4}, "--image_size is at least 8 pixels"),
+        ({"architecture": "imagenet"}, "--teacher_depth of an ImageNet-size ResNet must be one of 18, 20, 34, got 26"),
+        ({"batch_size": 0}, "--batch_size must be at least 1"),
+        (
+            {"batch_size": 9, "num_virtual_devices": 2},
+            "must be a multiple of --num_virtual_devices, got 9 for 2 replicas",
+        ),
+        ({"schedule_scale": 0.0}, "--schedule_scale must be above 0"),
+        ({"stage1_steps": (5, 5, 6)}, "--stage1_steps must be positive and increasing"),
+        ({"stage2_learning_rates": (0.1,)}, "must have the same number of entries, got 1 and 3"),
+        ({"teacher_learning_rates": (0.1, 0.0, 0.1)}, "--teacher_learning_rates must be above 0"),
+        ({"pipeline": "transfer"}, "set --source_dataset=NAME or --teacher=PATH"),
+        ({"image_size": 4}, "--image_size must be at least 8 pixels"),
         ({"momentum": 1.0}, "--momentum"),
-        ({"holdout": -1}, "--holdout is not negative"),
-        ({"fsp_weight": float("nan")}, "--fsp_weight is not negative, got nan"),
-        ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates are above 0"),
-        ({"student": "a.keras"}, "--student is for --pipeline=stage2, evaluate or export, got --pipeline=distill"),
-        ({"source_dataset": "digits"}, "--source_dataset is for --pipeline=transfer"),
+        ({"holdout": -1}, "--holdout must not be negative"),
+        ({"fsp_weight": float("nan")}, "--fsp_weight must not be negative, got nan"),
+        ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates must be above 0"),
+        ({"student": "a.keras"}, "--student needs --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        ({"source_dataset": "digits"}, "--source_dataset needs --pipeline=transfer"),
         ({"pipeline": "source_teacher"}, "--pipeline=source_teacher needs its data set"),
         ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),
-        ({"method": "kd", "stage2_loss": "cross_entropy"}, "--method=kd has soft targets in stage 2"),
-        ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle is for --method=fsp, got --method=fitnet"),
-        ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch is for --method=fsp, got --method=fitnet"),
-        ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be had with --fsp_store_views"),
-        ({"num_hints": 2}, "--num_hints is 1 or 3, got 2"),
-        ({"fitnet_steps": (1, 2, 3)}, "--fitnet_learning_rates and --fitnet_steps have one entry per phase each"),
-        ({"kd_temperature": 0.0}, "--kd_temperature is above 0"),
-        ({"kd_weights": (1.0,)}, "--kd_weights are two numbers"),
-        ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs two nets or more: .* got 1"),
-        ({"members": ("a.keras", "b.keras")}, "--members is for --pipeline=ensemble, got --pipeline=distill"),
+        (
+            {"method": "kd", "stage2_loss": "cross_entropy"},
+            "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy",
+        ),
+        ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle needs --method=fsp, got --method=fitnet"),
+        ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch needs --method=fsp, got --method=fitnet"),
+        ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be combined with --fsp_store_views"),
+        ({"num_hints": 2}, "--num_hints must be 1 or 3, got 2"),
+        (
+            {"fitnet_steps": (1, 2, 3)},
+            "--fitnet_learning_rates and --fitnet_steps must have the same number of entries",
+        ),
+        ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
+        ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
+        ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),
+        ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
@@ -131,7 +140,7 @@ def test_choices_are_those_of_the_parts():
 
 
 def test_a_list_flag_of_words_is_refused():
-    with pytest.raises(UserError, match="--stage1_steps is a list of whole numbers, got soon"):
+    with pytest.raises(UserError, match="--stage1_steps must be a list of whole numbers, got soon"):
         parse("--stage1_steps=soon")
 
 

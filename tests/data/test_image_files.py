@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
-from fsp_tf.training.plots import confusion_picture
+from fsp_tf.training.plots import confusion_image
 from tests.support.sample_images import encoded, pixels, png_of
 
 PNG, JPEG, GIF = (encoded(pixels(height=8, width=8), kind) for kind in ("PNG", "JPEG", "GIF"))
@@ -85,4 +85,4 @@ def test_odd_printable_class_names_are_kept(folder):
         (folder / "train" / name / "0.png").write_bytes(PNG)
     found = load_split(f"folder:{folder}", "train").class_names
     assert set(found) == {"a", *names}
-    assert confusion_picture(np.eye(len(found), dtype=np.int64), found).dtype == tf.uint8
+    assert confusion_image(np.eye(len(found), dtype=np.int64), found).dtype == tf.uint8

@@ -56,7 +56,7 @@ def assert_same(got: pathlib.Path, expected: pathlib.Path) -> None:
 
 def told(config: Config) -> str:
     """The one sentence with which the command ends."""
-    with pytest.raises(SystemExit) as raised, command_line.mistakes_told():
+    with pytest.raises(SystemExit) as raised, command_line.exit_on_user_error():
         runs.run_pipeline(config)
     sentence = str(raised.value.code)
     print(f"\n  {sentence}")
@@ -127,7 +127,7 @@ class FullDisk:
 class ReadOnlyDisk:
     """An ext4 of 100 MB that the system turns read-only, files being written to or not, as it does after an error."""
 
-    words = "the disk can only be read"
+    words = "the disk is read-only"
 
     def __init__(self, folder: pathlib.Path):
         self.folder, self.image = folder / "disk", folder / "image"
@@ -231,7 +231,7 @@ def make_set(folder: pathlib.Path) -> pathlib.Path:
 
 
 OF_A_SET = {
-    "a truncated file, read from disk": ("not whole", 0),
+    "a truncated file, read from disk": ("corrupt", 0),
     "a truncated file, read into memory": ("a file is broken", None),
     "a vanished folder, read from disk": ("no such file or folder any more", 0),
 }
@@ -268,7 +268,7 @@ def test_data_that_goes_bad(tmp_path, monkeypatch, what):
 
 def test_a_rate_too_large_is_told_and_the_checkpoint_is_from_before_it(tmp_path):
     sentence = told(tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e-3, 1e30), checkpoint_steps=1))
-    assert "teacher: the loss is nan at step" in sentence and "the learning rate" in sentence
+    assert "teacher: the loss is nan at step" in sentence and "The learning rate" in sentence
     checkpoints = sorted((tmp_path / "checkpoints" / "teacher").glob("step-*"))
     assert checkpoints
     for path in checkpoints:
@@ -290,14 +290,15 @@ def test_data_without_numbers_is_told():
     net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     batches = {12: (np.array([[1.0, np.nan]]), np.array([0]))}
     guard = training.NaNGuard("stage2", net, first_step=10, batch_of=batches.get)
-    with pytest.raises(UserError, match=r"stage2: the loss is nan at step 12; that step's images .* mend the data"):
+    with pytest.raises(UserError, match=r"stage2: the loss is nan at step 12\. The images .* correct the data"):
         guard.on_train_batch_end(1, {"loss": np.nan})
 
 
 WITH_LITTLE_MEMORY = """
 import resource, sys
 from absl import app
-from fsp_tf import command_line, main
+from fsp_tf import main
+from fsp_tf.config import command_line
 command_line.prepare_tensorflow()
 import fsp_tf.runs
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -320,7 +321,7 @@ def test_too_little_memory(tmp_path, megabytes=800):
     )
     print(f"\nmemory, {megabytes} MB more: exit code {ended.returncode}: {ended.stderr.strip()[-300:]}")
     assert ended.returncode != 0
-    assert ended.returncode < 0 or ("memory ran out" in ended.stderr and "Traceback" not in ended.stderr)
+    assert ended.returncode < 0 or ("out of memory" in ended.stderr and "Traceback" not in ended.stderr)
     assert not (tmp_path / "teacher.keras").exists()
     subprocess.run([sys.executable, "-m", "fsp_tf.main", *arguments], check=True, timeout=500)
     assert (tmp_path / "teacher.keras").exists()
@@ -346,7 +347,7 @@ def test_sigterm_saves_and_leaves_within_ten_seconds(tmp_path, command):
     seconds = time.monotonic() - began
     print(f"\n{command}: exit code {process.returncode} after {seconds:.1f} s: {errors.strip()}")
     assert process.returncode == 143 and seconds < 10 and "Traceback" not in errors
-    assert "SIGTERM: stopped; the same command goes on from the last checkpoint" in errors
+    assert "stopped by SIGTERM. The same command resumes from the last checkpoint" in errors
     last = max(int(path.name.split(".")[0][5:]) for path in tmp_path.rglob("step-*.npz"))
     assert last % 20, "the step in which the signal came is saved"
     if second:

@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there, and a digest in the name tells a changed one."""
+"""Tests of atomic writes and of digests in file names."""
 
 import pytest
 
@@ -6,36 +6,36 @@ from fsp_tf.system import files
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_what_fails_leaves_what_was_there(tmp_path, is_folder):
+def test_failed_write_keeps_previous_content(tmp_path, is_folder):
     path = tmp_path / "made"
 
-    def write(aside, text):
+    def write(temporary, text):
         if is_folder:
-            aside.mkdir()
-        (aside / "file" if is_folder else aside).write_text(text)
+            temporary.mkdir()
+        (temporary / "file" if is_folder else temporary).write_text(text)
 
-    with files.written_aside(path) as aside:
-        write(aside, "first")
-    with pytest.raises(OSError) as raised, files.written_aside(path) as aside:
-        write(aside, "second")
+    with files.atomic_write(path) as temporary:
+        write(temporary, "first")
+    with pytest.raises(OSError) as raised, files.atomic_write(path) as temporary:
+        write(temporary, "second")
         raise OSError(28, "No space left on device")
     assert raised.value.filename == str(path)
     assert (path / "file" if is_folder else path).read_text() == "first"
-    with files.written_aside(path) as aside:
-        write(aside, "third")
+    with files.atomic_write(path) as temporary:
+        write(temporary, "third")
     assert (path / "file" if is_folder else path).read_text() == "third"
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
 
 
-def test_what_a_killed_process_left_is_written_over(tmp_path):
+def test_temporary_file_of_a_killed_process_is_overwritten(tmp_path):
     (tmp_path / ".writing.made").write_text("half")
     files.write_text(tmp_path / "made", "whole")
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
 
 
-def test_the_digest_in_the_name_is_that_of_the_bytes(tmp_path):
+def test_digest_in_the_name_detects_changed_bytes(tmp_path):
     path = files.write_with_digest(tmp_path / "step-500.npz", lambda file: file.write(b"bytes"))
-    assert path.name.startswith("step-500.") and path.suffix == ".npz" and files.is_whole(path)
+    assert path.name.startswith("step-500.") and path.suffix == ".npz" and files.matches_digest(path)
     for changed in (b"byte", b"bytes.", b"bytez", b""):
         path.write_bytes(changed)
-        assert not files.is_whole(path)
+        assert not files.matches_digest(path)

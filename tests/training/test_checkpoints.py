@@ -1,4 +1,4 @@
-"""Exact resume: killed anywhere and called again is uninterrupted, bit for bit; a broken checkpoint is left out."""
+"""Tests that an interrupted stage resumes bit for bit, and that corrupt checkpoints are skipped."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
-from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, forget_events, make_optimizer
+from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, make_optimizer, remove_later_events
 from fsp_tf.training.devices import make_strategy
 
 IMAGE_SHAPE, BATCH_SIZE, NUM_STEPS, EVERY = (8, 8, 3), 8, 12, 3
 
 
-def small_net(seed: int = 1, channels: int = 4, dropout: float = 0.0) -> keras.Model:
+def small_model(seed: int = 1, channels: int = 4, dropout: float = 0.0) -> keras.Model:
     images = keras.Input(IMAGE_SHAPE)
     x = keras.layers.Conv2D(channels, 3, kernel_initializer=keras.initializers.HeNormal(seed), use_bias=False)(images)
     x = keras.layers.ReLU(name="features")(FusedBatchNormalization(momentum=0.9)(x))
@@ -31,7 +31,7 @@ def small_net(seed: int = 1, channels: int = 4, dropout: float = 0.0) -> keras.M
 
 
 def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
-    """Eight images and labels a step, a pure function of the step."""
+    """Yields eight images and labels per step, a pure function of the step."""
 
     def batch_of_step(step):
         seed = tf.stack([step, 0])
@@ -42,7 +42,7 @@ def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
 
 
 class Interrupt(keras.callbacks.Callback):
-    """What ends a process after so many steps; after other callbacks have seen the last one."""
+    """Interrupts a process after some steps, by a signal or by an exception."""
 
     def __init__(self, steps: int, number: int | None):
         super().__init__()
@@ -56,16 +56,16 @@ class Interrupt(keras.callbacks.Callback):
 
 
 class Process:
-    """What a process does in a stage: builds everything, restores, fits 12 steps less those done, saving every 3."""
+    """One process of a stage: builds everything, restores, and fits the rest of 12 steps, saving every 3."""
 
     def __init__(self, directory, stage: str = "stage 2", *, die_after: int = 0, number: int | None = None):
         with make_strategy(num_virtual_devices=2 if stage == "two devices" else 1).scope():
             self.optimizer = make_optimizer(
                 (0.1, 0.02), (6, 12), momentum=0.9, weight_decay=1e-3, scales_loss=stage == "scaled loss"
             )
-            self.model = self.trained = small_net(dropout=0.5 if stage == "dropout" else 0.0)
+            self.model = self.trained = small_model(dropout=0.5 if stage == "dropout" else 0.0)
             if stage == "stage 1":
-                self.model = FSPDistiller(small_net(seed=3), self.model, [("features", "features")], weight=1.0)
+                self.model = FSPDistiller(small_model(seed=3), self.model, [("features", "features")], weight=1.0)
                 self.model.compile(self.optimizer)
                 self.trained = self.model.trained
             else:
@@ -82,14 +82,13 @@ class Process:
             evaluation_steps=5,
             evaluate=lambda: self.evaluate(),
         )
-        arguments = self.trained, self.optimizer, NUM_STEPS, EVERY
-        self.checkpoints = Checkpoints(directory / "checkpoints", *arguments, later=[self.log])
+        self.checkpoints = Checkpoints(directory / "checkpoints", self.model, NUM_STEPS, EVERY, later=[self.log])
         self.first_step = self.log.first_step = self.checkpoints.restore()
 
     def run(self) -> list[np.ndarray]:
-        forget_events(self.logs_at, self.first_step, BATCH_SIZE)
+        remove_later_events(self.logs_at, self.first_step, BATCH_SIZE)
         try:
-            with signals.answered(), signals.deferred():
+            with signals.catch_signals(), signals.defer_signals():
                 fit_stage(
                     self.model,
                     stream(self.first_step, NUM_STEPS),
@@ -117,7 +116,7 @@ def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("stage", ["stage 1", "stage 2", "scaled loss", "dropout", "two devices"])
-def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stage):
+def test_interrupted_stage_resumes_bit_for_bit(tmp_path, stage):
     whole = Process(tmp_path / "whole", stage)
     expected = whole.run()
     found = []
@@ -128,15 +127,15 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path, stage):
     assert found == [0, 3, 6]
     assert_same(got, expected)
     points, wanted = process.logged(), whole.logged()
-    if stage == "two devices":  # each has a share of the running means, which are shared out anew
+    if stage == "two devices":  # the running means are split between them again
         wanted = {name: [pytest.approx(point) for point in values] for name, values in wanted.items()}
-    assert points == wanted, "no point is lost or there twice"
+    assert points == wanted, "no point is missing or logged twice"
     assert process.log.last_scalars.keys() == whole.log.last_scalars.keys()
 
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
 @pytest.mark.parametrize("die_after", [1, 8, NUM_STEPS])
-def test_a_signal_saves_the_step_it_came_in(tmp_path, number, die_after):
+def test_signal_saves_the_current_step(tmp_path, number, die_after):
     expected = Process(tmp_path / "whole").run()
     Process(tmp_path, die_after=die_after, number=number).run()
     process = Process(tmp_path)
@@ -145,13 +144,13 @@ def test_a_signal_saves_the_step_it_came_in(tmp_path, number, die_after):
     assert process.logged() == Process(tmp_path / "whole").logged()
 
 
-def test_a_signal_in_an_evaluation_is_answered_at_once_and_the_step_evaluated_again(tmp_path):
+def test_signal_stops_an_evaluation_immediately_and_the_step_is_evaluated_again(tmp_path):
     expected, process = Process(tmp_path / "whole").run(), Process(tmp_path)
 
     def evaluate():
-        with signals.at_once():
+        with signals.allow_signals():
             os.kill(os.getpid(), signal.SIGTERM)
-            pytest.fail("the evaluation went on")
+            pytest.fail("not stopped")
 
     process.evaluate = evaluate
     process.run()
@@ -161,7 +160,7 @@ def test_a_signal_in_an_evaluation_is_answered_at_once_and_the_step_evaluated_ag
     assert process.logged() == Process(tmp_path / "whole").logged()
 
 
-def test_the_last_two_are_kept_and_time_adds_up(tmp_path):
+def test_last_two_checkpoints_are_kept_and_training_time_adds_up(tmp_path):
     Process(tmp_path, die_after=10).run()
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert [name.partition(".")[0] for name in names] == ["step-6", "step-9"]
@@ -170,24 +169,25 @@ def test_the_last_two_are_kept_and_time_adds_up(tmp_path):
     assert checkpoints.training_seconds > checkpoints.seconds_before > 0
 
 
-@pytest.mark.parametrize("harm", ["torn", "changed", "empty"])
-def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys, harm):
+@pytest.mark.parametrize("harm", ["truncated", "changed", "empty"])
+def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(tmp_path, capsys, harm):
     expected = Process(tmp_path / "whole").run()
     Process(tmp_path, die_after=10).run()
     (path,) = (tmp_path / "checkpoints").glob("step-9.*")
     whole = path.read_bytes()
     middle = len(whole) // 2
     changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-    path.write_bytes({"torn": whole[:middle], "changed": changed, "empty": b""}[harm])
+    path.write_bytes({"truncated": whole[:middle], "changed": changed, "empty": b""}[harm])
     process = Process(tmp_path)
     assert process.first_step == 6
-    assert f"{path} is not whole" in capsys.readouterr().out
+    assert f"WARNING: the checkpoint {path} is corrupt" in capsys.readouterr().out
     assert_same(process.run(), expected)
 
 
-def test_checkpoints_of_another_net_are_told(tmp_path):
+def test_checkpoint_of_another_model_is_refused(tmp_path):
     Process(tmp_path, die_after=4).run()
-    net, optimizer = small_net(channels=3), make_optimizer((0.1,), (12,), momentum=0.9, weight_decay=0.0)
-    optimizer.build(net.trainable_variables)
-    with pytest.raises(UserError, match="of another net or optimiser: take another --run_dir"):
-        Checkpoints(tmp_path / "checkpoints", net, optimizer, NUM_STEPS, EVERY).restore()
+    model = Classifier(small_model(channels=3))
+    model.compile(make_optimizer((0.1,), (12,), momentum=0.9, weight_decay=0.0))
+    model.optimizer.build(model.trained.trainable_variables)
+    with pytest.raises(UserError, match="of another model or optimizer: use another --run_dir"):
+        Checkpoints(tmp_path / "checkpoints", model, NUM_STEPS, EVERY).restore()

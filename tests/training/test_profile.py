@@ -1,4 +1,4 @@
-"""A profile of ten steps, where TensorBoard looks for it."""
+"""Tests of the profile for TensorBoard."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from fsp_tf.training import Profile
 
 
 @pytest.mark.parametrize("num_steps", [15, 30])
-def test_a_fit_leaves_a_profile(tmp_path, num_steps):
+def test_fit_writes_a_profile(tmp_path, num_steps):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)
     model.fit(np.ones((num_steps, 2)), np.ones(num_steps), batch_size=1, verbose=0, callbacks=[Profile(tmp_path)])
@@ -16,7 +16,7 @@ def test_a_fit_leaves_a_profile(tmp_path, num_steps):
     assert profile.stat().st_size > 0
 
 
-def test_a_short_fit_leaves_none(tmp_path):
+def test_short_fit_writes_no_profile(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse", jit_compile=False)
     model.fit(np.ones((5, 2)), np.ones(5), batch_size=1, verbose=0, callbacks=[Profile(tmp_path)])

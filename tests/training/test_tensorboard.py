@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars against steps and images, heat maps, confusion matrix, graph, choices."""
+"""Tests of a run's TensorBoard logs: scalars, heat maps, confusion matrix, graph and hyperparameters."""
 
 import dataclasses
 import json
@@ -37,12 +37,12 @@ def points(found: EventAccumulator, name: str) -> dict[int, float]:
     return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in found.Tensors(name)}
 
 
-def test_each_phase_is_a_run_of_its_own(run):
+def test_each_phase_has_its_own_folder(run):
     assert {path.name for path in (run / "tensorboard").iterdir()} == {"teacher", "stage1", "stage2"}
 
 
 @pytest.mark.parametrize("phase", ["teacher", "stage2"])
-def test_scalars_stand_against_steps_and_against_images(run, phase):
+def test_scalars_are_logged_against_steps_and_images(run, phase):
     found = events(run, phase)
     steps = {"loss": [2, 4, 5], "training_accuracy": [2, 4, 5], "test_accuracy": [3, 5], "learning_rate": [2, 4, 5]}
     for name, expected in steps.items():
@@ -55,14 +55,14 @@ def test_scalars_stand_against_steps_and_against_images(run, phase):
     assert last == points(found, "final_test_accuracy")[5] == pytest.approx(accuracy)
 
 
-def test_stage_1_shows_losses_errors_and_dead_channels_of_every_pair(run):
+def test_stage_1_logs_loss_error_and_dead_channels_of_every_pair(run):
     found = events(run, "stage1")
     for pair in PAIRS:
         for measure in ("loss", "relative_error", "dead_channels"):
             assert list(points(found, f"{measure}/{pair}")) == [2, 4, 6, 8]
 
 
-def test_heat_maps_are_drawn_from_the_start_to_the_end(run):
+def test_heat_maps_are_drawn_from_start_to_end(run):
     found = events(run, "stage1")
     for pair in PAIRS:
         drawn = found.Tensors(f"fsp/{pair}")
@@ -72,7 +72,7 @@ def test_heat_maps_are_drawn_from_the_start_to_the_end(run):
 
 
 @pytest.mark.parametrize("phase", ["teacher", "stage2"])
-def test_a_classifier_leaves_its_graph_confusion_matrix_and_choices(run, phase):
+def test_classifier_logs_graph_confusion_matrix_and_hyperparameters(run, phase):
     found = events(run, phase)
     assert found.Tags()["graph"] and [event.step for event in found.Tensors("confusion")] == [5]
     content = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
@@ -80,12 +80,12 @@ def test_a_classifier_leaves_its_graph_confusion_matrix_and_choices(run, phase):
     assert hparams["phase"].string_value == phase and hparams["fsp_weight"].number_value == 10_000.0
 
 
-def test_heat_maps_share_a_scale_and_show_what_differs():
+def test_heat_maps_share_a_scale_and_show_differences():
     teacher = np.eye(4)
     same, other = (plots.fsp_heat_maps("", teacher, student).numpy() for student in (teacher, 0 * teacher))
     assert (same[:, :, :195] == other[:, :, :195]).all(), "the teacher's half"
     assert (same[:, :, 205:] != other[:, :, 205:]).any(), "the student's half"
 
 
-def test_a_confusion_matrix_of_many_classes_is_drawn_without_names():
-    assert plots.confusion_picture(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 370, 420, 4)
+def test_confusion_matrix_of_many_classes_has_no_labels():
+    assert plots.confusion_image(np.eye(200, dtype=np.int32), ["name"] * 200).shape == (1, 370, 420, 4)

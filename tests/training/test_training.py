@@ -1,7 +1,6 @@
-"""The optimiser against NumPy, the callbacks, and exact resume."""
+"""Tests of the optimizer against NumPy and of the callbacks."""
 
 import re
-import sys
 
 import keras
 import numpy as np
@@ -12,7 +11,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization
-from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import (
     Checkpoints,
@@ -31,8 +29,8 @@ IMAGE_SHAPE = (8, 8, 3)
 DECAY, MOMENTUM = 0.1, 0.9
 
 
-def small_net(decay: float = 0.0, seed: int = 1) -> keras.Model:
-    """conv-BN-ReLU, pooling, logits; with Keras's own L2 on every trained weight if decay is given."""
+def small_model(decay: float = 0.0, seed: int = 1) -> keras.Model:
+    """Returns conv-BN-ReLU, pooling, logits; with Keras's L2 on every trained weight if decay is given."""
     regularizer = keras.regularizers.L2(decay) if decay else None
     images = keras.Input(IMAGE_SHAPE)
     x = keras.layers.Conv2D(
@@ -46,13 +44,13 @@ def small_net(decay: float = 0.0, seed: int = 1) -> keras.Model:
     return keras.Model(images, {"logits": logits})
 
 
-def compiled(net: keras.Model, optimizer) -> keras.Model:
-    net.compile(optimizer, loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
-    return net
+def compiled(model: keras.Model, optimizer) -> keras.Model:
+    model.compile(optimizer, loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)})
+    return model
 
 
 def batch_of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Eight images and labels, a pure function of the step."""
+    """Returns eight images and labels, a pure function of the step."""
     seed = tf.stack([step, 0])
     return tf.random.stateless_normal((8, *IMAGE_SHAPE), seed), tf.random.stateless_uniform((8,), seed, 0, 5, tf.int64)
 
@@ -65,27 +63,27 @@ def weights_of(*holders) -> list[np.ndarray]:
     return [variable.numpy() for holder in holders for variable in holder.variables]
 
 
-def test_coupled_sgd_is_momentum_with_the_decay_in_the_gradient():
-    net, optimizer = small_net(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
+def test_coupled_sgd_matches_numpy():
+    model, optimizer = small_model(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
     generator = np.random.default_rng(0)
-    kernel, gamma, beta, head = expected = [variable.numpy() for variable in net.trainable_variables]
+    kernel, gamma, beta, head = expected = [variable.numpy() for variable in model.trainable_variables]
     assert [value.shape for value in (kernel, gamma, beta, head)] == [(3, 3, 3, 4), (4,), (4,), (4, 5)]
     velocities = [np.zeros_like(value) for value in expected]
     for rate in (0.5, 0.5, 0.1, 0.1):
         gradients = [generator.normal(size=value.shape).astype(np.float32) for value in expected]
-        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         velocities = [
             MOMENTUM * v - rate * (g + DECAY * w) for v, g, w in zip(velocities, gradients, expected, strict=True)
         ]
         expected = [w + v for w, v in zip(expected, velocities, strict=True)]
-        for variable, value in zip(net.trainable_variables, expected, strict=True):
+        for variable, value in zip(model.trainable_variables, expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=variable.path)
 
 
-def test_coupled_sgd_is_keras_sgd_with_half_its_decay_as_l2():
+def test_coupled_sgd_matches_keras_sgd_with_l2_of_half_the_decay():
     images, labels = batch_of_step(tf.constant(0))
-    ours = compiled(small_net(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
-    keras_own = compiled(small_net(decay=DECAY / 2), keras.optimizers.SGD(0.1, MOMENTUM))
+    ours = compiled(small_model(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
+    keras_own = compiled(small_model(decay=DECAY / 2), keras.optimizers.SGD(0.1, MOMENTUM))
     for _ in range(4):
         ours.train_on_batch(images, labels)
         keras_own.train_on_batch(images, labels)
@@ -93,7 +91,7 @@ def test_coupled_sgd_is_keras_sgd_with_half_its_decay_as_l2():
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_coupled_sgd_serialises():
+def test_coupled_sgd_serializes():
     optimizer = make_optimizer((0.1,), (4,), momentum=MOMENTUM, weight_decay=DECAY, scales_loss=True)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert again.get_config() == optimizer.get_config()
@@ -101,7 +99,7 @@ def test_coupled_sgd_serialises():
 
 
 @pytest.mark.parametrize("clipnorm", [0.5, 1e6])
-def test_the_global_norm_is_clipped_before_the_decay(clipnorm):
+def test_global_norm_is_clipped_before_the_decay(clipnorm):
     variables = [keras.Variable([3.0, 1.0]), keras.Variable([[2.0]])]
     gradients = [np.array([2.0, -1.0], np.float32), np.array([[2.0]], np.float32)]  # of norm 3
     optimizer = make_optimizer((0.1,), (1,), momentum=0.0, weight_decay=DECAY, clipnorm=clipnorm)
@@ -116,7 +114,7 @@ def test_the_global_norm_is_clipped_before_the_decay(clipnorm):
 
 @pytest.mark.parametrize("scales_loss", [False, True])
 @pytest.mark.parametrize(("rates", "ends"), [((0.1, 0.01, 0.001), (11, 16, 21)), ((0.1, 0.02), (1, 2)), ((0.3,), (5,))])
-def test_the_rate_changes_at_the_phases_ends(rates, ends, scales_loss):
+def test_learning_rate_changes_at_the_ends_of_phases(rates, ends, scales_loss):
     optimizer = make_optimizer(rates, ends, momentum=MOMENTUM, weight_decay=0.0, scales_loss=scales_loss)
     expected = [rate for rate, start, end in zip(rates, (0, *ends), ends, strict=False) for _ in range(start, end)]
     assert len(expected) == ends[-1]
@@ -126,36 +124,36 @@ def test_the_rate_changes_at_the_phases_ends(rates, ends, scales_loss):
 
 
 @pytest.mark.parametrize("replica", [0, 1])
-def test_an_overflow_on_any_replica_skips_the_step(replica):
+def test_overflow_on_any_replica_skips_the_step(replica):
     targets = np.ones((8, 1), np.float32)
     targets[4 * replica : 4 * replica + 4] = 1e4  # its loss, 2**15 times larger, has no gradient in float16
     with make_strategy(num_virtual_devices=2).scope():
         inputs = keras.Input((4,))
-        net = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(3, dtype="mixed_float16")(inputs)))
-        net.compile(make_optimizer((1e-3,), (4,), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True), loss="mse")
-    before = net.get_weights()
-    net.fit(np.ones((8, 4), np.float32), targets, batch_size=8, verbose=0)
-    for got, expected in zip(net.get_weights(), before, strict=True):
+        model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(3, dtype="mixed_float16")(inputs)))
+        model.compile(make_optimizer((1e-3,), (4,), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True), loss="mse")
+    before = model.get_weights()
+    model.fit(np.ones((8, 4), np.float32), targets, batch_size=8, verbose=0)
+    for got, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, expected)
-    assert net.optimizer.iterations.numpy() == 0
-    assert net.optimizer.dynamic_scale.numpy() == 2**14
+    assert model.optimizer.iterations.numpy() == 0
+    assert model.optimizer.dynamic_scale.numpy() == 2**14
 
 
-def test_a_strategy_is_made_once():
+def test_strategy_is_created_once():
     assert make_strategy(num_virtual_devices=2) is make_strategy(num_virtual_devices=2)
     assert make_strategy(num_virtual_devices=2).num_replicas_in_sync == 2
 
 
 def test_accuracy_counts_every_image_once():
-    """The net's logits are the image's own pixels; seven images in batches of three."""
+    """The logits are the pixels of the image; seven images in batches of three."""
     images = np.random.default_rng(0).integers(0, 256, (7, 1, 4, 1), np.uint8)
     labels = images.reshape(7, 4).argmax(axis=1).astype(np.int64)
     labels[[0, 6]] = (labels[[0, 6]] + 1) % 4  # the first and the last, alone in its batch, are wrong
     inputs = keras.Input((1, 4, 1))
-    net = keras.Model(inputs, {"logits": keras.layers.Flatten()(inputs)})
+    model = keras.Model(inputs, {"logits": keras.layers.Flatten()(inputs)})
     image_set = ImageSet("pixels", tuple("abcd"), (1, 4, 1), 7, images, labels)
-    assert accuracy(net, image_set, batch_size=3) == 5 / 7
-    assert accuracy(net, image_set) == 5 / 7
+    assert accuracy(model, image_set, batch_size=3) == 5 / 7
+    assert accuracy(model, image_set) == 5 / 7
 
 
 @pytest.mark.parametrize(
@@ -163,46 +161,46 @@ def test_accuracy_counts_every_image_once():
     [
         (
             {"loss": float("nan"), "loss/a-b": 1.0, "loss/b-c": float("nan")},
-            "stage1: .* nan at step 13 in the pair b-c;",
+            r"stage1: .* nan at step 13 in the pair b-c\. ",
         ),
-        ({"loss": float("inf")}, "stage1: the loss is inf at step 13; .*--fsp_weight"),
+        ({"loss": float("inf")}, r"stage1: the loss is inf at step 13\. .*--fsp_weight"),
     ],
 )
-def test_nan_guard_says_where(logs, message):
-    guard = NaNGuard("stage1", small_net(), first_step=10)
+def test_nan_guard_reports_step_and_pair(logs, message):
+    guard = NaNGuard("stage1", small_model(), first_step=10)
     guard.on_train_batch_end(1, {"loss": 1.0, "loss/a-b": 1.0})
     with pytest.raises(UserError, match=message):
         guard.on_train_batch_end(2, logs)
 
 
-def test_a_diverging_fit_stops_before_it_is_saved(tmp_path):
-    net = small_net()
-    classifier = Classifier(net)
+def test_diverging_fit_stops_before_saving(tmp_path):
+    model = small_model()
+    classifier = Classifier(model)
     classifier.compile(CoupledSGD(1e30, MOMENTUM))
-    classifier.optimizer.build(net.trainable_variables)
-    checkpoints = Checkpoints(tmp_path, net, classifier.optimizer, num_steps=8, every=1)
+    classifier.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, classifier, num_steps=8, every=1)
     with pytest.raises(UserError, match="teacher: the loss is nan at step"):
-        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", net), checkpoints])
+        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", model), checkpoints])
     checkpoints.restore()
-    assert all(np.isfinite(value).all() for value in weights_of(net))
+    assert all(np.isfinite(value).all() for value in weights_of(model))
 
 
-def test_progress_writes_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    net = compiled(small_net(), CoupledSGD(0.01))
-    fit_stage(net, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
+    model = compiled(small_model(), CoupledSGD(0.01))
+    fit_stage(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
     output = capsys.readouterr().out
     assert "\r" not in output and "\x1b" not in output
     lines = output.splitlines()
     assert [line.split(" · ")[0] for line in lines] == ["stage2   step     6/7", "stage2   step     7/7"]
     assert all("loss " in line and " left · " in line and "images/s" in line for line in lines)
-    assert not any("job" in line for line in lines), "how much comes after it is not known"
+    assert not any("job" in line for line in lines), "the work after it is unknown"
 
 
-def test_progress_says_how_long_the_job_takes_where_it_knows_what_comes_after(capsys, monkeypatch):
+def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    net = compiled(small_net(), CoupledSGD(0.01))
-    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
+    model = compiled(small_model(), CoupledSGD(0.01))
+    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
     last = capsys.readouterr().out.splitlines()[-1]
     left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
     assert left == "0:00:00"
@@ -210,24 +208,14 @@ def test_progress_says_how_long_the_job_takes_where_it_knows_what_comes_after(ca
     assert 3600 * hours + 60 * minutes + seconds == pytest.approx(1e7 * 8 / float(speed.replace(",", "")), rel=0.01)
 
 
-def test_a_line_on_a_terminal_is_written_over_and_holds_what_fits(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "20")
-    console.tell_over(["stage1 step 1/2", "0:00", "left out"])
-    console.tell("WARNING")
-    console.tell_over(["of 20 letters, no more"])
-    console.end_line()
-    assert capsys.readouterr().out.split("\r\x1b[K") == ["", "stage1 step 1/2", "WARNING\n", "of 20 letters, no more\n"]
-
-
-def test_progress_is_silent_between_its_lines(capsys):
-    net = compiled(small_net(), CoupledSGD(0.01))
-    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
+def test_progress_prints_nothing_between_its_lines(capsys):
+    model = compiled(small_model(), CoupledSGD(0.01))
+    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
     assert [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()] == ["stage2   step     5/5"]
 
 
 class StepLosses(keras.callbacks.Callback):
-    """The loss of every step, read off the mean over the window."""
+    """Records the mean loss of the window at every step."""
 
     def on_train_begin(self, logs=None):
         self.means = []
@@ -236,13 +224,13 @@ class StepLosses(keras.callbacks.Callback):
         self.means.append(logs["loss"])
 
 
-def test_tensorboard_gets_means_over_windows(tmp_path):
-    net = compiled(small_net(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+def test_tensorboard_log_writes_means_over_windows(tmp_path):
+    model = compiled(small_model(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
     means = StepLosses()
     log = TensorBoardLog(
         tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
     )
-    fit_stage(net, stream(0, 5), num_steps=5, callbacks=[means, log])
+    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[means, log])
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
 
     def scalars(name):
@@ -256,7 +244,7 @@ def test_tensorboard_gets_means_over_windows(tmp_path):
     assert min(scalars("images_per_second").values()) > 0 and log.images_per_second > 0
     assert log.last_scalars["loss"] == means.means[-1]
 
-    reference = compiled(small_net(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    reference = compiled(small_model(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
     losses = []
     for images, labels in stream(0, 5):
         reference.reset_metrics()

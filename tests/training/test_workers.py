@@ -1,4 +1,4 @@
-"""Two worker processes on the loopback device train as one device does, though one is killed and all begin again."""
+"""Tests that two worker processes, killed once and restarted, train like one device."""
 
 import dataclasses
 import json
@@ -11,19 +11,21 @@ from fsp_tf.config import Config
 NUM_STEPS = 7
 
 
-def test_two_workers_one_of_which_is_killed_end_as_one_device_does(tmp_path):
+def test_killed_and_restarted_workers_match_one_device(tmp_path):
     flags = [*worker_jobs.job_flags(tmp_path, "synchronized", NUM_STEPS), "--pipeline=teacher"]
     together = [sys.executable, "-m", "fsp_tf.main", *flags, f"--run_dir={tmp_path / 'together'}"]
     workers = worker_jobs.Workers(together, tmp_path / "killed", *worker_jobs.LOOPBACK, first_port=24690)
     codes, seconds = workers.kill_when(1, tmp_path / "together" / "checkpoints" / "teacher")
-    said = workers.logs[0].read_text().splitlines()[-1]
+    last_line = workers.logs[0].read_text().splitlines()[-1]
     assert codes == [1, -9] and seconds < 60, workers.logs[0].read_text()
-    assert said.startswith("fsp_tf: worker 0 of 2 stops: another worker has ended or cannot be reached."), said
+    assert last_line.startswith("fsp_tf: worker 0 of 2 stops: another worker has ended or cannot be reached."), (
+        last_line
+    )
     again = worker_jobs.Workers(together, tmp_path / "again", *worker_jobs.LOOPBACK, first_port=24690)
 
     runs.run_pipeline(dataclasses.replace(config_of(flags), run_dir=str(tmp_path / "one")), hand_over=False)
     assert again.wait() == [0, 0], again.logs[1].read_text()
-    assert "teacher: goes on after step " in again.logs[0].read_text()
+    assert "teacher: resumes after step " in again.logs[0].read_text()
     one, two = (worker_jobs.losses(tmp_path / name) for name in ("one", "together"))
     assert len(one["teacher"]) == NUM_STEPS
     assert worker_jobs.largest_difference(one, two) < 1e-5
@@ -32,7 +34,7 @@ def test_two_workers_one_of_which_is_killed_end_as_one_device_does(tmp_path):
 
 
 def config_of(flags: list[str]) -> Config:
-    """The configuration that flags give."""
+    """Returns the configuration of some flags."""
     given = dict(flag[2:].split("=", 1) for flag in flags)
     steps = tuple(map(int, given["teacher_steps"].split(",")))
     return Config(
