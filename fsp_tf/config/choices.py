@@ -1,4 +1,4 @@
-"""The choices of a run, each with its meaning: one frozen dataclass, from which the flags are made."""
+"""The configuration of a run: a frozen dataclass from which the flags are defined."""
 
 import dataclasses
 
@@ -12,212 +12,223 @@ EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 
 
 def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
-    """A field with what its flag needs; `changes_numbers` says whether a run's folder may go on under another value."""
+    """A field and its flag. A run cannot be resumed with another value of a field that `changes_numbers`."""
     metadata = {"help": help_text, "choices": choices, "changes_numbers": changes_numbers}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The choices of a run. Flag, field, key in `result.json` and column of a table have the same name."""
+    """The configuration of a run. Flags, keys in `result.json` and columns of tables have the names of these fields."""
 
-    experiment: str = _option("fsp", "Names the run's folder in saved_models.", changes_numbers=False)
-    pipeline: str = _option(
-        "distill",
-        "What to run: the whole job (distill: teacher, baseline, stage 1, stage 2, export), the same with a teacher "
-        "of another data set (transfer), or one part, which picks up what earlier ones left in --run_dir.",
-        choices=PIPELINES,
-        changes_numbers=False,
-    )
-    run_dir: str | None = _option(
-        None, "Folder of everything the run makes. Default: saved_models/<experiment>.", changes_numbers=False
-    )
-    resume: bool = _option(
-        True,
-        "Go on where the folder's run stopped, skipping finished phases; --noresume runs this pipeline's phases anew.",
-        changes_numbers=False,
-    )
-    baseline: bool = _option(
-        True,
-        "Also train what the student is compared with: the student alone, from the same initial weights on the same "
-        "batches, and in a transfer the fine-tuned teacher.",
-        changes_numbers=False,
-    )
-    teacher: str | None = _option(
-        None,
-        "A teacher's .keras file, instead of training one; --pipeline=teacher fine-tunes it. Default: the one in "
-        "--run_dir.",
-        changes_numbers=False,
-    )
-    student: str | None = _option(
-        None,
-        "The .keras file that stage2 starts from, or that evaluate and export take; with --fsp_taps, the student.",
-        changes_numbers=False,
-    )
-    members: tuple[str, ...] = _option((), "The .keras files of an ensemble's nets.", changes_numbers=False)
-    export_formats: tuple[str, ...] = _option(
-        ("saved_model",),
-        "What the student is exported as: saved_model, which is always written, and litert, litert_int8 and onnx, "
-        "which need requirements-export.txt.",
-        choices=EXPORT_FORMATS,
-        changes_numbers=False,
-    )
-
+    # Data.
     dataset: str = _option(
-        "cifar10", "A TFDS image classification set, folder:PATH (PATH/split/class/image) or digits."
+        "cifar10",
+        "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/.",
     )
-    source_dataset: str | None = _option(None, "The set on which the teacher of a transfer is trained.")
-    data_dir: str | None = _option(None, "TFDS's data folder. Default: TFDS's own.", changes_numbers=False)
-    train_split: str = _option("train", "Split to train on, also a slice such as train[:1000].")
+    source_dataset: str | None = _option(None, "Data set of the teacher in a transfer.")
+    data_dir: str | None = _option(None, "Data folder of TFDS. Default: TFDS's own.", changes_numbers=False)
+    train_split: str = _option("train", "Split to train on; may be a slice such as train[:1000].")
     eval_split: str = _option("test", "Split to evaluate on.")
     source_train_split: str = _option("train", "Split of --source_dataset to train on.")
-    holdout: int = _option(0, "Training images kept out and evaluated on instead of --eval_split, to choose settings.")
-    image_size: int | None = _option(None, "Side in pixels to which images are resized; needed where they differ.")
+    holdout: int = _option(
+        0, "Number of training images to hold out and to evaluate on instead of --eval_split, for choosing settings."
+    )
+    image_size: int | None = _option(
+        None, "Height and width in pixels to resize images to; required if the images have different sizes."
+    )
     augmentation: str = _option(
         "crop",
-        "crop pads each side by an eighth and crops at random; none leaves images as they are.",
+        "crop pads each side by an eighth and crops at random; none leaves images unchanged.",
         choices=("crop", "none"),
     )
-    flip: bool = _option(False, "Also mirror training images at random.")
+    flip: bool = _option(False, "Also flip training images horizontally at random.")
 
+    # Models.
     architecture: str = _option(
         "cifar",
-        "cifar: three sections, depth 6k+2; imagenet: four sections, depth 18, 20 or 34.",
+        "Kind of ResNet. cifar: three sections, depth 6k+2. imagenet: four sections, depth 18, 20 or 34.",
         choices=("cifar", "imagenet"),
     )
-    teacher_depth: int = _option(26, "Layers of the teacher.")
-    student_depth: int = _option(8, "Layers of the student.")
-    width_multiplier: int = _option(1, "Multiplies the channels of every section of both nets.")
+    teacher_depth: int = _option(26, "Number of layers of the teacher.")
+    student_depth: int = _option(8, "Number of layers of the student.")
+    width_multiplier: int = _option(1, "Factor for the number of channels of every section, for both models.")
     shortcut: str | None = _option(
         None,
-        "Shortcut where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
+        "Shortcut connection where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
         choices=("zero_pad", "projection"),
     )
 
+    # Method.
     method: str = _option(
         "fsp",
-        "How the student learns from the teacher: fsp matches FSP matrices in stage 1; fitnet matches features there "
-        "and soft targets in stage 2; kd has no stage 1 and matches soft targets in stage 2.",
+        "Distillation method. fsp matches FSP matrices in stage 1. fitnet matches features in stage 1 and soft targets "
+        "in stage 2. kd has no stage 1 and matches soft targets in stage 2.",
         choices=METHODS,
     )
     stage2_loss: str | None = _option(
         None,
-        "Stage 2's loss: cross entropy alone, or with the teacher's soft targets added (kd). Default: cross_entropy "
+        "Loss of stage 2: cross entropy, or cross entropy plus the teacher's soft targets (kd). Default: cross_entropy "
         "for fsp, kd for fitnet and kd.",
         choices=("cross_entropy", "kd"),
     )
     transfer_teacher: str = _option(
         "source",
-        "Whose FSP matrices a transfer matches: those of the teacher as its own data set left it, or fine-tuned on "
-        "--dataset.",
+        "Teacher whose FSP matrices a transfer matches: the one trained on --source_dataset, or the same after "
+        "fine-tuning on --dataset.",
         choices=("source", "fine_tuned"),
     )
     fsp_pairs: str = _option(
         "section_input",
-        "Each section's matrix: its input with its output, or its first block's output with it.",
+        "Pair of layers for each section's FSP matrix: the section's input and output, or the output of its first "
+        "block and its output.",
         choices=("section_input", "first_block"),
     )
     fsp_taps: tuple[str, ...] = _option(
         (),
-        "Pairs of layers of nets of one's own, instead of --fsp_pairs: first:last, or first:last=first:last of teacher "
-        "and student; --teacher and --student are then taken as they are.",
+        "Pairs of layers of custom models, instead of --fsp_pairs: first:last for both models, or "
+        "first:last=first:last for teacher and student. --teacher and --student then name the models.",
     )
     fsp_connector: bool = _option(
-        False, "Learn a 1x1 convolution wherever the student's map has other channels than the teacher's; stage 1 only."
+        False,
+        "Learn a 1x1 convolution in stage 1 for each feature map of the student that has other channels than the "
+        "teacher's.",
     )
     fsp_weight: float | None = _option(
         None,
-        "Lambda, the weight of every pair's loss. Default: 10000 if relative, 1 if equal; a tenth with --fsp_taps.",
+        "Lambda, the weight of every pair's loss. Default: 10000 for --fsp_weighting=relative, 1 for equal; a tenth of "
+        "that with --fsp_taps.",
     )
     fsp_weighting: str = _option(
         "relative",
-        "relative divides each image's loss by its teacher matrix's squared norm; equal is the paper's.",
+        "relative divides each image's loss by the squared norm of the teacher's matrix; equal does not, as in the "
+        "paper.",
         choices=("relative", "equal"),
     )
-    fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features, as the seed says, in stage 1.")
+    fsp_shuffle: bool = _option(False, "Permute the channels of the teacher's features in stage 1, seeded by --seed.")
     fsp_teacher_statistics: str = _option(
         "moving",
-        "What the teacher's batch normalisation takes in stage 1: its moving averages, as when it is used, or each "
-        "batch's own statistics, as when it is trained.",
+        "Statistics of the teacher's batch normalization in stage 1: the moving averages, as in inference, or those of "
+        "each batch, as in training.",
         choices=("moving", "batch"),
     )
     fsp_store_views: int = _option(
         0,
-        "Augmented views of every image whose teacher matrices are computed once and read in stage 1; 0 runs the "
+        "Number of augmented views per image whose teacher matrices are computed once and read in stage 1; 0 runs the "
         "teacher at every step.",
     )
     fsp_store_dir: str | None = _option(
         None,
-        "Folder of stored teacher matrices, which runs may share. Default: fsp_store in --run_dir.",
+        "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir.",
         changes_numbers=False,
     )
     stage1_clipnorm: float | None = _option(
         None,
-        "Largest norm of stage 1's whole gradient; 0 leaves it as it is. Default: 500; 50 with --fsp_taps.",
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps.",
     )
-    num_hints: int = _option(1, "Layers that FitNet's stage 1 matches: 1, the middle one, or 3, at the quarters.")
-    kd_temperature: float = _option(3.0, "Temperature by which soft targets are softened.")
-    kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weight of the soft targets at stage 2's first and last step.")
+    num_hints: int = _option(
+        1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
+    )
+    kd_temperature: float = _option(3.0, "Temperature of the soft targets.")
+    kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weight of the soft targets at the first and last step.")
 
-    teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher's phases.")
-    teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's phases end.")
-    stage1_learning_rates: tuple[float, ...] = _option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1's phases.")
-    stage1_steps: tuple[int, ...] = _option((11000, 16000, 21000), "Steps at which stage 1's phases end.")
-    fitnet_learning_rates: tuple[float, ...] = _option(
-        (1e-4, 1e-5), "Learning rates of the phases of stage 1 with --method=fitnet."
-    )
+    # Schedules.
+    teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
+    teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
+    stage1_learning_rates: tuple[float, ...] = _option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1.")
+    stage1_steps: tuple[int, ...] = _option((11000, 16000, 21000), "Steps at which the learning rates of stage 1 end.")
+    fitnet_learning_rates: tuple[float, ...] = _option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
     fitnet_steps: tuple[int, ...] = _option(
-        (25000, 35000), "Steps at which the phases of stage 1 end with --method=fitnet."
+        (25000, 35000), "Steps at which the learning rates of stage 1 with --method=fitnet end."
     )
     stage2_learning_rates: tuple[float, ...] = _option(
-        (0.1, 0.01, 0.001), "Learning rates of the phases of stage 2, of the baseline and of fine-tuning."
+        (0.1, 0.01, 0.001), "Learning rates of stage 2, of the baseline and of fine-tuning."
     )
     stage2_steps: tuple[int, ...] = _option(
-        (32000, 48000, 64000), "Steps at which the phases of stage 2, of the baseline and of fine-tuning end."
+        (32000, 48000, 64000), "Steps at which the learning rates of stage 2, the baseline and fine-tuning end."
     )
-    schedule_scale: float = _option(1.0, "Shortens every phase alike: 0.0625 runs one sixteenth of every schedule.")
+    schedule_scale: float = _option(1.0, "Factor for the steps of every schedule, at most 1; 0.0625 runs a sixteenth.")
     momentum: float = _option(0.9, "Momentum of SGD.")
     weight_decay: float = _option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
     batch_size: int = _option(128, "Images per step, over all replicas.")
-    seed: int = _option(0, "Decides initial weights, order of images and augmentation.")
+    seed: int = _option(0, "Seed of the initial weights, the order of the images and the augmentation.")
+
+    # Machine.
     precision: str = _option(
         "float32",
-        "Precision of training; evaluation and what is saved are always float32. auto takes the lowest that the device "
-        "computes in hardware: bfloat16 with AMX or on a GPU from Ampere on, float16 on older tensor cores.",
+        "Precision of training; evaluation and saved models use float32. auto selects the lowest that the hardware "
+        "supports: bfloat16 on CPUs with AMX and GPUs since Ampere, float16 on older tensor cores.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
-
     deterministic: bool | None = _option(
         None,
-        "Take only such kernels as give the same bits every time, so that a run ends in the same weights whenever it "
-        "was interrupted. Default: on a CPU, where it costs nothing; not on a GPU. See docs/faults.md.",
+        "Use only deterministic kernels, so that an interrupted run ends with the same weights as an uninterrupted "
+        "one. Default: true on a CPU, where it is free, and false on a GPU. See docs/faults.md.",
         changes_numbers=False,
     )
     distribution: str = _option(
         "auto",
-        "The devices that share each batch. off: one. mirrored: all visible GPUs, or the CPU's logical devices. "
-        "multi_worker: those of all workers that TF_CONFIG names, or else Slurm. auto: multi_worker where TF_CONFIG "
-        "names a cluster, mirrored where there are several devices, else off.",
+        "Devices that share each batch. off: one device. mirrored: all visible GPUs, or the CPU's logical devices. "
+        "multi_worker: the devices of all workers in TF_CONFIG, or else of the Slurm step. auto: multi_worker if "
+        "TF_CONFIG describes a cluster, mirrored if there are several devices, otherwise off.",
         choices=DISTRIBUTIONS,
         changes_numbers=False,
     )
     num_virtual_devices: int = _option(
-        1, "Splits the CPU into this many logical devices and trains on all of them.", changes_numbers=False
+        1, "Number of logical devices to split the CPU into and to train on.", changes_numbers=False
     )
     sync_batch_norm: bool = _option(
         False,
-        "Batch statistics of the whole batch instead of each device's part of it, so that several devices train as one "
-        "does; no difference on one.",
+        "Compute batch statistics over all devices, so that several devices train like one. No effect on one device.",
     )
     checkpoint_steps: int = _option(500, "Steps between checkpoints.", changes_numbers=False)
     evaluation_steps: int = _option(
-        0,
-        "Steps between evaluations of the test accuracy during training; 0 evaluates at the end.",
+        0, "Steps between evaluations on the test images; 0 evaluates only at the end.", changes_numbers=False
+    )
+    log_steps: int = _option(50, "Steps between TensorBoard points.", changes_numbers=False)
+    profile: bool = _option(False, "Profile ten steps of every phase for TensorBoard.", changes_numbers=False)
+
+    # Run.
+    experiment: str = _option("fsp", "Name of the run's folder in saved_models.", changes_numbers=False)
+    pipeline: str = _option(
+        "distill",
+        "Phases to run. distill: teacher, baseline, stage 1, stage 2 and export. transfer: the same with a teacher of "
+        "another data set. The others run one part and use the files of earlier parts in --run_dir.",
+        choices=PIPELINES,
         changes_numbers=False,
     )
-    log_steps: int = _option(50, "Steps between TensorBoard's points.", changes_numbers=False)
-    profile: bool = _option(
-        False, "Write a profile of ten steps of every phase, for TensorBoard's profile page.", changes_numbers=False
+    run_dir: str | None = _option(
+        None, "Folder for all files of the run. Default: saved_models/<experiment>.", changes_numbers=False
+    )
+    resume: bool = _option(
+        True,
+        "Resume an interrupted run and skip finished phases; --noresume repeats the phases of this pipeline.",
+        changes_numbers=False,
+    )
+    baseline: bool = _option(
+        True,
+        "Also train the models to compare with: the student from scratch, with the same initial weights and batches, "
+        "and in a transfer the fine-tuned teacher.",
+        changes_numbers=False,
+    )
+    teacher: str | None = _option(
+        None,
+        "A .keras file to use as the teacher instead of training one; --pipeline=teacher fine-tunes it. Default: the "
+        "teacher in --run_dir.",
+        changes_numbers=False,
+    )
+    student: str | None = _option(
+        None,
+        "The .keras file that stage2 starts from, or that evaluate and export use; with --fsp_taps, the student.",
+        changes_numbers=False,
+    )
+    members: tuple[str, ...] = _option((), "The .keras files of the models in an ensemble.", changes_numbers=False)
+    export_formats: tuple[str, ...] = _option(
+        ("saved_model",),
+        "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need "
+        "requirements-export.txt.",
+        choices=EXPORT_FORMATS,
+        changes_numbers=False,
     )
 
     def __post_init__(self):
@@ -229,13 +240,14 @@ class Config:
 
     @property
     def transfers(self) -> bool:
-        """Whether the teacher is of another data set."""
+        """Whether the teacher was trained on another data set."""
         return self.pipeline == TRANSFER or self.source_dataset is not None
 
     @property
     def learns_from_source(self) -> bool:
-        """Whether stage 1's teacher is another data set's as it is. Soft targets need one of the target's classes, and
-        so do FitNet's hints.
+        """Whether stage 1's teacher is the source teacher, not fine-tuned.
+
+        Soft targets and FitNet's hints need a teacher of the target's classes.
         """
         return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
 
@@ -253,10 +265,10 @@ class Config:
 
 
 def fields() -> dict[str, dataclasses.Field]:
-    """The fields of `Config` by name."""
+    """Returns the fields of `Config` by name."""
     return {field.name: field for field in dataclasses.fields(Config)}
 
 
 def decisive_fields() -> list[str]:
-    """The names of the fields that decide a run's numbers."""
+    """Returns the names of the fields that change a run's numbers."""
     return [name for name, field in fields().items() if field.metadata["changes_numbers"]]
