@@ -89,6 +89,10 @@ def _train(run: Run, phases: list[Phase]) -> None:
         else:
             run.folder.begin(phase)
             run.models.forget(phase.model)
+            # Outside the strategy's scope: other workers read files that the chief still holds in memory, and creating
+            # variables inside it is a collective operation.
+            for name in phase.starts_from(config):
+                run.models.get(name)
             # Dropout in a custom model draws its seed from here: the same whichever phases this process has run.
             keras.utils.set_random_seed(zlib.crc32(f"{config.seed}/{phase.name}".encode()))
             TRAINERS[phase.name](run, phase)
