@@ -25,7 +25,7 @@ def run(
         json_file: The value of --json.
     """
     try:
-        command_line.reject_arguments(arguments)
+        command_line.refuse_words(arguments)
         path = json_file and pathlib.Path(json_file).expanduser().absolute()
         if path and not path.parent.is_dir():
             raise UserError(f"--json={json_file}: the folder does not exist; create it first.")

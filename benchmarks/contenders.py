@@ -8,7 +8,6 @@ import itertools
 
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
-from fsp_tf.distillation.distiller import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 
 NUM_CLASSES = 10
 SHALLOW_DEPTH = 8

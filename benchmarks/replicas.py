@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # TensorBoard's readers log which files they open
         command.run(arguments, measure, table, flags.FLAGS.json)
         return
-    with command_line.exit_on_user_error():
+    with command_line.mistakes_told():
         command_line.prepare_tensorflow()
         from fsp_tf import runs
 

@@ -49,8 +49,8 @@ def sent_bytes(gradient_bytes: int, count: int) -> float:
 
 def main(arguments: list[str]) -> None:
     """Prints the table."""
-    with command_line.exit_on_user_error():
-        command_line.reject_arguments(arguments)
+    with command_line.mistakes_told():
+        command_line.refuse_words(arguments)
         command_line.prepare_tensorflow()
         print(table())
 
