@@ -1,1 +1,1 @@
-"""What the claims of speed are measured with: one module per command, such as `python -m benchmarks.training`."""
+"""Benchmarks behind the figures in docs/."""

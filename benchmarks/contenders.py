@@ -1,22 +1,43 @@
-"""Who is measured: ways to train the same networks, ours and others', and the recipe they share.
+"""The training benchmark's contenders and their workload.
 
-Plain values: whoever reads them needs no TensorFlow.
+This module needs no TensorFlow.
 """
 
 import dataclasses
+import itertools
 
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
-from fsp_tf.distillation.distiller import DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 
-IMAGE_SIZE = 32
 NUM_CLASSES = 10
 SHALLOW_DEPTH = 8
 BATCHES_IN_MEMORY = 10
 RECIPE = Config()
-STAGE1_WEIGHT, STAGE1_CLIPNORM = DEFAULT_WEIGHTS["relative"], DEFAULT_CLIPNORM
-MATRIX_PRODUCT = "matrix_product"  # a worker, but no contender: the machine's peak
-MATRIX_SIDE = 2048
+STAGE1_WEIGHT, STAGE1_CLIPNORM = 10_000.0, 500.0  # the defaults of fsp_tf.distillation, which imports TensorFlow
+METHOD_TITLES = {"plain": "plain", "live": "stage 1 live", "stored": "stage 1 stored"}
+LIBRARY_TITLES = {
+    "fsp_tf": "",
+    "keras": "stock Keras",
+    "keras_distiller": "stock Distiller",
+    "torch": "PyTorch eager",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What every contender trains.
+
+    Attributes:
+        batch_size: Images per step.
+        depth: Depth of the teacher and of a student that is not shallow, 6k+2.
+        width_multiplier: Multiplier of the channels.
+        image_size: Side of the images in pixels.
+    """
+
+    batch_size: int = 128
+    depth: int = 26
+    width_multiplier: int = 1
+    image_size: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,47 +45,52 @@ class Contender:
     """One way to train.
 
     Attributes:
-        name: Its name on the command line and in the JSON file.
-        method: `plain` (cross entropy), `live` (stage 1 with the teacher running) or `stored` (its matrices read).
-        library: `fsp_tf` (ours), `keras` (written the usual way) or `torch`.
+        base_name: Name without the number format.
+        method: `plain` (cross entropy), `live` (stage 1 that runs the teacher) or `stored` (stage 1 that reads the
+            teacher's stored matrices).
+        library: `fsp_tf` (ours), `keras` (stock layers, as in Keras's guides) or `torch`.
+        is_shallow: Whether the student is a ResNet-8 instead of a network of the teacher's depth.
         precision: A Keras dtype policy.
-        is_shallow: Whether the student is a ResNet-8; otherwise it is as deep as the teacher.
     """
 
-    name: str
+    base_name: str
     method: str
     library: str = "fsp_tf"
-    precision: str = "float32"
     is_shallow: bool = False
+    precision: str = "float32"
+
+    @property
+    def is_bfloat16(self) -> bool:
+        return self.precision == "mixed_bfloat16"
+
+    @property
+    def name(self) -> str:
+        """Name on the command line and in the JSON file."""
+        return self.base_name + "_bfloat16" * self.is_bfloat16
 
     def student_depth(self, depth: int) -> int:
-        """The depth of the net that is trained where the deep nets have `depth`."""
+        """Returns the depth of the trained network for a teacher of `depth`."""
         return SHALLOW_DEPTH if self.is_shallow else depth
 
     def title(self, depth: int) -> str:
-        """What a table calls it."""
-        nets = f"ResNet-{depth}"
-        if self.method != "plain":
-            nets += f" -> {self.student_depth(depth)}"
-        kind = {"plain": "plain", "live": "stage 1 live", "stored": "stage 1 stored"}[self.method]
-        how = {
-            "fsp_tf": "" if self.precision == "float32" else self.precision,
-            "keras": "stock Keras" if self.method == "plain" else "stock Keras Distiller",
-            "torch": "PyTorch eager",
-        }
-        return ", ".join(filter(None, (kind, nets, how[self.library])))
+        """Returns the contender's name in a table."""
+        models = f"ResNet-{depth}" + ("" if self.method == "plain" else f" -> {self.student_depth(depth)}")
+        library = "keras_distiller" if (self.library, self.method) == ("keras", "live") else self.library
+        parts = (METHOD_TITLES[self.method], models, LIBRARY_TITLES[library], "bfloat16" * self.is_bfloat16)
+        return ", ".join(filter(None, parts))
 
-    def flops_per_image(self, depth: int) -> int:
-        """Floating point operations of a training step on one image, two for each multiply-add of a convolution."""
+    def flops_per_image(self, workload: Workload) -> int:
+        """Returns a training step's floating-point operations per image, two per multiply-add of a convolution."""
         student, teacher = (
-            forward_multiply_adds("cifar", net_depth, 1, IMAGE_SIZE) for net_depth in (self.student_depth(depth), depth)
+            forward_multiply_adds("cifar", depth, workload.width_multiplier, workload.image_size)
+            for depth in (self.student_depth(workload.depth), workload.depth)
         )
         return 2 * (TRAINING * student + (teacher if self.method == "live" else 0))
 
 
-CONTENDERS = (
+FLOAT32_CONTENDERS = (
     Contender("plain", "plain"),
-    Contender("usual", "plain", "keras"),
+    Contender("keras_plain", "plain", "keras"),
     Contender("torch_plain", "plain", "torch"),
     Contender("stage1_live", "live"),
     Contender("stage1_stored", "stored"),
@@ -72,7 +98,8 @@ CONTENDERS = (
     Contender("torch_stage1", "live", "torch"),
     Contender("stage1_live_26_8", "live", is_shallow=True),
     Contender("stage1_stored_26_8", "stored", is_shallow=True),
-    Contender("plain_bfloat16", "plain", precision="mixed_bfloat16"),
-    Contender("stage1_live_bfloat16", "live", precision="mixed_bfloat16"),
-    Contender("stage1_stored_bfloat16", "stored", precision="mixed_bfloat16"),
+)
+CONTENDERS = tuple(
+    dataclasses.replace(contender, precision=precision)
+    for precision, contender in itertools.product(("float32", "mixed_bfloat16"), FLOAT32_CONTENDERS)
 )

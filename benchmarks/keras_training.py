@@ -1,5 +1,6 @@
-"""The contenders on Keras: ours through the code that a run goes through, the others as Keras's own guides do it."""
+"""The Keras contenders: ours trains as a run does, the stock ones as Keras's own guides do."""
 
+import hashlib
 import pathlib
 import tempfile
 
@@ -8,73 +9,90 @@ import tensorflow as tf
 
 from benchmarks.contenders import (
     BATCHES_IN_MEMORY,
-    IMAGE_SIZE,
     NUM_CLASSES,
     RECIPE,
     STAGE1_CLIPNORM,
     STAGE1_WEIGHT,
     Contender,
+    Workload,
 )
-from benchmarks.images import random_images
-from benchmarks.turns import Turns
+from benchmarks.interleaved_timing import StepTimer
+from benchmarks.random_images import random_images
 from fsp_tf import training
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
-from fsp_tf.distillation import FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
-from fsp_tf.distillation.classifier import Classifier
+from fsp_tf.distillation import Classifier, FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.training import devices
 
-NUM_STEPS = 1_000_000  # more than are ever run: one call of fit takes all turns
+NUM_STEPS = 1_000_000  # more than any benchmark runs: one call of fit takes all turns
+STEPS, CROP = range(NUM_STEPS), Augmentation(crop=True, flip=False)
 
 
-class TakeTurns(keras.callbacks.Callback):
-    """Tells the turns of every step, and ends the fit when there are no more.
+class TimedSteps(keras.callbacks.Callback):
+    """Callback that reports each step to a timer and stops the fit when the timer does.
 
     Args:
-        turns: Counts and times.
-        loss_name: Which of the logs is the loss.
+        timer: Counts and times the steps.
+        loss_name: The log that holds the loss.
     """
 
-    def __init__(self, turns: Turns, loss_name: str = "loss"):
+    def __init__(self, timer: StepTimer, loss_name: str = "loss"):
         super().__init__()
-        self.turns, self.loss_name = turns, loss_name
+        self.timer, self.loss_name = timer, loss_name
 
     def on_train_batch_end(self, batch, logs=None):
-        """Reads the loss, which waits for the step's end; then waits for the next turn where one is over."""
-        self.model.stop_training = not self.turns.step_done(float(logs[self.loss_name]))
+        """Reads the loss, which waits for the end of the step."""
+        self.model.stop_training = not self.timer.step_done(float(logs[self.loss_name]))
 
 
-def run(contender: Contender, turns: Turns, *, depth: int, batch_size: int) -> None:
-    """Trains until there are no more turns."""
-    num_images = BATCHES_IN_MEMORY * batch_size
-    images, labels = random_images(num_images, IMAGE_SIZE, NUM_CLASSES)
-    names = tuple(str(number) for number in range(NUM_CLASSES))
-    image_set = ImageSet("random", names, images.shape[1:], num_images, images, labels)
-    options = StreamOptions(batch_size, 0, "benchmark", Augmentation(crop=True, flip=False))
+def run(contender: Contender, timer: StepTimer, workload: Workload) -> dict:
+    """Trains until the timer stops; returns `weights_sha256`, the digest of the trained network's weights."""
+    image_set = random_image_set(BATCHES_IN_MEMORY * workload.batch_size, workload.image_size)
+    options = StreamOptions(workload.batch_size, 0, "benchmark", CROP)
+    student = make_model(contender, workload, contender.student_depth(workload.depth), seed=1)
+    teacher = None if contender.method == "plain" else make_model(contender, workload, workload.depth, seed=0)
     if contender.library == "keras":
-        stream = training_stream(image_set, range(NUM_STEPS), options)
-        run_as_usual(contender, turns, depth, stream)
+        train_stock(teacher, student, timer, training_stream(image_set, STEPS, options))
     elif contender.method == "stored":
-        run_stored(contender, turns, depth, image_set, options)
+        train_stored(teacher, student, timer, image_set, options)
     else:
-        model = student = make_net(contender, contender.student_depth(depth), seed=1)
-        if contender.method == "live":
-            teacher = fold_batch_normalization(make_net(contender, depth, seed=0))  # as the pipelines do
-            model = FSPDistiller(teacher, student, weight=STAGE1_WEIGHT)
-        run_ours(model, turns, training_stream(image_set, range(NUM_STEPS), options))
+        stream = training_stream(image_set, STEPS, options)
+        train_ours(with_teacher(teacher, student) if teacher else student, timer, stream)
+    return {"weights_sha256": hashlib.sha256(b"".join(w.tobytes() for w in student.get_weights())).hexdigest()}
 
 
-def make_net(contender: Contender, depth: int, *, seed: int) -> keras.Model:
-    """A net as the pipelines build it."""
+def random_image_set(num_images: int, size: int) -> ImageSet:
+    """Returns a data set of random images in memory."""
+    images, labels = random_images(num_images, size, NUM_CLASSES)
+    names = tuple(str(number) for number in range(NUM_CLASSES))
+    return ImageSet("random", names, images.shape[1:], len(images), images, labels)
+
+
+def make_model(contender: Contender, workload: Workload, depth: int, *, seed: int) -> keras.Model:
+    """Builds a network as a run does, or with stock batch normalization."""
+    shape = (workload.image_size, workload.image_size, 3)
     with devices.make_strategy().scope():
-        return cifar_resnet(depth, NUM_CLASSES, seed=seed, dtype=contender.precision)
+        return cifar_resnet(
+            depth,
+            NUM_CLASSES,
+            shape,
+            width_multiplier=workload.width_multiplier,
+            seed=seed,
+            dtype=contender.precision,
+            fused=contender.library != "keras",
+        )
 
 
-def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageSet, options: StreamOptions) -> None:
-    """Stage 1 with the matrices of one view of each image, which the teacher computes first."""
-    teacher = fold_batch_normalization(make_net(contender, depth, seed=0))
-    student = make_net(contender, contender.student_depth(depth), seed=1)
-    distiller = FSPDistiller(teacher, student, weight=STAGE1_WEIGHT, stored=True)
+def with_teacher(teacher: keras.Model, student: keras.Model, *, stored: bool = False) -> FSPDistiller:
+    """Builds the model of stage 1; the teacher's batch normalization is folded, as in a run."""
+    return FSPDistiller(fold_batch_normalization(teacher), student, weight=STAGE1_WEIGHT, stored=stored)
+
+
+def train_stored(
+    teacher: keras.Model, student: keras.Model, timer: StepTimer, image_set: ImageSet, options: StreamOptions
+) -> None:
+    """Runs stage 1 on stored matrices of one view per image, which the teacher computes first."""
+    distiller = with_teacher(teacher, student, stored=True)
     with tempfile.TemporaryDirectory() as folder:
         store = MatrixStore(
             pathlib.Path(folder),
@@ -85,11 +103,11 @@ def run_stored(contender: Contender, turns: Turns, depth: int, image_set: ImageS
             options.augmentation,
         )
         store.open(1)
-        run_ours(distiller, turns, stored_stream(image_set, store.read, 1, range(NUM_STEPS), options))
+        train_ours(distiller, timer, stored_stream(image_set, store.read, 1, STEPS, options))
 
 
-def run_ours(model: keras.Model, turns: Turns, stream: tf.data.Dataset) -> None:
-    """Compiles and fits as the pipelines do."""
+def train_ours(model: keras.Model, timer: StepTimer, stream: tf.data.Dataset) -> None:
+    """Compiles and fits as a run does."""
     is_plain = not isinstance(model, FSPDistiller)
     rates = RECIPE.teacher_learning_rates if is_plain else RECIPE.stage1_learning_rates
     with devices.make_strategy().scope():
@@ -102,28 +120,32 @@ def run_ours(model: keras.Model, turns: Turns, stream: tf.data.Dataset) -> None:
         )
         model = Classifier(model) if is_plain else model
         model.compile(optimizer, jit_compile=False)
-    training.fit_stage(model, stream, num_steps=NUM_STEPS, callbacks=[TakeTurns(turns)])
+    training.fit_stage(model, stream, num_steps=NUM_STEPS, callbacks=[TimedSteps(timer)])
 
 
-def run_as_usual(contender: Contender, turns: Turns, depth: int, stream: tf.data.Dataset) -> None:
-    """The same nets in Keras's own layers, with its own SGD and Distiller, compiled with the defaults."""
-    student = cifar_resnet(contender.student_depth(depth), NUM_CLASSES, seed=1, fused=False)
+def train_stock(teacher: keras.Model | None, student: keras.Model, timer: StepTimer, stream: tf.data.Dataset) -> None:
+    """Trains with Keras's own layers, SGD and Distiller, compiled with the defaults."""
     sgd_options = {"momentum": RECIPE.momentum, "weight_decay": RECIPE.weight_decay}
-    if contender.method == "plain":
+    if teacher is None:
         student.compile(
             keras.optimizers.SGD(RECIPE.teacher_learning_rates[0], **sgd_options),
             loss={"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
             metrics={"logits": ["accuracy"]},
         )
-        student.fit(stream, verbose=0, callbacks=[TakeTurns(turns)])
+        student.fit(stream, verbose=0, callbacks=[TimedSteps(timer)])
         return
-    teacher = cifar_resnet(depth, NUM_CLASSES, seed=0, fused=False)
     losses = [FSPDistillationLoss(pair=pair) for pair, _ in resolve_pairs(teacher, student, "section_input")]
     distiller = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.0)
-    sgd_options["global_clipnorm"] = STAGE1_CLIPNORM
     distiller.compile(
-        keras.optimizers.SGD(RECIPE.stage1_learning_rates[0], **sgd_options),
-        loss="mse",  # it wants a loss of the labels, of weight 0 here
+        keras.optimizers.SGD(RECIPE.stage1_learning_rates[0], global_clipnorm=STAGE1_CLIPNORM, **sgd_options),
+        loss="mse",  # Distiller requires a loss of the labels; its weight is 0 here
     )
     only_images = stream.map(lambda images, labels: images)
-    distiller.fit(only_images, verbose=0, callbacks=[TakeTurns(turns, "distillation_loss")])
+    distiller.fit(only_images, verbose=0, callbacks=[TimedSteps(timer, "distillation_loss")])
+
+
+def multiply_matrices(timer: StepTimer, side: int) -> None:
+    """Multiplies float32 matrices (side, side) until the timer stops; one product is a step."""
+    first, second = (tf.random.stateless_uniform([side, side], [0, number]) for number in (1, 2))
+    while timer.step_done(float(tf.matmul(first, second)[0, 0])):
+        pass

@@ -1,111 +1,104 @@
-"""The same global batch on one device, two logical devices and two workers: losses per step, accuracies, a dead worker.
+"""The same training job on one device, two logical devices and two workers: losses, accuracies, and a killed worker.
 
-  python -m benchmarks.replicas [--namespaces] [--nets=plain,synchronized] [--json=FILE]
+  python -m benchmarks.replicas [--jobs=plain,synchronized] [--json=FILE]
 
-Every line is the job on handwritten digits in float32, without the export: teacher, student alone, stage 1, stage 2.
-`plain`: nets of one's own without batch normalisation, the teacher as it is. `synchronized`: the CIFAR ResNets with
---sync_batch_norm; `fitnet`, `kd`, `stored` (matrices) and `transfer` are such jobs too.
+Each line is a job on handwritten digits in float32 without the export: teacher, student from scratch, stage 1, stage 2.
+`plain` trains custom models without batch normalization. `synchronized` trains the CIFAR ResNets with
+--sync_batch_norm, and `fitnet`, `kd`, `stored` (matrices) and `transfer` are variants of it.
 
-The workers are processes of this machine that meet on its loopback device, or with --namespaces (as root) in two
-network namespaces that have no other link. `other kernels` is one device again, with TensorFlow's kernels in oneDNN's
-place: what rounding alone does. In the last line a worker is killed in stage 1 (KD: stage 2) and the same commands are
-given again.
+The workers are two processes on the loopback device. `other kernels` is one device with TensorFlow's kernels instead of
+oneDNN's, which shows the effect of rounding. For `one killed`, a worker is killed in stage 1 (KD: stage 2) and the job
+is resumed.
 """
 
-import contextlib
-import json
 import pathlib
 import sys
 import tempfile
 
 from absl import app, flags, logging
 
-from benchmarks.worker_jobs import (
-    LOOPBACK,
-    RESNET_JOBS,
-    Workers,
-    accuracies,
-    job_flags,
-    largest_difference,
-    losses,
-    two_namespaces,
-)
+from benchmarks import command
+from benchmarks.worker_jobs import LOOPBACK, RESNET_JOBS, Workers, accuracies, job_flags, largest_difference, losses
 from fsp_tf import config
 from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
 
 NUM_STEPS = 12
 OTHER_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
-config.define_flags()
-_JOB = flags.DEFINE_bool("job", False, "Run the job that the flags of fsp_tf.main describe, without its export.")
-_NAMESPACES = flags.DEFINE_bool("namespaces", False, "Run each worker in a network namespace of its own.")
-_NETS = flags.DEFINE_list("nets", ["plain", "synchronized"], f"Whose lines to make: plain, {', '.join(RESNET_JOBS)}.")
-_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 
-
-def compare(nets: str, folder: pathlib.Path, place: tuple) -> list[dict]:
-    """The lines of one kind of nets; their jobs run at the same time."""
-    folder.mkdir()
-    command = [sys.executable, "-m", "benchmarks.replicas", "--job", *job_flags(folder, nets, NUM_STEPS)]
-    lone = place[0][:1], place[1][:1]
-    jobs = {
-        "one device": Workers([*command, f"--run_dir={folder / 'one device'}"], folder / "log_1", *lone),
-        "other kernels": Workers(
-            [*command, f"--run_dir={folder / 'other kernels'}"], folder / "log_6", *lone, variables=OTHER_KERNELS
-        ),
-        "two logical": Workers(
-            [*command, f"--run_dir={folder / 'two logical'}", "--num_virtual_devices=2"], folder / "log_2", *lone
-        ),
-        "two workers": Workers([*command, f"--run_dir={folder / 'two workers'}"], folder / "log_3", *place),
-    }
-    phase = "stage2" if nets == "kd" else "stage1"
-    again = [*command, f"--run_dir={folder / 'one killed, again'}"]
-    victims = Workers(again, folder / "log_4", *place, first_port=24780)
-    codes, seconds = victims.kill_when(1, folder / "one killed, again" / "checkpoints" / phase)
-    told = {"exit_codes": codes, "seconds_until_told": seconds, "said": victims.logs[0].read_text().splitlines()[-1]}
-    jobs["one killed, again"] = Workers(again, folder / "log_5", *place, first_port=24780)
-    lines = []
-    for name, workers in jobs.items():
-        if any(workers.wait()):
-            sys.exit(f"{name}: {workers.logs[0].read_text()}")
-        difference = largest_difference(losses(folder / "one device"), losses(folder / name))
-        lines.append({"nets": nets, "devices": name, "difference": difference, **accuracies(folder / name)})
-        lines[-1] |= told if name == "one killed, again" else {}
-        print(row(lines[-1]), flush=True)
-    return lines
-
-
-def row(figures: dict) -> str:
-    """A line of the table."""
-    names = ("teacher", "baseline", "student")
-    shown = "".join(f"{figures[name]:>10.2%}" if name in figures else f"{'-':>10}" for name in names)
-    more = ""
-    if "said" in figures:
-        more = f"\n  worker 1 killed: worker 0 left {figures['seconds_until_told']:.0f} s later with exit code "
-        more += f"{figures['exit_codes'][0]}: {figures['said']}"
-    return f"{figures['nets']:<14}{figures['devices']:<19}{figures['difference']:>12.1e}{shown}{more}"
+def define_flags() -> None:
+    """Defines this command's flags, and those of fsp_tf.main for --worker."""
+    config.define_flags()
+    flags.DEFINE_bool("worker", False, "Run the job that the flags of fsp_tf.main describe, without its export.")
+    flags.DEFINE_list("jobs", ["plain", "synchronized"], f"Some of plain, {', '.join(RESNET_JOBS)}.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the table and writes the figures, or runs one job of it."""
-    if _JOB.value:
-        with command_line.exit_on_user_error():
-            command_line.reject_arguments(arguments)
-            command_line.prepare_tensorflow()
-            from fsp_tf import runs
-
-            runs.run_pipeline(config.from_flags(), hand_over=False)
+    """Compares the jobs, or runs one process of a job."""
+    if not flags.FLAGS.worker:
+        logging.set_verbosity(logging.WARNING)  # TensorBoard's readers log which files they open
+        command.run(arguments, measure, table, flags.FLAGS.json)
         return
-    logging.set_verbosity(logging.WARNING)  # TensorBoard's readers say which files they open
-    head = f"{'nets':<14}{'devices':<19}{'difference':>12}{'teacher':>10}{'alone':>10}{'distilled':>10}"
-    print(f"{head}\n{'-' * len(head)}", flush=True)
-    where = two_namespaces() if _NAMESPACES.value else contextlib.nullcontext(LOOPBACK)
-    with where as place, tempfile.TemporaryDirectory() as folder:
-        lines = [line for nets in _NETS.value for line in compare(nets, pathlib.Path(folder) / nets, place)]
-    print("\ndifference: the largest relative one of any step's loss, against one device.")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(lines, indent=2) + "\n")
+    with command_line.exit_on_user_error():
+        command_line.prepare_tensorflow()
+        from fsp_tf import runs
+
+        runs.run_pipeline(config.from_flags(), hand_over=False)
+
+
+def measure() -> dict:
+    """Returns the rows of every job."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {job: compare(job, pathlib.Path(folder) / job) for job in flags.FLAGS.jobs}
+
+
+def compare(job: str, folder: pathlib.Path) -> list[dict]:
+    """Runs one job on each set of devices, all at the same time; returns a row for each."""
+    folder.mkdir()
+    job_command = [sys.executable, "-m", "benchmarks.replicas", "--worker", *job_flags(folder, job, NUM_STEPS)]
+
+    def start(devices: str, *options: str, num_workers: int = 1, **settings) -> Workers:
+        where = [each[:num_workers] for each in LOOPBACK]
+        log_folder = folder / f"logs of {devices}"
+        return Workers([*job_command, f"--run_dir={folder / devices}", *options], log_folder, *where, **settings)
+
+    jobs = {
+        "one device": start("one device"),
+        "other kernels": start("other kernels", variables=OTHER_KERNELS),
+        "two logical": start("two logical", "--num_virtual_devices=2"),
+        "two workers": start("two workers", num_workers=2),
+    }
+    killed = start("one killed", num_workers=2, first_port=24780)
+    phase = "stage2" if job == "kd" else "stage1"
+    exit_codes, seconds = killed.kill_when(1, folder / "one killed" / "checkpoints" / phase)
+    last_line = killed.logs[0].read_text().splitlines()[-1]
+    jobs["one killed"] = start("one killed", num_workers=2, first_port=24780)
+    rows = []
+    for devices, workers in jobs.items():
+        if any(workers.wait()):
+            raise UserError(f"{job} on {devices} failed: {workers.logs[0].read_text()}")
+        difference = largest_difference(losses(folder / "one device"), losses(folder / devices))
+        rows.append({"devices": devices, "difference": difference, **accuracies(folder / devices)})
+    rows[-1] |= {"exit_codes": exit_codes, "seconds_to_exit": seconds, "last_line": last_line}
+    return rows
+
+
+def table(found: dict[str, list[dict]]) -> str:
+    """Formats a line per job and set of devices."""
+    head = f"{'job':<14}{'devices':<15}{'difference':>12}{'teacher':>10}{'scratch':>10}{'distilled':>10}"
+    lines = [head, "-" * len(head)]
+    for job, rows in found.items():
+        for row in rows:
+            values = (row.get(name) for name in ("teacher", "baseline", "student"))
+            columns = "".join(f"{'-':>10}" if value is None else f"{value:>10.2%}" for value in values)
+            lines.append(f"{job:<14}{row['devices']:<15}{row['difference']:>12.1e}{columns}")
+        code, seconds = row["exit_codes"][0], row["seconds_to_exit"]
+        lines.append(f"  worker 1 killed: worker 0 exited with code {code} after {seconds:.0f} s: {row['last_line']}")
+    return "\n".join([*lines, "", "difference: the largest relative difference of a step's loss from one device."])
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -1,11 +1,11 @@
-"""What n devices send one another in a step against what each computes: counted, not measured.
+"""Network traffic and computation of n devices that share a batch: counted, not measured.
 
   python -m benchmarks.scaling
 
-A batch is shared by n devices. Each computes its part, forward and backward (two operations a multiply-add), and all
-add up their float32 gradients: a ring all-reduce makes every device send 2 (n - 1) / n times their bytes. The last
-columns are the speed that a device must sustain to compute its part in the time the gradients take: a faster one
-spends more of a step on the network than on computing. Latency and overlap are not counted.
+Each of n devices computes its part of the batch, forward and backward (two operations per multiply-add), and all sum
+their float32 gradients: in a ring all-reduce every device sends 2 (n - 1) / n times their bytes. The last columns are
+the speed at which a device computes its part in the time the gradients take; a faster one spends more of a step on the
+network than on computing. Latency and overlap are ignored.
 """
 
 from absl import app
@@ -13,22 +13,22 @@ from absl import app
 from fsp_tf.config import command_line
 from fsp_tf.config.multiply_adds import TRAINING, forward_multiply_adds
 
-NETS = (("cifar", 8, 32, 128), ("cifar", 26, 32, 128), ("imagenet", 34, 224, 256))
+MODELS = (("cifar", 8, 32, 128), ("cifar", 26, 32, 128), ("imagenet", 34, 224, 256))
 NUM_DEVICES = (2, 8, 64)
 LINKS_GIGABITS = (1, 10, 100)
 
 
 def table() -> str:
-    """A line for every net and number of devices."""
+    """Formats a line for each model and number of devices."""
     from fsp_tf import models
 
-    head = f"{'net':<12}{'batch':>6}{'devices':>9}{'gradients':>12}{'sent by each':>14}{'computed by each':>18}"
+    head = f"{'model':<12}{'batch':>6}{'devices':>9}{'gradients':>12}{'sent by each':>14}{'computed by each':>18}"
     head += "".join(f"{f'at {link} Gbit/s':>18}" for link in LINKS_GIGABITS)
     lines = [head, "-" * len(head)]
-    for architecture, depth, size, batch_size in NETS:
-        make = models.cifar_resnet if architecture == "cifar" else models.imagenet_resnet
-        net = make(depth, 10 if architecture == "cifar" else 1000, (size, size, 3))
-        gradient_bytes = 4 * sum(variable.value.shape.num_elements() for variable in net.trainable_variables)
+    for architecture, depth, size, batch_size in MODELS:
+        build = models.cifar_resnet if architecture == "cifar" else models.imagenet_resnet
+        model = build(depth, 10 if architecture == "cifar" else 1000, (size, size, 3))
+        gradient_bytes = 4 * sum(variable.value.shape.num_elements() for variable in model.trainable_variables)
         operations = 2 * TRAINING * batch_size * forward_multiply_adds(architecture, depth, 1, size)
         for count in NUM_DEVICES:
             sent = sent_bytes(gradient_bytes, count)
@@ -43,7 +43,7 @@ def table() -> str:
 
 
 def sent_bytes(gradient_bytes: int, count: int) -> float:
-    """What each of `count` devices sends in a ring all-reduce."""
+    """Returns the bytes that each of `count` devices sends in a ring all-reduce."""
     return 2 * (count - 1) / count * gradient_bytes
 
 

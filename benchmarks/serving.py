@@ -1,136 +1,145 @@
-"""Measures the served student: size, accuracy, agreement with Keras and speed of each runtime that can take it.
+"""The served student in each runtime that can take it: size, accuracy, agreement with Keras, and speed.
 
   python -m benchmarks.serving --run_dir=saved_models/demo
   python -m benchmarks.serving --run_dir=saved_models/cifar10 --data_dir=~/tensorflow_datasets --json=serving.json
 
-Each runtime is a process of its own per batch size, with that runtime's defaults, which sleeps while another works;
-they take turns for several rounds. A call takes uint8 images as an array and gives probabilities as one. Keras's own
-export has the batch normalisation and variables of the student as it was trained, and our outputs; ours has constant
-weights, and the one that is served its batch normalisation folded too.
+Each runtime is one process per batch size, with the runtime's defaults, that waits while another works. A call takes
+uint8 images as an array and returns probabilities as one. Keras's own export has the student's batch normalization and
+variables; ours has constant weights, and the served one is also folded.
 """
 
 import contextlib
-import json
 import pathlib
-import statistics
 import sys
 import tempfile
 from importlib import metadata
 
 from absl import app, flags
 
-from benchmarks.rounds import Worker, take_rounds
+from benchmarks import command, runtimes
+from benchmarks.interleaved_timing import Round, StepTimer, Worker, median, median_ratio, serve_turns, take_turns
 from benchmarks.runtimes import RUNTIMES, Runtime
-from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
-STEPS = {1: 20, 64: 2}  # of a turn, by batch size; short, so that few turns are disturbed by what else runs
+CALLS_PER_TURN = {1: 20, 64: 2}  # by batch size; short, so that few turns are disturbed by other programs
 RATIOS = (
     ("keras_export", "folded, constant weights against Keras's export"),
     ("unfolded", "folded against unfolded, both with constant weights"),
 )
+BY_NAME = {runtime.name: runtime for runtime in RUNTIMES}
+REFERENCE = "reference"
 
 
 def define_flags() -> None:
-    """Defines the flags of the commands that measure serving; `fsp_tf.main` has some of the same names."""
-    flags.DEFINE_string("run_dir", None, "The folder of a finished run.")
-    flags.DEFINE_string("data_dir", None, "TFDS's folder; the run's own if not given.")
+    """Defines this command's flags."""
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
+    flags.DEFINE_string("data_dir", None, "TFDS's folder. Default: the run's own.")
     flags.DEFINE_integer("rounds", 75, "Number of rounds.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File to write the numbers to.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
+    flags.DEFINE_enum("worker", None, (REFERENCE, *BY_NAME), "Run as this runtime's worker process.")
+    flags.DEFINE_string("folder", None, "With --worker: folder of the reference.")
+    flags.DEFINE_integer("batch_size", 1, "With --worker: images per call.", lower_bound=1)
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, prints the table and writes the file."""
-    try:
-        command_line.reject_arguments(arguments)
-        run_dir = finished_run(flags.FLAGS.run_dir)
-        if flags.FLAGS.json and not pathlib.Path(flags.FLAGS.json).expanduser().absolute().parent.is_dir():
-            raise UserError(f"--json={flags.FLAGS.json} is in no folder that exists.")
-        measured = measure(run_dir)
-    except UserError as error:
-        sys.exit(f"benchmarks: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"\n{measured['device']}; {measured['images']:,} images of {measured['data']}\n\n{table(measured)}")
-    if flags.FLAGS.json:
-        pathlib.Path(flags.FLAGS.json).expanduser().write_text(json.dumps(measured, indent=2) + "\n")
+    """Measures the runtimes, or runs one of them as a worker."""
+    if flags.FLAGS.worker:
+        serve_turns(run_worker)
+    else:
+        command.run(arguments, measure, table, flags.FLAGS.json)
 
 
 def finished_run(name: str | None) -> pathlib.Path:
-    """The run's folder; raises UserError if it has no exported student."""
+    """Returns the run's folder; raises UserError if it has no exported student."""
     if not name:
-        raise UserError("--run_dir is the folder of a finished run, such as saved_models/demo.")
-    folder = pathlib.Path(name).expanduser()
+        raise UserError("--run_dir is required: the folder of a finished run, such as saved_models/demo.")
+    folder = pathlib.Path(name).expanduser().absolute()
     for part in ("result.json", "student.keras", "student"):
         if not (folder / part).exists():
-            raise UserError(f"--run_dir={name} has no {part}: name the folder of a finished run.")
+            raise UserError(f"--run_dir={name} has no {part}: give the folder of a finished run.")
     return folder
 
 
-def measure(run_dir: pathlib.Path) -> dict:
-    """What the JSON file holds: where, the runtimes' rows and the ratios."""
-    rows = {runtime.name: {"title": runtime.title} | installed(runtime) for runtime in RUNTIMES}
+def measure() -> dict:
+    """Returns what the JSON file holds: the test set, a row per runtime and the ratios."""
+    run_dir = finished_run(flags.FLAGS.run_dir)
+    rows = {runtime.name: {"title": runtime.title} | find_package(runtime) for runtime in RUNTIMES}
     with tempfile.TemporaryDirectory() as folder:
-        with Worker("reference", command("reference", run_dir, folder, 1)) as reference:
-            measured = dict(reference.about)
-        for batch_size in sorted(STEPS, reverse=True):
-            rounds = measure_batch_size(batch_size, run_dir, folder, rows)
-    ratios = {name: statistics.median(entry[name] / entry["saved_model"] for entry in rounds) for name, _ in RATIOS}
+        reference = pathlib.Path(folder)
+        with Worker(REFERENCE, worker_command(REFERENCE, run_dir, reference, 1)) as worker:
+            measured = dict(worker.info)
+        for runtime in RUNTIMES:
+            if not runtime.path(run_dir, reference).exists():
+                rows[runtime.name].setdefault("missing", f"{runtime.file} is not exported")
+        for batch_size in sorted(CALLS_PER_TURN, reverse=True):
+            rounds = measure_batch_size(batch_size, run_dir, reference, rows)
+    ratios = {name: median_ratio(rounds, name, "saved_model") for name, _ in RATIOS}
     return measured | {"rounds": flags.FLAGS.rounds, "runtimes": rows, "saved_model_against": ratios}
 
 
-def measure_batch_size(batch_size: int, run_dir: pathlib.Path, folder: str, rows: dict[str, dict]) -> list[dict]:
-    """The rounds of one batch size; what was found goes into the rows of those that are not missing."""
+def measure_batch_size(
+    batch_size: int, run_dir: pathlib.Path, reference: pathlib.Path, rows: dict[str, dict]
+) -> list[Round]:
+    """Measures the runtimes that are not missing and adds to their rows; returns the rounds."""
+    num_calls = CALLS_PER_TURN[batch_size]
     with contextlib.ExitStack() as stack:
         workers = []
-        for name, row in rows.items():
-            if "missing" in row:
-                continue
+        for name in (name for name, row in rows.items() if "missing" not in row):
             print(f"starting {name}, batch {batch_size}", flush=True)
-            worker = stack.enter_context(Worker(name, command(name, run_dir, folder, batch_size)))
-            row |= {key: value for key, value in worker.about.items() if key != "ready"}
-            if "missing" not in row:
-                workers.append(worker)
-        print(f"measuring {flags.FLAGS.rounds} rounds of {STEPS[batch_size]} calls, batch {batch_size}", flush=True)
-        rounds = take_rounds(workers, flags.FLAGS.rounds, STEPS[batch_size])
+            worker = stack.enter_context(Worker(name, worker_command(name, run_dir, reference, batch_size)))
+            rows[name] |= {key: value for key, value in worker.info.items() if key != "ready"}
+            workers.append(worker)
+        print(f"measuring {flags.FLAGS.rounds} rounds of {num_calls} calls, batch {batch_size}", flush=True)
+        rounds = take_turns(workers, flags.FLAGS.rounds, num_calls)
     for worker in workers:
-        seconds = statistics.median(entry[worker.name] for entry in rounds)
-        rows[worker.name][f"seconds_batch_{batch_size}"] = seconds
+        rows[worker.name][f"seconds_batch_{batch_size}"] = median(rounds, worker.name)
     return rounds
 
 
-def installed(runtime: Runtime) -> dict[str, str]:
-    """The version of the package that a runtime needs, or that it is missing."""
+def find_package(runtime: Runtime) -> dict[str, str]:
+    """Returns the version of the package that a runtime needs, or reports it as missing."""
     try:
         return {"version": metadata.version(runtime.package)}
     except metadata.PackageNotFoundError:
         return {"missing": f"{runtime.package} is not installed"}
 
 
-def command(name: str, run_dir: pathlib.Path, folder: str, batch_size: int) -> list[str]:
-    """What runs a runtime as a `Worker`."""
+def worker_command(name: str, run_dir: pathlib.Path, reference: pathlib.Path, batch_size: int) -> list[str]:
+    """Returns the command of a runtime's worker process."""
     data_dir = [f"--data_dir={flags.FLAGS.data_dir}"] if flags.FLAGS.data_dir else []
-    options = [f"--run_dir={run_dir.absolute()}", f"--folder={folder}", f"--batch_size={batch_size}", *data_dir]
-    return [sys.executable, "-m", "benchmarks.serving_worker", name, *options]
+    options = [f"--run_dir={run_dir}", f"--folder={reference}", f"--batch_size={batch_size}", *data_dir]
+    return [sys.executable, "-m", "benchmarks.serving", f"--worker={name}", *options]
+
+
+def run_worker(timer: StepTimer) -> None:
+    """Runs the runtime that --worker names, or writes the reference."""
+    run_dir, folder = pathlib.Path(flags.FLAGS.run_dir), pathlib.Path(flags.FLAGS.folder)
+    if flags.FLAGS.worker == REFERENCE:
+        timer.report(runtimes.write_reference(run_dir, flags.FLAGS.data_dir, folder))
+        return
+    runtime = BY_NAME[flags.FLAGS.worker]
+    runtimes.run(runtime, timer, runtime.path(run_dir, folder), folder, flags.FLAGS.batch_size)
 
 
 def table(measured: dict) -> str:
-    """A row per runtime, then the ratios."""
-    one, many = sorted(STEPS)
+    """Formats the device, the test set, a row per runtime, and the ratios."""
+    one, many = sorted(CALLS_PER_TURN)
     lines = [
-        f"{'runtime':<32} {'MB':>5} {'accuracy':>9} {'difference':>11} {'ms, batch ' + str(one):>11} "
-        f"{'images/s':>9} {'batch ' + str(many):>9}"
+        f"{measured['device']}; {measured['images']:,} images of {measured['data']}",
+        "",
+        f"{'runtime':<32} {'MB':>5} {'accuracy':>9} {'difference':>11} {f'ms, batch {one}':>11} {'images/s':>9} "
+        f"{f'batch {many}':>9}",
     ]
     for row in measured["runtimes"].values():
         if "missing" in row:
             lines.append(f"{row['title']:<32} {row['missing']}")
             continue
-        alone, together = row[f"seconds_batch_{one}"], row[f"seconds_batch_{many}"]
+        single, batch = row[f"seconds_batch_{one}"], row[f"seconds_batch_{many}"]
         lines.append(
             f"{row['title']:<32} {row['bytes'] / 1e6:>5.2f} {row['accuracy']:>9.2%} {row['largest_difference']:>11.1e} "
-            f"{1e3 * alone:>11.2f} {one / alone:>9,.0f} {many / together:>9,.0f}"
+            f"{1e3 * single:>11.2f} {one / single:>9,.0f} {many / batch:>9,.0f}"
         )
-    lines += ["", "difference: the largest of a probability from Keras's on all test images.", ""]
+    lines += ["", "difference: the largest difference of a probability from Keras's on all test images.", ""]
     for name, meaning in RATIOS:
         lines.append(f"{measured['saved_model_against'][name]:.2f} times as fast at batch 1: {meaning}")
     return "\n".join(lines)

@@ -1,116 +1,160 @@
-"""Measures training: ours, the same networks in stock Keras, in PyTorch where it is installed, and the machine's peak.
+"""Training speed: ours, the same networks in stock Keras and in PyTorch (if installed), and the machine's peak.
 
   python -m benchmarks.training --quick
-  python -m benchmarks.training --json=benchmark.json
+  python -m benchmarks.training --json=training.json
 
-Each contender is a process of its own (about 1 GB of memory), which sleeps while another works. They take turns for
-several rounds; a ratio is the median of the rounds' own ratios, so that it survives a machine whose speed drifts.
-Random 32x32 images in memory, 10 classes; float32 unless a title says otherwise. Floating point operations are those of
-the convolutions, two for each multiply-add, three times forward for training, and once more for a live teacher.
+Every contender is measured in float32, and in bfloat16 where the hardware computes it. Each is a process of about 1 GB
+that waits while another works. They take turns for several rounds; a ratio is the median of the ratios within each
+round. The images are random and in memory, with 10 classes. Floating-point operations are those of the convolutions:
+two per multiply-add, three forward passes for training, and one more for a live teacher.
 """
 
 import contextlib
-import json
+import dataclasses
+import os
 import pathlib
+import re
 import sys
 
 from absl import app, flags
 
-from benchmarks.contenders import CONTENDERS, MATRIX_PRODUCT, Contender
-from benchmarks.rounds import Worker, take_rounds, worker_command
-from benchmarks.summary import summarize, table
-from benchmarks.versions import versions
+from benchmarks import command
+from benchmarks.contenders import CONTENDERS, Contender, Workload
+from benchmarks.interleaved_timing import StepTimer, Worker, serve_turns, take_turns
+from benchmarks.training_summary import MATRIX_PRODUCT, MATRIX_SIDE, summarize, table
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
-_QUICK = flags.DEFINE_bool("quick", False, "5 rounds of 2 steps instead of 15 of 4.")
-_ROUNDS = flags.DEFINE_integer("rounds", None, "Number of rounds, if another.", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
-_CONTENDERS = flags.DEFINE_list(
-    "contenders", [], f"Some of {', '.join(contender.name for contender in CONTENDERS)}. Default: all that suit here."
-)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
-_DEPTH = flags.DEFINE_integer("depth", 26, "Depth of the deep nets, 6k+2; 8 to try the benchmark out.", lower_bound=8)
+BY_NAME = {contender.name: contender for contender in CONTENDERS}
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.DEFINE_bool("quick", False, "Run 5 rounds of 2 steps instead of 15 of 4.")
+    flags.DEFINE_integer("rounds", None, "Number of rounds; overrides --quick.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the figures to.")
+    flags.DEFINE_list("contenders", [], f"Some of {', '.join(BY_NAME)}. Default: all that can run here.")
+    flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
+    flags.DEFINE_integer("depth", 26, "Depth of the deep networks, 6k+2.", lower_bound=8)
+    flags.DEFINE_integer("width_multiplier", 1, "Multiplier of the channels.", lower_bound=1)
+    flags.DEFINE_integer("image_size", 32, "Side of the images in pixels, a multiple of 8.", lower_bound=8)
+    flags.DEFINE_enum("worker", None, (*BY_NAME, MATRIX_PRODUCT), "Run as this contender's worker process.")
+    flags.DEFINE_bool("deterministic", False, "With --worker: use deterministic TensorFlow kernels only.")
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, prints the table and writes the file."""
-    try:
-        command_line.reject_arguments(arguments)
-        check_flags()
-        measured = measure()
-    except UserError as error:
-        sys.exit(f"benchmarks: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"\n{measured['device']}, batch {measured['batch_size']}\n\n{table(measured)}")
-    if _JSON.value:
-        pathlib.Path(_JSON.value).expanduser().write_text(json.dumps(measured, indent=2) + "\n")
+    """Measures the contenders, or runs one of them as a worker."""
+    if flags.FLAGS.worker:
+        serve_turns(run_contender)
+    else:
+        command.run(arguments, measure, format_report, flags.FLAGS.json)
 
 
-def check_flags() -> None:
-    """Raises UserError for what cannot be measured, before anything has started."""
-    unknown = set(_CONTENDERS.value) - {contender.name for contender in CONTENDERS}
-    if unknown:
-        raise UserError(f"--contenders has no {', '.join(sorted(unknown))}; see --help.")
-    if any(contender.library == "torch" for contender in named()) and "torch" not in versions():
-        raise UserError("PyTorch is not installed: pip install -r requirements-bench.txt.")
-    if (_DEPTH.value - 2) % 6:
-        raise UserError(f"--depth is 6k+2 (8, 14, 20, 26, ...), got {_DEPTH.value}.")
-    if _JSON.value and not pathlib.Path(_JSON.value).expanduser().absolute().parent.is_dir():
-        raise UserError(f"--json={_JSON.value} is in no folder that exists.")
+def workload_from_flags() -> Workload:
+    """Returns the workload that the flags describe; raises UserError if no network fits it."""
+    workload = Workload(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Workload)})
+    if (workload.depth - 2) % 6:
+        raise UserError(f"--depth must be 6k+2 (8, 14, 20, 26, ...), got {workload.depth}.")
+    if workload.image_size % 8:
+        raise UserError(f"--image_size must be a multiple of 8, got {workload.image_size}.")
+    return workload
 
 
 def measure() -> dict:
-    """Starts the contenders one after another, gives them their turns and ends them: what the JSON file holds."""
-    num_rounds, num_steps = (5, 2) if _QUICK.value else (15, 4)
-    num_rounds = _ROUNDS.value or num_rounds
+    """Starts the contenders, gives them their turns and ends them; returns what the JSON file holds."""
+    workload, chosen = workload_from_flags(), chosen_contenders()
+    num_rounds, num_steps = (5, 2) if flags.FLAGS.quick else (15, 4)
+    num_rounds = flags.FLAGS.rounds or num_rounds
     with contextlib.ExitStack() as stack:
-        peak = stack.enter_context(start(MATRIX_PRODUCT))
-        contenders = named() or suitable(peak.about["precision"])
-        workers = [peak, *(stack.enter_context(start(contender.name)) for contender in contenders)]
+        peak = stack.enter_context(start_worker(MATRIX_PRODUCT, workload))
+        contenders = chosen or runnable_contenders(peak.info["has_bfloat16"])
+        workers = [peak, *(stack.enter_context(start_worker(one.name, workload)) for one in contenders)]
         print(f"measuring {num_rounds} rounds of {num_steps} steps", flush=True)
-        rounds = take_rounds(workers, num_rounds, num_steps)
-        memory_bytes = {worker.name: worker.finish() for worker in workers}
+        rounds = take_turns(workers, num_rounds, num_steps)
+        memory_bytes = {worker.name: worker.finish()["peak_memory_bytes"] for worker in workers}
     return {
-        "device": peak.about["device"],
-        "versions": versions(),
-        "batch_size": _BATCH_SIZE.value,
-        "depth": _DEPTH.value,
+        "device": peak.info["device"],
+        "cores_used": len(os.sched_getaffinity(0)),
+        "versions": command.versions(),
+        **dataclasses.asdict(workload),
         "rounds": num_rounds,
         "steps_per_round": num_steps,
-        **summarize(contenders, rounds, memory_bytes, _BATCH_SIZE.value, _DEPTH.value),
+        **summarize(rounds, memory_bytes, workload),
     }
 
 
-def start(name: str) -> Worker:
-    """A contender's process, warm."""
-    print(f"starting {name}", flush=True)
-    return Worker(name, worker_command(name, batch_size=_BATCH_SIZE.value, depth=_DEPTH.value))
+def format_report(measured: dict) -> str:
+    """Formats the device, the batch and the table."""
+    where = f"{measured['device']}, {measured['cores_used']} used, batch {measured['batch_size']}"
+    return f"{where}\n\n{table(measured)}"
 
 
-def named() -> list[Contender]:
-    """The contenders that the flag names."""
-    return [contender for contender in CONTENDERS if contender.name in _CONTENDERS.value]
+def chosen_contenders() -> list[Contender]:
+    """Returns the contenders that --contenders names; raises UserError if one cannot run."""
+    unknown = set(flags.FLAGS.contenders) - set(BY_NAME)
+    if unknown:
+        raise UserError(f"--contenders: unknown {', '.join(sorted(unknown))}; --help lists the contenders.")
+    chosen = [contender for contender in CONTENDERS if contender.name in flags.FLAGS.contenders]
+    if any(contender.library == "torch" for contender in chosen) and "torch" not in command.versions():
+        raise UserError("PyTorch is not installed: pip install -r requirements-bench.txt.")
+    return chosen
 
 
-def suitable(precision: str) -> list[Contender]:
-    """All contenders but those that cannot or would not be run here; says which are left out.
-
-    Args:
-        precision: What `--precision=auto` is here.
-    """
-    has_torch, has_bfloat16 = "torch" in versions(), precision == "mixed_bfloat16"
+def runnable_contenders(has_bfloat16: bool) -> list[Contender]:
+    """Returns the contenders that can run here and prints which ones are left out."""
+    has_torch = "torch" in command.versions()
     if not has_torch:
-        print("PyTorch is not installed, so it is left out: pip install -r requirements-bench.txt", flush=True)
+        print("PyTorch is not installed and is left out: pip install -r requirements-bench.txt", flush=True)
     if not has_bfloat16:
-        print("No bfloat16 in this hardware, so mixed_bfloat16 is left out", flush=True)
+        print("The hardware does not compute in bfloat16, which is left out.", flush=True)
     return [
         contender
         for contender in CONTENDERS
-        if (has_torch or contender.library != "torch") and (has_bfloat16 or contender.precision == "float32")
+        if (has_torch or contender.library != "torch") and (has_bfloat16 or not contender.is_bfloat16)
     ]
 
 
+def start_worker(name: str, workload: Workload, *options: str) -> Worker:
+    """Starts a contender's process and waits for the end of its warm-up."""
+    print(f"starting {name}", flush=True)
+    return Worker(name, worker_command(name, workload, *options))
+
+
+def worker_command(name: str, workload: Workload, *options: str) -> list[str]:
+    """Returns the command of a contender's worker process."""
+    values = [f"--{key}={value}" for key, value in dataclasses.asdict(workload).items()]
+    return [sys.executable, "-m", "benchmarks.training", f"--worker={name}", *values, *options]
+
+
+# --- In the worker process.
+
+
+def run_contender(timer: StepTimer) -> dict | None:
+    """Runs the steps of the contender that --worker names."""
+    contender, workload = BY_NAME.get(flags.FLAGS.worker), workload_from_flags()
+    if contender and contender.library == "torch":  # its memory is measured without TensorFlow
+        from benchmarks import torch_training
+
+        return torch_training.run(contender, timer, workload)
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the contenders share the GPU
+    command_line.prepare_tensorflow()
+    from benchmarks import keras_training
+    from fsp_tf.runs import environment
+
+    if contender:
+        environment.compute_deterministically(flags.FLAGS.deterministic)
+        return keras_training.run(contender, timer, workload)
+    has_bfloat16 = environment.precision("auto") == "mixed_bfloat16" or processor_has_bfloat16()
+    timer.info = {"device": environment.device(), "has_bfloat16": has_bfloat16}
+    return keras_training.multiply_matrices(timer, MATRIX_SIDE)
+
+
+def processor_has_bfloat16() -> bool:
+    """Returns whether the processor has AVX512-BF16 or AMX."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    return cpuinfo.exists() and bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", cpuinfo.read_text()))
+
+
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -1,17 +1,34 @@
-"""Jobs in miniature on worker processes of this machine, and what they leave behind, step by step."""
+"""Small training jobs on worker processes of this machine, and the losses and accuracies they leave behind."""
 
-import contextlib
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 
 CHECKPOINT_STEPS = 3
-LOOPBACK = ((), ()), ("127.0.0.1", "127.0.0.1")
-RATES = "0.0001,0.0001,0.0001"  # the larger, the faster training itself magnifies a first step's rounding errors
+LOOPBACK = ((), ()), ("127.0.0.1", "127.0.0.1")  # no command prefix; the address of each process
+RATES = "0.0001,0.0001,0.0001"  # larger rates magnify the rounding errors of the first steps
+COMMON_FLAGS = {
+    "dataset": "digits",
+    "train_split": "train[:160]",
+    "eval_split": "test",
+    "batch_size": 16,
+    "log_steps": 1,
+    "checkpoint_steps": CHECKPOINT_STEPS,
+    "teacher_learning_rates": RATES,
+    "stage1_learning_rates": RATES,
+    "stage2_learning_rates": RATES,
+    "fsp_weight": 1000,  # with this clipping norm, untrained models do not magnify rounding errors
+    "stage1_clipnorm": 50,
+}
+RESNET_FLAGS = {
+    "teacher_depth": 8,
+    "student_depth": 8,
+    "sync_batch_norm": "true",
+    "image_size": 8,  # at 32x32 the sums of the batch statistics are off by 3e-5, whatever the number of devices
+}
 RESNET_JOBS: dict[str, dict] = {
     "synchronized": {},
     "fitnet": {"method": "fitnet", "fitnet_steps": "5,9", "fitnet_learning_rates": "0.0001,0.0001"},
@@ -20,38 +37,29 @@ RESNET_JOBS: dict[str, dict] = {
     "transfer": {"pipeline": "transfer", "source_dataset": "digits", "baseline": "false"},
 }
 PHASES = ("source_teacher", "teacher", "fine_tuning", "baseline", "stage1", "stage2")
-SECONDS_AT_MOST = 1800
+TIMEOUT_SECONDS = 1800
 
 
-def job_flags(folder: pathlib.Path, nets: str, num_steps: int) -> list[str]:
-    """The flags of a job in miniature.
+def job_flags(folder: pathlib.Path, job: str, num_steps: int) -> list[str]:
+    """Returns the flags of a small job.
 
     Args:
-        folder: Where nets of one's own are written.
-        nets: `plain`, or one of RESNET_JOBS.
-        num_steps: Of every phase.
+        folder: Takes the files of custom models.
+        job: A key of RESNET_JOBS, or `plain` for custom models without batch normalization.
+        num_steps: Steps of every phase.
     """
     steps = f"{num_steps - 2},{num_steps - 1},{num_steps}"
-    flags_of_all = {
-        **{"dataset": "digits", "train_split": "train[:160]", "eval_split": "test", "batch_size": 16, "log_steps": 1},
-        **{"teacher_steps": steps, "stage1_steps": steps, "stage2_steps": steps, "checkpoint_steps": CHECKPOINT_STEPS},
-        **{f"{phase}_learning_rates": RATES for phase in ("teacher", "stage1", "stage2")},
-        **{"fsp_weight": 1000, "stage1_clipnorm": 50},  # what untrained nets bear without magnifying rounding
-    }
-    if nets in RESNET_JOBS:
-        # The digits' own size: the statistics' kernels add in a row, which is off by 3e-5 at 32 x 32.
-        own = {"teacher_depth": 8, "student_depth": 8, "sync_batch_norm": "true", "image_size": 8}
-        own |= RESNET_JOBS[nets]
+    values = COMMON_FLAGS | {f"{phase}_steps": steps for phase in ("teacher", "stage1", "stage2")}
+    if job in RESNET_JOBS:
+        values |= RESNET_FLAGS | RESNET_JOBS[job]
     else:
-        own = {
-            name: write_plain_net(folder / f"{name}.keras", seed) for seed, name in enumerate(("teacher", "student"))
-        }
-        own |= {"fsp_taps": "first:last"}
-    return [f"--{name}={value}" for name, value in {**flags_of_all, **own}.items()]
+        values |= {role: write_cnn(folder / f"{role}.keras", seed) for seed, role in enumerate(("teacher", "student"))}
+        values |= {"fsp_taps": "first:last"}
+    return [f"--{name}={value}" for name, value in values.items()]
 
 
-def write_plain_net(path: pathlib.Path, seed: int) -> pathlib.Path:
-    """Writes a CNN without batch normalisation for the digits."""
+def write_cnn(path: pathlib.Path, seed: int) -> pathlib.Path:
+    """Writes a CNN for the digits without batch normalization."""
     import keras
 
     images = keras.Input((32, 32, 1))
@@ -66,15 +74,15 @@ def write_plain_net(path: pathlib.Path, seed: int) -> pathlib.Path:
 
 
 class Workers:
-    """The processes of one job, which all have the same command; one is a job of its own.
+    """The processes of one job, which all run the same command. A single process is not a cluster.
 
     Args:
-        command: What each of them runs.
-        log_folder: Where what each says goes.
-        prefixes: What stands before each one's command.
-        addresses: Each one's address.
-        first_port: The first one's; others follow.
-        variables: What their environment has beside this process's.
+        command: Command of every process.
+        log_folder: Takes the output of each process.
+        prefixes: Words to put before each process's command.
+        addresses: Address of each process.
+        first_port: Port of the first process; the others follow.
+        variables: Additional environment variables.
     """
 
     def __init__(
@@ -94,20 +102,25 @@ class Workers:
             self.processes.append(process)
 
     def wait(self) -> list[int]:
-        """The exit codes.
+        """Returns the exit codes.
 
         Raises:
-            TimeoutExpired: If one takes longer than half an hour; all are ended then.
+            TimeoutExpired: If a process takes longer than TIMEOUT_SECONDS; all are killed then.
         """
         try:
-            return [process.wait(SECONDS_AT_MOST) for process in self.processes]
+            return [process.wait(TIMEOUT_SECONDS) for process in self.processes]
         finally:
             for process in self.processes:
                 process.kill()
 
-    def kill_when(self, victim: int, sign: pathlib.Path) -> tuple[list[int], float]:
-        """Kills a worker as soon as a folder has a checkpoint; the exit codes, and seconds until the others ended."""
-        while not any(sign.glob("*-*")) and self.processes[victim].poll() is None:
+    def kill_when(self, victim: int, checkpoints: pathlib.Path) -> tuple[list[int], float]:
+        """Kills a worker at its phase's first checkpoint; returns the exit codes and how long the others took to exit.
+
+        Args:
+            victim: Index of the worker.
+            checkpoints: The phase's folder of checkpoints.
+        """
+        while not any(checkpoints.glob("*-*")) and self.processes[victim].poll() is None:
             time.sleep(0.02)
         self.processes[victim].send_signal(signal.SIGKILL)
         killed = time.monotonic()
@@ -115,7 +128,7 @@ class Workers:
 
 
 def losses(run_dir: pathlib.Path) -> dict[str, dict[int, float]]:
-    """The loss of every step of every phase; what a dead process had logged and another logged again counts once."""
+    """Returns each step's loss by phase; a step that was logged twice counts once."""
     import tensorflow as tf
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -129,35 +142,15 @@ def losses(run_dir: pathlib.Path) -> dict[str, dict[int, float]]:
 
 
 def accuracies(run_dir: pathlib.Path) -> dict[str, float]:
-    """The accuracy of every net of a run."""
+    """Returns the accuracy of each model of a run."""
     record = json.loads((run_dir / "result.json").read_text())
     return {name.removesuffix("_accuracy"): value for name, value in record.items() if name.endswith("_accuracy")}
 
 
 def largest_difference(expected: dict[str, dict[int, float]], got: dict[str, dict[int, float]]) -> float:
-    """The largest relative difference of a step's loss; the steps must be the same."""
+    """Returns the largest relative difference of a step's loss; asserts that both have the same steps."""
     steps = {phase: list(of_step) for phase, of_step in expected.items()}
     assert steps == {phase: list(of_step) for phase, of_step in got.items()}, (steps, got)
     return max(
         abs(got[phase][step] / loss - 1) for phase, of_step in expected.items() for step, loss in of_step.items()
     )
-
-
-@contextlib.contextmanager
-def two_namespaces() -> Iterator[tuple]:
-    """Two network namespaces joined by a cable: the prefixes of commands that run in them, and their addresses."""
-    names, addresses = [f"fsp_tf_{os.getpid()}_{end}" for end in "ab"], ("10.203.0.1", "10.203.0.2")
-    try:
-        for name in names:
-            subprocess.run(["ip", "netns", "add", name], check=True)
-        ends = ["veth0", "netns", names[0], "type", "veth", "peer", "name", "veth0", "netns", names[1]]
-        subprocess.run(["ip", "link", "add", *ends], check=True)
-        for name, address in zip(names, addresses, strict=True):
-            inside = ["ip", "-n", name]
-            subprocess.run([*inside, "address", "add", f"{address}/24", "dev", "veth0"], check=True)
-            for device in ("lo", "veth0"):
-                subprocess.run([*inside, "link", "set", device, "up"], check=True)
-        yield tuple(("ip", "netns", "exec", name) for name in names), addresses
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)

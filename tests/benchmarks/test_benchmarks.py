@@ -1,8 +1,7 @@
-"""The benchmarks: the arithmetic on made-up rounds, the parent with made-up workers, and a small real measurement."""
+"""Tests of the benchmarks: the arithmetic on made-up rounds, turns with fake workers, and small real measurements."""
 
 import io
 import json
-import pathlib
 import subprocess
 import sys
 import time
@@ -10,44 +9,40 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import serving, streams
-from benchmarks.contenders import CONTENDERS, MATRIX_PRODUCT, MATRIX_SIDE
-from benchmarks.images import random_images
-from benchmarks.rounds import Worker, take_rounds
+from benchmarks import contenders, determinism, input_pipeline, replicas, serving, training
+from benchmarks.command import versions
+from benchmarks.contenders import CONTENDERS, Workload
+from benchmarks.interleaved_timing import WARM_UP_STEPS, StepTimer, Worker, median_ratio, take_turns
+from benchmarks.random_images import random_images
 from benchmarks.runtimes import RUNTIMES, Runtime
-from benchmarks.summary import RATIOS, interquartile_range, summarize, table
-from benchmarks.turns import WARM_UP_STEPS, Turns
-from benchmarks.versions import versions
+from benchmarks.training_summary import MATRIX_PRODUCT, MATRIX_SIDE, RATIOS, interquartile_range, summarize, table
+from fsp_tf import distillation
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 
-BY_NAME = {contender.name: contender for contender in CONTENDERS}
+BY_NAME = training.BY_NAME
 KEYS = {
     *("title", "images_per_second", "seconds_per_step"),
     *("interquartile_seconds", "peak_memory_bytes", "flops_per_second"),
 }
-# A worker that works for no time: it says in a common file when it begins and when it ends.
+ENTRY_POINTS = ("training", "serving", "input_pipeline", "determinism", "replicas")
+# A worker that does no work: it logs the beginning and the end of each turn in a common file.
 FAKE_WORKER = """
 import json, sys
 name, seconds, log = sys.argv[1], float(sys.argv[2]), open(sys.argv[3], "a")
-print(json.dumps({"ready": True, "precision": "float32"}), flush=True)
+print(json.dumps({"ready": True, "has_bfloat16": False}), flush=True)
 for line in sys.stdin:
     print(name, "begins", int(line), file=log, flush=True)
     print(name, "ends", file=log, flush=True)
-    print(json.dumps({"seconds_per_step": seconds}), flush=True)
+    print(json.dumps({"seconds_per_step": seconds, "processor_seconds_per_step": 2 * seconds}), flush=True)
 print(json.dumps({"peak_memory_bytes": 1000}), flush=True)
 """
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    """`python -m <module>` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    """Runs `python -m <module>`."""
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def script(source: str, *arguments: str) -> list[str]:
@@ -62,71 +57,92 @@ def made_up(depth: int = 26) -> dict:
         for r in range(3)
     ]
     memory = {name: 10**9 * (number + 1) for number, name in enumerate(BY_NAME)}
-    return summarize(list(CONTENDERS), rounds, memory, 128, depth)
+    return summarize(rounds, memory, Workload(depth=depth))
 
 
-# --- The arithmetic.
+# --- Contenders and ratios.
 
 
-def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
-    ratio = next(ratio for ratio in RATIOS if ratio.name == "plain_vs_usual")
-    rounds = [{"plain": 1.0, "usual": 2.0}, {"plain": 10.0, "usual": 15.0}, {"plain": 4.0, "usual": 4.0}]
-    assert ratio.value(rounds, {}) == 1.5  # of the medians: 4 / 4
-    assert ratio.value([{"plain": 1.0}], {}) is None
-    assert ratio.value([{"usual": 1.0}], {}) is None
+def test_ratio_is_median_of_ratios_within_rounds():
+    rounds = [{"plain": 1.0, "keras": 2.0}, {"plain": 10.0, "keras": 15.0}, {"plain": 4.0, "keras": 4.0}]
+    assert median_ratio(rounds, "keras", "plain") == 1.5  # the ratio of the medians is 4 / 4
+    assert median_ratio([{"plain": 1.0}], "keras", "plain") is None
+    assert median_ratio([{"keras": 1.0}], "keras", "plain") is None
 
 
+@pytest.mark.parametrize("suffix", ["", "_bfloat16"])
 @pytest.mark.parametrize(
     ("name", "slower", "faster"),
     [
-        ("plain_vs_usual", "usual", "plain"),
-        ("stored_vs_live_26_8", "stage1_live_26_8", "stage1_stored_26_8"),
-        ("vs_keras_distiller", "keras_distiller", "stage1_live"),
+        ("plain_vs_keras", "keras_plain", "plain"),
+        ("stored_vs_live", "stage1_live_26_8", "stage1_stored_26_8"),
+        ("stage1_vs_keras", "keras_distiller", "stage1_live"),
         ("plain_vs_torch", "torch_plain", "plain"),
-        ("fsp_vs_torch", "torch_stage1", "stage1_live"),
-        ("bfloat16_vs_float32", "plain", "plain_bfloat16"),
-        ("plain_auto_vs_usual", "usual", "plain_bfloat16"),
-        ("auto_vs_keras_distiller", "keras_distiller", "stage1_live_bfloat16"),
+        ("stage1_vs_torch", "torch_stage1", "stage1_live"),
         ("stage1_live_vs_plain", "stage1_live", "plain"),
         ("stage1_stored_vs_plain", "stage1_stored", "plain"),
     ],
 )
-def test_ratios_are_the_right_way_round(name, slower, faster):
-    one_round = dict.fromkeys([*BY_NAME, MATRIX_PRODUCT], 1.0) | {slower: 3.0, faster: 2.0}
-    values = summarize(list(CONTENDERS), [one_round], dict.fromkeys(BY_NAME, 1), 1, 26)["ratios"]
-    assert values[name] == 1.5
+def test_ratios_are_the_right_way_round_and_compare_one_format(name, slower, faster, suffix):
+    one_round = dict.fromkeys([*BY_NAME, MATRIX_PRODUCT], 1.0) | {slower + suffix: 3.0, faster + suffix: 2.0}
+    values = summarize([one_round], dict.fromkeys(BY_NAME, 1), Workload(batch_size=1))["ratios"]
+    assert values[name + suffix] == 1.5
 
 
-def test_the_ratio_of_memory_is_of_the_processes():
-    ratio = next(ratio for ratio in RATIOS if ratio.name == "stage1_memory_vs_plain")
-    assert ratio.value([{"plain": 1.0, "stage1_live": 9.0}], {"plain": 100, "stage1_live": 130}) == 1.3
-    assert ratio.value([{"plain": 1.0}], {"plain": 100}) is None
+@pytest.mark.parametrize(("name", "contender"), [("plain", "plain"), ("stage1", "stage1_live")])
+def test_bfloat16_ratio_is_the_right_way_round(name, contender):
+    one_round = dict.fromkeys([*BY_NAME, MATRIX_PRODUCT], 1.0) | {contender: 3.0, f"{contender}_bfloat16": 2.0}
+    values = summarize([one_round], dict.fromkeys(BY_NAME, 1), Workload(batch_size=1))["ratios"]
+    assert values[f"{name}_bfloat16_vs_float32"] == 1.5
 
 
-def test_a_contenders_row():
+def test_memory_ratio_compares_processes():
+    memory = dict.fromkeys(BY_NAME, 100) | {"stage1_live": 130}
+    one_round = dict.fromkeys([*BY_NAME, MATRIX_PRODUCT], 1.0) | {"stage1_live": 9.0}
+    assert summarize([one_round], memory, Workload())["ratios"]["stage1_memory_vs_plain"] == 1.3
+    alone = summarize([{"plain": 1.0, MATRIX_PRODUCT: 1.0}], {"plain": 100}, Workload())["ratios"]
+    assert set(alone.values()) == {None}
+
+
+def test_every_contender_has_both_formats():
+    formats = {contender.base_name: set() for contender in CONTENDERS}
+    for contender in CONTENDERS:
+        formats[contender.base_name].add(contender.precision)
+    assert set(map(frozenset, formats.values())) == {frozenset({"float32", "mixed_bfloat16"})}
+    assert len(BY_NAME) == len(CONTENDERS) == 18
+
+
+def test_stage1_defaults_are_the_library_s():
+    assert distillation.DEFAULT_WEIGHTS["relative"] == contenders.STAGE1_WEIGHT
+    assert contenders.STAGE1_CLIPNORM == distillation.DEFAULT_CLIPNORM
+
+
+def test_contender_row():
     summary = made_up()
     assert set(summary["contenders"]) == set(BY_NAME)
-    row = summary["contenders"]["usual"]  # number 1: 2, 4 and 6 eighths
+    row = summary["contenders"]["keras_plain"]  # number 1: 2, 4 and 6 eighths
     assert set(row) == KEYS
     assert row["seconds_per_step"] == 0.5 and row["images_per_second"] == 256.0
     assert row["interquartile_seconds"] == 0.25 and row["peak_memory_bytes"] == 2 * 10**9
-    assert row["flops_per_second"] == 256.0 * BY_NAME["usual"].flops_per_image(26)
+    assert row["flops_per_second"] == 256.0 * BY_NAME["keras_plain"].flops_per_image(Workload())
     assert summary["matrix_product_flops_per_second"] == 2 * MATRIX_SIDE**3 / 0.125
     assert set(summary["ratios"]) == {ratio.name for ratio in RATIOS}
     assert interquartile_range([3.0]) == 0.0
 
 
-def test_operations_are_the_convolutions():
+def test_operations_are_those_of_the_convolutions():
     deep, shallow = 2 * 54_706_176, 2 * 12_238_848  # of a forward pass, counted by hooks on the convolutions
-    assert BY_NAME["plain"].flops_per_image(26) == 3 * deep
-    assert BY_NAME["stage1_live"].flops_per_image(26) == 4 * deep
-    assert BY_NAME["stage1_stored"].flops_per_image(26) == 3 * deep
-    assert BY_NAME["stage1_live_26_8"].flops_per_image(26) == deep + 3 * shallow
-    assert BY_NAME["torch_stage1"].flops_per_image(8) == 4 * shallow
+    default, depth_8 = Workload(), Workload(depth=8)
+    assert BY_NAME["plain"].flops_per_image(default) == 3 * deep
+    assert BY_NAME["stage1_live"].flops_per_image(default) == 4 * deep
+    assert BY_NAME["stage1_stored"].flops_per_image(default) == 3 * deep
+    assert BY_NAME["stage1_live_26_8"].flops_per_image(default) == deep + 3 * shallow
+    assert BY_NAME["torch_stage1_bfloat16"].flops_per_image(depth_8) == 4 * shallow
+    assert BY_NAME["plain"].flops_per_image(Workload(image_size=64)) == 4 * 3 * deep
 
 
 @pytest.mark.parametrize("depth", [8, 26, 110])
-def test_the_table_fits_a_terminal(depth):
+def test_table_fits_a_terminal(depth):
     lines = table(made_up(depth)).splitlines()
     assert max(map(len, lines)) <= 110
     rows = lines[1 : len(CONTENDERS) + 1]
@@ -138,31 +154,29 @@ def test_the_table_fits_a_terminal(depth):
     assert len({contender.title(26) for contender in CONTENDERS}) == len(CONTENDERS)
 
 
-# --- A worker's side.
+# --- Interleaved timing.
 
 
-def test_turns_count_the_steps_and_wait():
-    answers, steps = [], 0
-    turns = Turns(io.StringIO("3\n2\n"), answers.append)
-    turns.about = {"device": "abacus"}
-    while turns.step_done(0.5):
+def test_step_timer_counts_steps_and_waits():
+    reports, steps = [], 0
+    timer = StepTimer(io.StringIO("3\n2\n"), reports.append)
+    timer.info = {"device": "abacus"}
+    while timer.step_done(0.5):
         steps += 1
         time.sleep(0.01)
     assert steps == WARM_UP_STEPS + 3 + 2 - 1
-    assert answers[0] == {"ready": True, "device": "abacus"}
-    assert [answer["loss"] for answer in answers[1:]] == [0.5, 0.5]
-    assert all(answer["seconds_per_step"] >= 0.01 for answer in answers[1:])
+    assert reports[0] == {"ready": True, "device": "abacus"}
+    assert [report["loss"] for report in reports[1:]] == [0.5, 0.5]
+    assert all(report["seconds_per_step"] >= 0.01 for report in reports[1:])
+    assert all(0 <= report["processor_seconds_per_step"] < report["seconds_per_step"] for report in reports[1:])
 
 
-def test_a_loss_that_is_no_number_is_an_error():
-    turns = Turns(io.StringIO("1\n"), print)
+def test_nan_loss_raises():
+    timer = StepTimer(io.StringIO("1\n"), print)
     for _ in range(WARM_UP_STEPS - 1):
-        turns.step_done(1.0)
+        timer.step_done(1.0)
     with pytest.raises(FloatingPointError, match="nan"):
-        turns.step_done(float("nan"))
-
-
-# --- The parent's side.
+        timer.step_done(float("nan"))
 
 
 def test_workers_take_turns_one_at_a_time_in_alternating_order(tmp_path):
@@ -171,46 +185,84 @@ def test_workers_take_turns_one_at_a_time_in_alternating_order(tmp_path):
         Worker("a", script(FAKE_WORKER, "a", "0.25", str(log))) as first,
         Worker("b", script(FAKE_WORKER, "b", "0.5", str(log))) as second,
     ):
-        assert first.about == {"ready": True, "precision": "float32"}
-        rounds = take_rounds([first, second], 3, 4)
-        assert [worker.finish() for worker in (first, second)] == [1000, 1000]
+        assert first.info == {"ready": True, "has_bfloat16": False}
+        rounds = take_turns([first, second], 3, 4)
+        assert take_turns([first], 1, 4, "processor_seconds_per_step") == [{"a": 0.5}]
+        assert [worker.finish() for worker in (first, second)] == [{"peak_memory_bytes": 1000}] * 2
     assert rounds == [{"a": 0.25, "b": 0.5}] * 3
-    order = [line for name in "abbaab" for line in (f"{name} begins 4", f"{name} ends")]
+    order = [line for name in "abbaaba" for line in (f"{name} begins 4", f"{name} ends")]
     assert log.read_text().splitlines() == order
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("import sys; sys.exit('no memory left')", ["contender c", "code 1", "no memory left"]),
-        ("pass", ["contender c", "code 0", "no message"]),
-        ("print('{}', flush=True); 1 / 0", ["contender c", "ZeroDivisionError"]),
-        ("print('{}', flush=True); input(); raise SystemExit('gone')", ["contender c", "gone"]),
+        ("import sys; sys.exit('no memory left')", ["worker c", "code 1", "no memory left"]),
+        ("pass", ["worker c", "code 0", "no message"]),
+        ("print('{}', flush=True); 1 / 0", ["worker c", "ZeroDivisionError"]),
+        ("print('{}', flush=True); input(); raise SystemExit('gone')", ["worker c", "gone"]),
     ],
 )
-def test_a_worker_that_ends_is_told_by_its_last_words(source, words):
+def test_worker_that_ends_is_reported_with_its_last_line(source, words):
     with pytest.raises(UserError) as error, Worker("c", script(source)) as worker:
-        worker.seconds_per_step(1)
+        worker.take_turn(1)
     assert all(word in str(error.value) for word in words)
 
 
-def test_workers_end_with_the_measurement(tmp_path):
+def test_serve_turns_keeps_other_output_off_standard_output():
+    source = """
+from benchmarks.interleaved_timing import serve_turns
+
+def run_steps(timer):
+    print("a library's message")
+    while timer.step_done(1.0):
+        pass
+    return {"weights": "abc"}
+
+serve_turns(run_steps)
+"""
+    done = subprocess.run(script(source), input="2\n", capture_output=True, text=True, check=True)
+    first, turn, last = map(json.loads, done.stdout.splitlines())
+    assert first == {"ready": True} and turn["loss"] == 1.0 and done.stderr == "a library's message\n"
+    assert last["weights"] == "abc" and last["peak_memory_bytes"] > 10**6
+
+
+def test_worker_reports_user_error_in_one_sentence():
+    source = """
+from benchmarks.interleaved_timing import serve_turns
+from fsp_tf.system.errors import UserError
+
+def run_steps(timer):
+    raise UserError("the data set is missing.")
+
+serve_turns(run_steps)
+"""
+    with pytest.raises(UserError, match=r"exited with code 1: the data set is missing\.$"):
+        Worker("c", script(source))
+
+
+def test_worker_process_ends_with_the_measurement(tmp_path):
     with Worker("a", script(FAKE_WORKER, "a", "1", str(tmp_path / "log"))) as worker:
         process = worker._process
         assert process.poll() is None
     assert process.returncode == 0
 
 
-# --- The streams.
+# --- The input pipeline.
 
 
-def test_the_set_on_disk_is_the_digits_read_anew(tmp_path):
-    image_set, digits = streams.on_disk(tmp_path, "train[:40]"), load_split("digits", "train[:40]")
+def test_digits_on_disk_are_read_in_every_epoch(tmp_path):
+    image_set, digits = input_pipeline.digits_on_disk(tmp_path, "train[:40]"), load_split("digits", "train[:40]")
     assert image_set.images is None and image_set.num_images == 40
     found = {images[0, :, :, 0].tobytes() for images, _ in image_set.batches(1).as_numpy_iterator()}
     assert found == {image[:, :, 0].tobytes() for image in digits.images}
-    images, labels = next(iter(streams.stream(image_set, 16, flip=False)))
-    assert images.shape[:3] == (16, 32, 32) and labels.shape == (16,)
+
+
+def test_streams_yield_batches_of_their_size(tmp_path):
+    for title, stream in input_pipeline.make_streams(tmp_path, 16).items():
+        images, labels = next(iter(stream))
+        side = int(title.partition("x")[0])
+        assert images.shape[:3] == (16, side, side) and labels.shape == (16,)
 
 
 def test_images_per_second_of_a_stream_of_known_speed():
@@ -219,20 +271,20 @@ def test_images_per_second_of_a_stream_of_known_speed():
             time.sleep(0.01)
             yield None, range(10)
 
-    assert 100 < streams.images_per_second(batches(), 0.2) <= 1000
+    assert 100 < input_pipeline.images_per_second(batches(), 0.2) <= 1000
 
 
-def test_random_images_are_the_same_each_time():
+def test_random_images_are_the_same_on_every_call():
     images, labels = random_images(20, 8, 10)
     assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
     assert set(labels) <= set(range(10)) and images.max() > 250 and images.min() < 5
     np.testing.assert_array_equal(random_images(20, 8, 10)[0], images)
 
 
-# --- The served student.
+# --- Serving.
 
 
-def test_the_table_of_runtimes_says_what_is_missing():
+def test_table_of_runtimes_reports_missing_ones():
     row = {
         "bytes": 4e5,
         "accuracy": 0.5,
@@ -243,38 +295,68 @@ def test_the_table_of_runtimes_says_what_is_missing():
     rows = {runtime.name: {"title": runtime.title} | row for runtime in RUNTIMES}
     rows["openvino"] = {"title": "SavedModel in OpenVINO", "missing": "openvino is not installed"}
     against = {name: 1.25 for name, _ in serving.RATIOS}
-    lines = serving.table({"runtimes": rows, "saved_model_against": against}).splitlines()
+    about = {"device": "abacus", "images": 797, "data": "digits/test"}
+    lines = serving.table({**about, "runtimes": rows, "saved_model_against": against}).splitlines()
+    assert lines[0] == "abacus; 797 images of digits/test"
+    lines = lines[2:]
     assert len({len(line) for line in lines[: len(RUNTIMES) + 1] if "not installed" not in line}) == 1
     assert any(line.endswith("openvino is not installed") for line in lines)
     assert lines[4].split()[-3:] == ["2.00", "500", "2,000"] and lines[-1].startswith("1.25 times as fast")
 
 
-def test_a_runtime_that_is_not_installed_is_told():
-    missing = serving.installed(Runtime("abacus", "an abacus", "no-such-package"))
+def test_runtime_that_is_not_installed_is_reported():
+    missing = serving.find_package(Runtime("abacus", "an abacus", "no-such-package"))
     assert missing == {"missing": "no-such-package is not installed"}
-    assert serving.installed(RUNTIMES[0])["version"]
+    assert serving.find_package(RUNTIMES[0])["version"]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [(None, "--run_dir is the folder"), ("nowhere/at/all", "nowhere/at/all has no result.json")]
+    ("name", "message"), [(None, "--run_dir is required"), ("nowhere/at/all", "nowhere/at/all has no result.json")]
 )
-def test_a_folder_without_a_finished_run_is_refused(name, told):
-    with pytest.raises(UserError, match=told):
+def test_folder_without_finished_run_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
         serving.finished_run(name)
 
 
-# --- The commands.
+def test_runtimes_load_the_latest_version(tmp_path):
+    for version in ("2", "10", "aside"):
+        (tmp_path / "student" / version).mkdir(parents=True)
+    latest, reference = tmp_path / "student" / "10", tmp_path / "reference"
+    paths = {runtime.name: runtime.path(tmp_path, reference) for runtime in RUNTIMES}
+    assert paths["saved_model"] == paths["openvino"] == latest
+    assert paths["onnx"] == latest / "assets.extra" / "student.onnx"
+    assert paths["keras"] == tmp_path / "student.keras" and paths["unfolded"] == reference / "unfolded"
 
 
-@pytest.mark.parametrize(
-    "module", ["benchmarks.training", "benchmarks.data", "benchmarks.serving", "benchmarks.tensorboard"]
-)
-def test_help_comes_at_once_without_tensorflow(module):
-    seconds = []
-    for _ in range(3):  # the best of three, on a machine that does other things
-        began = time.perf_counter()
+# --- Determinism and replicas.
+
+
+def test_table_of_determinism_has_a_line_per_phase_and_kernels():
+    row = {"processor_seconds_per_step": 0.5, "different_weights": 2}
+    found = {phase: dict.fromkeys(determinism.KERNELS, row) for phase in determinism.CONTENDERS}
+    lines = determinism.table(found).splitlines()
+    assert len(lines) == 5 and len(set(map(len, lines))) == 1
+    assert lines[-1].split() == ["stage", "1", "default", "0.500", "2"]
+
+
+def test_table_of_replicas_shows_accuracies_and_the_killed_worker():
+    row = {"devices": "one device", "difference": 0.0, "teacher": 0.5, "student": 0.25}
+    killed = row | {"devices": "one killed", "exit_codes": [1, -9], "seconds_to_exit": 12.3, "last_line": "worker 0"}
+    lines = replicas.table({"kd": [row, killed]}).splitlines()
+    assert lines[2].split() == ["kd", "one", "device", "0.0e+00", "50.00%", "-", "25.00%"]
+    assert lines[4] == "  worker 1 killed: worker 0 exited with code 1 after 12 s: worker 0"
+
+
+# --- Commands.
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_help_needs_neither_tensorflow_nor_time(name):
+    module, seconds = f"benchmarks.{name}", []
+    for _ in range(3):  # the best of three, since other programs may be running
+        start = time.perf_counter()
         finished = run(module, "--help")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     assert f"python -m {module}" in finished.stdout and "--json" in finished.stdout
     assert min(seconds) < 1.0
     source = f"import sys, {module}; sys.exit(bool({{'tensorflow', 'torch', 'numpy'}} & set(sys.modules)))"
@@ -286,51 +368,62 @@ def test_help_comes_at_once_without_tensorflow(module):
     [
         (["--contenders=plain,typo"], ["--contenders", "typo"]),
         (["--depth=9"], ["--depth", "6k+2", "got 9"]),
+        (["--image_size=12"], ["--image_size", "multiple of 8", "got 12"]),
         (["--json=nowhere/at/all.json"], ["--json=nowhere/at/all.json"]),
         (["quick"], ["flags start with --", "'quick'"]),
     ],
 )
-def test_a_mistake_is_one_sentence_before_anything_starts(arguments, words):
+def test_user_mistake_is_one_sentence_before_anything_starts(arguments, words):
     finished = run("benchmarks.training", *arguments)
     assert finished.returncode == 1 and not finished.stdout and finished.stderr.count("\n") == 1
     assert all(word in finished.stderr for word in words)
 
 
-def test_a_worker_names_the_contenders_that_there_are():
-    finished = run("benchmarks.worker", "typo")
-    assert finished.returncode == 1 and not finished.stdout
-    assert all(name in finished.stderr for name in (*BY_NAME, MATRIX_PRODUCT))
+def test_unknown_worker_lists_the_contenders():
+    finished = run("benchmarks.training", "--worker=typo")
+    assert finished.returncode == 1
+    assert all(name in finished.stdout + finished.stderr for name in (*BY_NAME, MATRIX_PRODUCT))
+
+
+def test_default_contenders_are_those_that_can_run(monkeypatch, capsys):
+    monkeypatch.setattr(training.command, "versions", lambda: {"tensorflow": "2", "torch": "2"})
+    assert training.runnable_contenders(True) == list(CONTENDERS)
+    assert training.runnable_contenders(False) == [one for one in CONTENDERS if one.precision == "float32"]
+    monkeypatch.setattr(training.command, "versions", lambda: {"tensorflow": "2"})
+    assert training.runnable_contenders(True) == [one for one in CONTENDERS if one.library != "torch"]
+    assert "PyTorch is not installed" in capsys.readouterr().out
 
 
 @pytest.mark.long
-def test_a_small_measurement(tmp_path):
-    """Ours and the machine's peak for real: what is printed and what is written."""
-    path = tmp_path / "benchmark.json"
-    finished = run(
-        "benchmarks.training", "--rounds=2", "--depth=8", "--batch_size=4", "--contenders=plain", f"--json={path}"
-    )
+def test_small_measurement_of_training(tmp_path):
+    """Measures our contenders of one kind and the machine's peak; checks the printed table and the file."""
+    path = tmp_path / "training.json"
+    names = ("plain", "plain_bfloat16", "keras_plain_bfloat16", "keras_distiller_bfloat16")
+    chosen = f"--contenders={','.join(names)}"
+    finished = run("benchmarks.training", "--rounds=2", "--depth=8", "--batch_size=4", chosen, f"--json={path}")
     assert finished.returncode == 0, finished.stderr
     measured = json.loads(path.read_text())
     assert set(measured) == {
-        *("device", "versions", "batch_size", "depth", "rounds", "steps_per_round"),
-        *("contenders", "matrix_product_flops_per_second", "ratios"),
+        *("device", "cores_used", "versions", "batch_size", "depth", "width_multiplier", "image_size", "rounds"),
+        *("steps_per_round", "contenders", "matrix_product_flops_per_second", "ratios"),
     }
     assert measured["batch_size"] == 4 and measured["depth"] == 8
-    assert measured["versions"] == versions() and measured["device"]
-    assert set(measured["contenders"]) == {"plain"} and set(measured["contenders"]["plain"]) == KEYS
+    assert measured["versions"] == versions() and measured["device"] and measured["cores_used"] >= 1
+    assert set(measured["contenders"]) == set(names) and set(measured["contenders"]["plain"]) == KEYS
     assert measured["contenders"]["plain"]["peak_memory_bytes"] > 10**8
     assert measured["contenders"]["plain"]["images_per_second"] > 1
     assert measured["matrix_product_flops_per_second"] > 10**9
-    assert set(measured["ratios"].values()) == {None}
-    assert finished.stdout.endswith(f"{measured['device']}, batch 4\n\n{table(measured)}\n")
+    ratios = {name for name, value in measured["ratios"].items() if value is not None}
+    assert ratios == {"plain_vs_keras_bfloat16", "plain_bfloat16_vs_float32"}
+    assert finished.stdout.endswith(f"{training.format_report(measured)}\n")
 
 
 @pytest.mark.long
-def test_a_small_measurement_of_the_streams(tmp_path):
-    path = tmp_path / "data.json"
-    finished = run("benchmarks.data", "--seconds=0.05", "--depth=8", "--batch_size=4", f"--json={path}")
+def test_small_measurement_of_the_input_pipeline(tmp_path):
+    path = tmp_path / "streams.json"
+    finished = run("benchmarks.input_pipeline", "--seconds=0.05", "--depth=8", "--batch_size=4", f"--json={path}")
     assert finished.returncode == 0, finished.stderr
-    measured = json.loads(pathlib.Path(path).read_text())
+    measured = json.loads(path.read_text())
     assert set(measured) == {
         *("device", "versions", "batch_size", "depth", "plain_training_images_per_second", "streams"),
     }
@@ -339,3 +432,11 @@ def test_a_small_measurement_of_the_streams(tmp_path):
         assert title in finished.stdout and row["images_per_second"] > 1
         is_compared = title.startswith("32x32")
         assert (row["times_plain_training"] is not None) == is_compared
+
+
+@pytest.mark.long
+def test_small_measurement_of_determinism():
+    finished = run("benchmarks.determinism", "--processes=2", "--depth=8", "--batch_size=4")
+    assert finished.returncode == 0, finished.stderr
+    rows = [line.split() for line in finished.stdout.splitlines() if "deterministic" in line]
+    assert [row[-1] for row in rows] == ["1", "1"]  # two processes, the same weights

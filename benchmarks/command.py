@@ -1,0 +1,50 @@
+"""The command-line behavior that all benchmarks share."""
+
+import json
+import pathlib
+import platform
+import sys
+from collections.abc import Callable
+from importlib import metadata
+
+from fsp_tf.config import command_line
+from fsp_tf.system.errors import UserError
+
+PACKAGES = ("tensorflow", "keras", "numpy", "torch")
+
+
+def run(
+    arguments: list[str], measure: Callable[[], dict], table: Callable[[dict], str], json_file: str | None = None
+) -> None:
+    """Measures, prints the table and writes the JSON file; a user's mistake exits with one sentence.
+
+    Args:
+        arguments: The command line without its flags.
+        measure: Returns what the JSON file holds.
+        table: Formats it.
+        json_file: The value of --json.
+    """
+    try:
+        command_line.reject_arguments(arguments)
+        path = json_file and pathlib.Path(json_file).expanduser().absolute()
+        if path and not path.parent.is_dir():
+            raise UserError(f"--json={json_file}: the folder does not exist; create it first.")
+        measured = measure()
+    except UserError as error:
+        sys.exit(f"benchmarks: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(f"\n{table(measured)}")
+    if path:
+        path.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the installed PACKAGES, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
