@@ -126,6 +126,11 @@ def _method_problems(config) -> Iterator[str]:
         yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
     if config.sync_batch_norm and config.fsp_taps:
         yield "--sync_batch_norm does not apply to custom models: set synchronized=True in their normalization layers."
+    if config.fsp_taps and config.precision.startswith("mixed"):
+        yield (
+            f"--precision={config.precision} does not apply to custom models: set the dtype policy of their layers, or "
+            "leave out --precision."
+        )
     if config.fsp_shuffle and config.fsp_taps:
         yield "--fsp_shuffle does not apply to custom models: leave out --fsp_shuffle or --fsp_taps."
     if config.fsp_shuffle and config.method != "fsp":

@@ -2,9 +2,10 @@
 
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.distillation.distiller import CUSTOM_MODEL_SHARE, DEFAULT_CLIPNORM, DEFAULT_WEIGHTS, FSPDistiller
-from fsp_tf.distillation.fsp import NAMED_PAIRS, FSPDistillationLoss, FSPLoss, fsp_matrix, resolve_pairs
+from fsp_tf.distillation.fsp import FSPDistillationLoss, FSPLoss, fsp_matrix
 from fsp_tf.distillation.hints import HintDistiller, hint_layers
 from fsp_tf.distillation.matrix_store import MatrixStore
+from fsp_tf.distillation.pairs import NAMED_PAIRS, find_pairs, resolve_pairs
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HintDistiller",
     "MatrixStore",
     "SoftTargetDistiller",
+    "find_pairs",
     "fsp_matrix",
     "hint_layers",
     "resolve_pairs",

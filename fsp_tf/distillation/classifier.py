@@ -41,15 +41,16 @@ class Classifier(ReplicatedModel):
         """Takes one step of the optimizer.
 
         Args:
-            data: `(images, labels)`: (batch, height, width, channels) of any type, 0 to 255, and integers (batch,).
+            data: `(images, labels)` or `(images, labels, sample_weight)`: (batch, height, width, channels) of any type,
+                0 to 255, integers (batch,), and factors of the images' losses (batch,).
         Returns:
             The means since the last reset: `loss` and `logits_accuracy`, float32 scalars.
         """
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 
         def image_losses():
             logits = tf.cast(self(images, training=True)["logits"], tf.float32)
             self.accuracy.update_state(labels, logits)
             return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
-        return self.minimize(image_losses)
+        return self.minimize(image_losses, sample_weight)

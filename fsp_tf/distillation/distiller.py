@@ -5,13 +5,15 @@ import zlib
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.fsp import feature_map, fsp_matrix, resolve_pairs, squared_norm, unflatten_matrices
+from fsp_tf.distillation.fsp import fsp_matrix, squared_norm, unflatten_matrices
+from fsp_tf.distillation.pairs import ModelGraph, resolve_graph_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 # lambda for each weighting, and the largest gradient norm used with it. docs/stage1.md says how they were chosen.
 DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
 CUSTOM_MODEL_SHARE = 0.1  # of both, for models whose gradients are unknown: a tenth of the step
-SMALLEST_NORM = 1e-12
+SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
+TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
 
 
 class FSPDistiller(ReplicatedModel):
@@ -19,7 +21,8 @@ class FSPDistiller(ReplicatedModel):
 
     L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
 
-    lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`).
+    lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`). The divisor
+    is at least a hundredth of its mean over the batch, so that an image with nearly no features cannot decide the step.
     The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair.
 
     Deviates: `relative` is not the paper's. It makes lambda independent of the teacher's scale, so that one value
@@ -33,8 +36,8 @@ class FSPDistiller(ReplicatedModel):
             gradient's norm to 500, and takes a tenth of both for custom models. Defaults to 10,000 for `relative` and
             1 for `equal`.
         weighting: `relative` or `equal`.
-        connectors: Whether to learn a 1x1 convolution wherever the student's map has other channels than the teacher's.
-            Connectors are trained with the student and are not part of it.
+        connectors: Whether to learn a 1x1 convolution wherever the student's map has other channels than the teacher's;
+            always with `auto` pairs. Connectors are trained with the student and are not part of it.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -61,18 +64,20 @@ class FSPDistiller(ReplicatedModel):
             raise ValueError(f"weighting must be one of {', '.join(DEFAULT_WEIGHTS)}, got {weighting!r}.")
         weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
-        names = resolve_pairs(teacher, student, pairs)
+        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
-        teacher_maps = [[feature_map(teacher, name) for name in pair] for pair, _ in names]
-        student_maps = [[feature_map(student, name) for name in pair] for _, pair in names]
-        if connectors:
+        teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]
+        student_maps = [[student_graph[name] for name in pair] for _, pair in names]
+        if connectors or pairs == "auto":
             student_maps = _connected(names, teacher_maps, student_maps)
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
             _check_maps(pair, expected, got)
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
-        self.teacher_features = keras.Model(teacher.input, keras.tree.flatten(teacher_maps), name="teacher_features")
-        self.trained = keras.Model(student.input, keras.tree.flatten(student_maps), name="student_features")
+        expected, got = keras.tree.flatten(teacher_maps), keras.tree.flatten(student_maps)
+        self.teacher_features = keras.Model(teacher_graph.input, expected, name="teacher_features")
+        self.trained = keras.Model(student_graph.input, got, name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
@@ -130,13 +135,24 @@ class FSPDistiller(ReplicatedModel):
 
     def _pair_losses(self, index: int, expected: tf.Tensor, got: tf.Tensor) -> tf.Tensor:
         """Returns each image's term of Eq. 2 for one pair, (batch,), and updates the pair's metrics."""
-        errors, norms = squared_norm(expected - got), tf.maximum(squared_norm(expected), SMALLEST_NORM)
+        errors, norms = squared_norm(expected - got), squared_norm(expected)
         self.losses_per_pair[index].update_state(errors)
         if self.weighting == "equal":
             self.relative_errors[index].update_state(errors, norms)
             return self.weight * errors
-        self.relative_errors[index].update_state(errors / norms, tf.ones_like(norms))
-        return self.weight * (errors / norms)
+        divisors = tf.maximum(norms, SMALLEST_NORM * tf.reduce_mean(norms) + TINY)
+        self.relative_errors[index].update_state(errors / divisors, tf.ones_like(norms))
+        return self.weight * (errors / divisors)
+
+    def weak_pairs(self, images) -> list[str]:
+        """Returns the pairs in which the teacher's matrices of some images are nearly zero (see `SMALLEST_NORM`)."""
+        maps = _by_pair(keras.tree.flatten(self.teacher_features(images, training=False)))
+        norms = [squared_norm(fsp_matrix(*pair)).numpy() for pair in maps]
+        return [
+            name
+            for name, values in zip(self.pair_names, norms, strict=True)
+            if not values.min() > SMALLEST_NORM * values.mean()
+        ]
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""

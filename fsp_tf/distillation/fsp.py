@@ -1,13 +1,7 @@
-"""The FSP matrix (Eq. 1), its loss (Eq. 2), and the pairs of layers that they are computed on."""
-
-import itertools
-import re
+"""The FSP matrix (Eq. 1) and its loss (Eq. 2)."""
 
 import keras
 import tensorflow as tf
-
-Pair = tuple[str, str]
-NAMED_PAIRS = ("section_input", "first_block")
 
 
 def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
@@ -17,16 +11,21 @@ def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
 
     If the spatial sizes differ, the larger map is max-pooled to the smaller size first (Section 3.2).
 
+    Deviates: the paper's sizes are multiples of each other. For other sizes the pooling is adaptive: window i of h
+    covers the rows floor(i H / h) to ceil((i + 1) H / h) - 1.
+
     Args:
         first: Float tensor (batch, h1, w1, m), the features entering the section.
         last: Float tensor (batch, h2, w2, n), the features leaving it.
     Returns:
         Float32 tensor (batch, m, n).
     Raises:
-        ValueError: If a map does not have four axes, or the larger height or width is no multiple of the smaller one.
+        ValueError: If a map does not have four axes, or its height or width is unknown.
     """
     if len(first.shape) != 4 or len(last.shape) != 4:
         raise ValueError(f"Feature maps must be (batch, height, width, channels), got {first.shape} and {last.shape}.")
+    if None in (*first.shape[1:], *last.shape[1:]):
+        raise ValueError(f"Feature maps need a fixed size, got {first.shape} and {last.shape}: fix the model's input.")
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     first, last = _max_pooled(first, height, width), _max_pooled(last, height, width)
     return _products(tf.cast(first, tf.float32), tf.cast(last, tf.float32)) / (height * width)
@@ -48,14 +47,11 @@ def _products(first: tf.Tensor, last: tf.Tensor):
 
 
 def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Max-pools a map to (height, width)."""
+    """Max-pools a map to (height, width); where that is no divisor of its size, adaptively, in overlapping windows."""
     if (features.shape[1], features.shape[2]) == (height, width):
         return features
     if features.shape[1] % height or features.shape[2] % width:
-        raise ValueError(
-            f"A map of {features.shape[1]}x{features.shape[2]} cannot be max-pooled to {height}x{width}: its height or "
-            "width is no multiple."
-        )
+        return keras.ops.adaptive_max_pool(tf.convert_to_tensor(features), (height, width), data_format="channels_last")
     window = [features.shape[1] // height, features.shape[2] // width]
     return tf.nn.max_pool2d(features, window, window, "VALID")
 
@@ -111,7 +107,7 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
         distiller = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.0)
     """
 
-    def __init__(self, weight: float = 1.0, pair: Pair | None = None):
+    def __init__(self, weight: float = 1.0, pair: tuple[str, str] | None = None):
         self.weight, self.pair = weight, pair
 
     def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
@@ -129,49 +125,3 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
             for outputs in (teacher_outputs, student_outputs)
         )
         return self.weight * FSPLoss()(teacher_matrix, student_matrix)
-
-
-def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
-    """Returns the names of the teacher's and the student's layers that make each pair.
-
-    Args:
-        teacher: A functional model; a name is one of its heads (dictionary outputs) or of its layers.
-        student: The same.
-        pairs: `section_input` (each section's input and output), `first_block` (its first block's output and its
-            output), a list of `(first, last)`, or of `((teacher_first, teacher_last), (student_first, student_last))`.
-    Returns:
-        A list of ((teacher_first, teacher_last), (student_first, student_last)).
-    Raises:
-        ValueError: If the pairs are unknown, or name a layer that a model does not have.
-    """
-    if isinstance(pairs, str):
-        if pairs not in NAMED_PAIRS:
-            raise ValueError(f"pairs must be one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
-        heads = teacher.output if isinstance(teacher.output, dict) else {}
-        sections = sorted(name for name in heads if re.fullmatch(r"section_\d", name))
-        if not sections:
-            raise ValueError(f"pairs={pairs!r} needs heads section_1, section_2, ...: name the layers instead.")
-        if pairs == "section_input":
-            pairs = list(itertools.pairwise(["stem", *sections]))
-        else:
-            pairs = [(f"{section}_first_block", section) for section in sections]
-    resolved = [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
-    for teacher_pair, student_pair in resolved:
-        for model, names in ((teacher, teacher_pair), (student, student_pair)):
-            for name in names:
-                feature_map(model, name)
-    return resolved
-
-
-def feature_map(model: keras.Model, name: str):
-    """Returns the symbolic output of a model's head or layer.
-
-    Raises:
-        ValueError: If the model has neither.
-    """
-    if isinstance(model.output, dict) and name in model.output:
-        return model.output[name]
-    try:
-        return model.get_layer(name).output
-    except ValueError as error:
-        raise ValueError(f"{model.name} has no head or layer named {name!r}.") from error

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.distiller import RatioOfSums
-from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.models.resnet import block_names
 
@@ -82,8 +82,9 @@ class HintDistiller(ReplicatedModel):
         """Raises ValueError if a model has too few blocks, or a hint and its guided layer differ in shape."""
         super().__init__(name="hint_distiller")
         teacher_names, self.hint_names = hint_layers(teacher, num_hints), hint_layers(student, num_hints)
-        hints = [feature_map(teacher, name) for name in teacher_names]
-        guided = [feature_map(student, name) for name in self.hint_names]
+        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        hints = [teacher_graph[name] for name in teacher_names]
+        guided = [student_graph[name] for name in self.hint_names]
         for teacher_name, student_name, expected, got in zip(
             teacher_names, self.hint_names, hints, guided, strict=True
         ):
@@ -93,8 +94,8 @@ class HintDistiller(ReplicatedModel):
                     f"{student_name} {tuple(got.shape[1:])} differ in shape: use models of one family and width, with "
                     "the same sections."
                 )
-        self.teacher_features = keras.Model(teacher.input, hints, name="teacher_features")
-        self.trained = keras.Model(student.input, guided, name="student_features")
+        self.teacher_features = keras.Model(teacher_graph.input, hints, name="teacher_features")
+        self.trained = keras.Model(student_graph.input, guided, name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
         self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.hint_names]

@@ -18,6 +18,7 @@ from fsp_tf.system.errors import UserError
 
 SHARD_IMAGES = 4096
 BATCH = 128
+LARGEST_ROUNDING = 1e-4  # squared error of half precision over the squared norm; about 1e-7 without underflow
 LAYOUT = "1"  # of the files; another one is another key
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -137,7 +138,8 @@ class MatrixStore:
                 if (view, shard) not in missing:
                     continue
                 taken = Views(*(part[first : first + len(images)] for part in views))
-                parts.append(self._matrices_of(take_views(images, taken, self.augmentation)).numpy())
+                matrices = self._matrices_of(take_views(images, taken, self.augmentation))
+                parts.append(np.concatenate([_to_half_precision(matrix.numpy()) for matrix in matrices], axis=1))
                 if sum(map(len, parts)) == self._num_images(shard):
                     self._write(view, shard, np.concatenate(parts))
                     done, parts = done + 1, []
@@ -148,19 +150,27 @@ class MatrixStore:
 
     def _write(self, view: int, shard: int, matrices: np.ndarray) -> None:
         """Writes a shard, atomically."""
-        if not np.isfinite(matrices).all():
-            raise UserError(
-                "The teacher's FSP matrices overflow the half precision of a store: use --fsp_store_views=0."
-            )
         path = self.folder / f"view_{view}_shard_{shard}.npy"
         files.write_with_digest(path, lambda file: np.save(file, matrices, allow_pickle=False))
         self._open_shard(view, shard)
 
     @tf.function(reduce_retracing=True)
-    def _matrices_of(self, images: tf.Tensor) -> tf.Tensor:
+    def _matrices_of(self, images: tf.Tensor) -> list[tf.Tensor]:
+        """Returns each pair's matrices, float32 (batch, entries)."""
         maps = keras.tree.flatten(self.teacher_features(images, training=False))
         matrices = [fsp_matrix(first, last) for first, last in zip(maps[::2], maps[1::2], strict=True)]
-        return tf.cast(flatten_matrices(matrices), tf.float16)
+        return [flatten_matrices([matrix]) for matrix in matrices]
+
+
+def _to_half_precision(matrices: np.ndarray) -> np.ndarray:
+    """Returns matrices in float16. Raises UserError if much of them overflows or underflows."""
+    with np.errstate(over="ignore"):
+        half = matrices.astype(np.float16)
+    error = np.sum(np.square(matrices - half.astype(np.float32)))
+    if not error <= LARGEST_ROUNDING * np.sum(np.square(matrices)):
+        problem = "underflow" if np.isfinite(half).all() else "overflow"
+        raise UserError(f"The teacher's FSP matrices {problem} in half precision: use --fsp_store_views=0.")
+    return half
 
 
 def _digest_of_set(image_set: ImageSet) -> str:

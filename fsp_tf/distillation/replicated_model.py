@@ -24,7 +24,7 @@ class ReplicatedModel(keras.Model):
     trained: keras.Model
     total: keras.metrics.Mean
 
-    def minimize(self, image_losses: Callable[[], tf.Tensor]) -> dict[str, tf.Tensor]:
+    def minimize(self, image_losses: Callable[[], tf.Tensor], sample_weight=None) -> dict[str, tf.Tensor]:
         """Takes one step of the optimizer on the trained weights.
 
             loss = 1/N sum_x l(x) + regularization losses of the trained model
@@ -32,11 +32,14 @@ class ReplicatedModel(keras.Model):
         Args:
             image_losses: Runs the trained model and returns each image's loss, float32 (batch of this replica,). It may
                 also update the other metrics.
+            sample_weight: Factors of the images' losses, float (batch of this replica,), if any.
         Returns:
             Every metric by name; see `global_results`.
         """
         with tf.GradientTape() as tape:
             losses = image_losses()
+            if sample_weight is not None:
+                losses *= tf.cast(sample_weight, losses.dtype)
             regularization = tf.add_n([0.0, *self.trained.losses])
             # Gradients of all replicas are added up, so each replica takes its part of the mean.
             mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync

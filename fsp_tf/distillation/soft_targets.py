@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.fsp import feature_map
+from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 
@@ -60,7 +60,8 @@ class SoftTargetDistiller(ReplicatedModel):
         super().__init__(name="soft_target_distiller")
         if num_steps < 1 or temperature <= 0:
             raise ValueError(f"num_steps and temperature must be positive, got {num_steps} and {temperature}.")
-        teacher_logits, student_logits = feature_map(teacher, "logits"), feature_map(student, "logits")
+        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        teacher_logits, student_logits = teacher_graph["logits"], student_graph["logits"]
         if teacher_logits.shape[-1] != student_logits.shape[-1]:
             raise ValueError(
                 f"The teacher has {teacher_logits.shape[-1]} classes and the student {student_logits.shape[-1]}: soft "
@@ -68,8 +69,8 @@ class SoftTargetDistiller(ReplicatedModel):
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
         self.first_weight, self.last_weight = map(float, weights)
-        self.teacher_logits = keras.Model(teacher.input, teacher_logits, name="teacher_logits")
-        self.trained = keras.Model(student.input, student_logits, name="student_logits")
+        self.teacher_logits = keras.Model(teacher_graph.input, teacher_logits, name="teacher_logits")
+        self.trained = keras.Model(student_graph.input, student_logits, name="student_logits")
         self.total = keras.metrics.Mean("loss")
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
@@ -93,11 +94,12 @@ class SoftTargetDistiller(ReplicatedModel):
         """Takes one step of the optimizer.
 
         Args:
-            data: `(images, labels)`: (batch, height, width, channels) of any type, 0 to 255, and integers (batch,).
+            data: `(images, labels)` or `(images, labels, sample_weight)`: (batch, height, width, channels) of any type,
+                0 to 255, integers (batch,), and factors of the images' losses (batch,).
         Returns:
             The means since the last reset, float32 scalars by name.
         """
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         teacher_logits = self.teacher_logits(images, training=False)
         weight = self.soft_target_weight(self.optimizer.iterations)
 
@@ -110,4 +112,4 @@ class SoftTargetDistiller(ReplicatedModel):
             self.accuracy.update_state(labels, logits)
             return hard + weight * soft
 
-        return self.minimize(image_losses)
+        return self.minimize(image_losses, sample_weight)

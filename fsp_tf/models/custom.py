@@ -3,24 +3,47 @@
 import pathlib
 
 import keras
+import numpy as np
 
 from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
+TRIAL_IMAGES = 16
+PROBABILITY_TOLERANCE = 1e-2  # of the sum over classes, which float16 rounds
+PASS_THROUGH = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)
+SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
 
 
-def copy_model(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model with the same weights and the same state of its random generators."""
-    copy = keras.models.clone_model(model)
+def copy_model(model: keras.Model, *, plain: bool = False) -> keras.Model:
+    """Returns a copy with the same weights, statistics and states of random generators.
+
+    Args:
+        model: A functional or sequential model.
+        plain: Whether the copy computes in float32 and uses stock Keras layers only.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    config["compile_config"] = None
+    copy = keras.saving.deserialize_keras_object(_plain(config) if plain else config, safe_mode=False)
     for variable, original in zip(copy.variables, model.variables, strict=True):
         variable.assign(original)
+    finalize_normalization(copy)
     return copy
+
+
+def finalize_normalization(model: keras.Model) -> None:
+    """Makes `Normalization` layers, also in nested models, use the statistics that were assigned to their weights."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+        elif isinstance(layer, keras.Model):
+            finalize_normalization(layer)
 
 
 def as_classifier(model, path: pathlib.Path) -> keras.Model:
     """Returns a classifier of raw images (0 to 255) with a head `logits` over the layers of a loaded model.
 
-    If the model ends in probabilities, their logarithms are the logits, since softmax(log p) = p.
+    If the model returns probabilities, their logarithms are the logits, since softmax(log p) = p. A batch of noise
+    decides: probabilities are not negative and sum to 1.
 
     Args:
         model: The object loaded from the file.
@@ -31,14 +54,54 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
         raise UserError(f"{path} does not contain a functional or sequential Keras model with one input.")
     output = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    if isinstance(output, dict):
-        if "logits" not in output:
-            raise UserError(f"{path} has the outputs {', '.join(output)}; expected one named logits.")
-        return model
-    if isinstance(output, list | tuple) or len(output.shape) != 2:
+    if isinstance(output, dict) and "logits" not in output:
+        raise UserError(f"{path} has the outputs {', '.join(output)}; expected one named logits.")
+    logits = output["logits"] if isinstance(output, dict) else output
+    if isinstance(logits, list | tuple) or len(logits.shape) != 2:
         raise UserError(f"{path} is not a classifier: expected one output of shape (batch, classes).")
-    operation = model.outputs[0]._keras_history.operation
-    activation = getattr(operation, "activation", None)
-    if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:
-        output = keras.ops.log(keras.ops.maximum(output, SMALLEST_PROBABILITY))
-    return keras.Model(model.inputs[0], {"logits": output}, name=model.name)
+    if None in model.input_shape[1:] or len(model.input_shape) != 4:
+        raise UserError(
+            f"{path} takes inputs of {tuple(model.input_shape[1:])}; expected images of a fixed (height, width, "
+            "channels): rebuild the model with that input shape."
+        )
+    if logits.shape[-1] == 1 or _ends_in_sigmoid(logits):
+        outputs = "one output" if logits.shape[-1] == 1 else f"{logits.shape[-1]} sigmoid outputs"
+        raise UserError(f"{path} has {outputs}; expected the logits or softmax probabilities of two or more classes.")
+    if not _are_probabilities(keras.Model(model.inputs[0], logits)):
+        return model if isinstance(output, dict) else keras.Model(model.inputs[0], {"logits": logits}, name=model.name)
+    heads = output if isinstance(output, dict) else {}
+    logits = keras.ops.log(keras.ops.maximum(logits, SMALLEST_PROBABILITY))
+    return keras.Model(model.inputs[0], heads | {"logits": logits}, name=model.name)
+
+
+def _are_probabilities(model: keras.Model) -> bool:
+    """Returns whether a model's outputs for noise are not negative and sum to 1."""
+    noise = np.random.default_rng(0).integers(0, 256, (TRIAL_IMAGES, *model.input_shape[1:])).astype(np.float32)
+    outputs = np.asarray(keras.ops.cast(model(noise, training=False), "float32"))
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1.0, atol=PROBABILITY_TOLERANCE))
+
+
+def _ends_in_sigmoid(tensor: keras.KerasTensor) -> bool:
+    """Returns whether a sigmoid computes a tensor, also inside a nested model."""
+    operation, _, index = tensor._keras_history
+    if isinstance(operation, keras.Model):
+        return _ends_in_sigmoid(operation.outputs[index])
+    if isinstance(operation, PASS_THROUGH):
+        return _ends_in_sigmoid(operation.input)
+    return getattr(operation, "activation", None) in SIGMOIDS or type(operation).__name__ in ("Sigmoid", "HardSigmoid")
+
+
+def _plain(config):
+    """Returns a serialized model with every precision as float32 and fused batch normalization as Keras's own."""
+    if isinstance(config, list):
+        return [_plain(entry) for entry in config]
+    if not isinstance(config, dict):
+        return config
+    config = {key: _plain(value) for key, value in config.items()}
+    if config.get("class_name") == "DTypePolicy":
+        config["config"] = {"name": "float32"}
+    if isinstance(config.get("dtype"), str) and "class_name" not in config and "name" in config:
+        config["dtype"] = "float32"
+    if config.get("registered_name") == "fsp_tf>FusedBatchNormalization":
+        config |= {"class_name": "BatchNormalization", "module": "keras.layers", "registered_name": None}
+    return config

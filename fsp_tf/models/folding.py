@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from fsp_tf.models.custom import finalize_normalization
+
 REPLACEMENTS = (keras.layers.Identity, keras.layers.Rescaling)
 
 
@@ -45,6 +47,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
             layer.set_weights([kernel * scale, (bias[0] if bias else 0.0) * scale + offset])
         elif layer.weights:
             layer.set_weights(model.get_layer(layer.name).get_weights())
+    finalize_normalization(copy)
     return copy
 
 

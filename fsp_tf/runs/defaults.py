@@ -13,7 +13,7 @@ def with_defaults(config: Config) -> Config:
     weight, clipnorm = config.fsp_weight, config.stage1_clipnorm
     return dataclasses.replace(
         config,
-        precision=environment.precision(config.precision),
+        precision=environment.precision(config.precision if not config.fsp_taps else "float32"),
         fsp_weight=share * DEFAULT_WEIGHTS[config.fsp_weighting] if weight is None else weight,
         stage1_clipnorm=share * DEFAULT_CLIPNORM if clipnorm is None else clipnorm,
     )

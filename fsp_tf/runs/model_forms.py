@@ -6,7 +6,6 @@ import keras
 
 from fsp_tf.config import Config
 from fsp_tf.models import (
-    FusedBatchNormalization,
     cifar_resnet,
     fold_batch_normalization,
     imagenet_resnet,
@@ -46,9 +45,9 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
 
 
 def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
-    """Returns a copy in float32 and stock Keras layers, for evaluation and files; a custom model as it is, copied."""
-    if config.fsp_taps and not any(isinstance(layer, FusedBatchNormalization) for layer in model.layers):
-        return copy_model(model)
+    """Returns a copy in float32 and stock Keras layers, for evaluation and files."""
+    if config.fsp_taps:
+        return copy_model(model, plain=True)
     return _with_weights(
         build(config, role, model.output["logits"].shape[-1], model.input_shape[1:], plain=True), model
     )

@@ -21,7 +21,7 @@ def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -
     return FSPDistiller(
         teacher,
         student,
-        parse_taps(config.fsp_taps) or config.fsp_pairs,
+        "auto" if config.fsp_taps == ("auto",) else parse_taps(config.fsp_taps) or config.fsp_pairs,
         weight=config.fsp_weight,
         weighting=config.fsp_weighting,
         connectors=config.fsp_connector,
@@ -48,7 +48,8 @@ def parse_taps(taps: tuple[str, ...]) -> list:
         sides = [tuple(side.split(":")) for side in tap.split("=")]
         if len(sides) > 2 or any(len(side) != 2 or not all(side) for side in sides):
             raise UserError(
-                f"--fsp_taps names layers as first:last or first:last=first:last (teacher, student), got {tap!r}."
+                "--fsp_taps is auto, or names layers as first:last or first:last=first:last (teacher, student), got "
+                f"{tap!r}."
             )
         pairs.append(sides[0] if len(sides) == 1 else (sides[0], sides[1]))
     return pairs

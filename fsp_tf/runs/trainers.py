@@ -79,6 +79,8 @@ def train_stage1(run: Run, phase: Phase) -> None:
         if config.fsp_shuffle:  # the store has the teacher as it is; the heat maps show the shuffled one
             shuffled = model_forms.frozen_form(config, plain_teacher, shuffle_seed=config.seed)
             teacher.set_weights(shuffled.get_weights())
+    if isinstance(distiller, FSPDistiller):
+        _warn_of_weak_pairs(run, distiller)
     record = fit.run(distiller, stream, callbacks=callbacks)
     if not run.writes:
         return
@@ -168,6 +170,15 @@ def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | in
         if value is not None:
             choices[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return choices
+
+
+def _warn_of_weak_pairs(run: Run, distiller: FSPDistiller) -> None:
+    images, _ = next(iter(run.images.train.batches(NUM_HEAT_MAP_IMAGES)))
+    for name in distiller.weak_pairs(images):
+        logger.warning(
+            f"the teacher's FSP matrices of some images are nearly zero in the pair {name}; their weight is limited to "
+            "a hundred times that of an average image."
+        )
 
 
 def _heat_maps(run: Run, fit: PhaseFit, distiller: FSPDistiller) -> FSPHeatMaps:

@@ -1,0 +1,189 @@
+"""Pairs of layers for FSP matrices: named ones, and those that `find_pairs` finds in any functional model."""
+
+import dataclasses
+import itertools
+import math
+import re
+
+import keras
+
+Pair = tuple[str, str]
+NAMED_PAIRS = ("section_input", "first_block")
+SIZE_RATIO = math.sqrt(2.0)  # sections of teacher and student match if their sizes differ by less than this
+CONVOLUTIONS = tuple(
+    getattr(keras.layers, name) for name in ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
+)
+BORDERS = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A stretch of a network whose feature maps have one size, by the names of the layers before and at its end."""
+
+    size: tuple[int, int]
+    first: str
+    last: str
+
+
+class ModelGraph:
+    """The layers of a functional or sequential model with nested models expanded.
+
+    Args:
+        model: Its layers are shared, not copied.
+
+    Attributes:
+        input: The symbolic images.
+        outputs: The symbolic output of every layer by name, `outer/inner` for a layer of a nested model. The names of
+            the model's heads come first.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.name, self.outputs = model.name, {}
+        functional = _functional(model)
+        self.input = functional.inputs[0]
+        heads = functional.output
+        if any(isinstance(layer, keras.Model) for layer in model.layers):
+            heads = self._run(functional, self.input, "")
+        else:
+            self.outputs = {operation.name: operation.output for operation in functional.operations}
+        if isinstance(heads, dict):
+            self.outputs |= heads
+        self.logits = keras.tree.flatten(heads["logits"] if isinstance(heads, dict) and "logits" in heads else heads)[0]
+        self.model = keras.Model(self.input, self.logits)
+
+    def __getitem__(self, name: str) -> keras.KerasTensor:
+        """Returns a layer's or head's output. Raises ValueError if there is none of this name."""
+        if name not in self.outputs:
+            raise ValueError(f"{self.name} has no head or layer named {name!r}.")
+        return self.outputs[name]
+
+    def _run(self, functional: keras.Model, inputs, prefix: str):
+        """Calls the layers of a model on inputs, those of nested models one by one."""
+
+        def call(operation, *args, **kwargs):
+            if isinstance(operation, keras.Model):
+                outputs = self._run(_functional(operation), args[0], f"{prefix}{operation.name}/")
+            else:
+                outputs = operation(*args, **kwargs)
+            self.outputs[f"{prefix}{operation.name}"] = outputs
+            return outputs
+
+        return functional._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
+
+    def sections(self) -> list[Section]:
+        """Returns the sections behind the first convolution, in order.
+
+        A section's end is the last layer of its size through which every path to the logits passes. Its input is the
+        last such layer before its first convolution.
+        """
+        depths = self.model._nodes_by_depth
+        nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+        place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
+        last_use = list(range(len(nodes)))
+        for index, node in enumerate(nodes):
+            for tensor in node.input_tensors:
+                last_use[place[id(tensor)]] = index
+        reach = [0, *itertools.accumulate(last_use, max)]
+        cuts = [
+            index
+            for index, node in enumerate(nodes)
+            if reach[index] <= index and len(node.outputs[0].shape) == 4 and not isinstance(node.operation, BORDERS)
+        ]
+        convolutions = [index for index, node in enumerate(nodes) if isinstance(node.operation, CONVOLUTIONS)]
+        names = {id(tensor): name for name, tensor in self.outputs.items() if isinstance(tensor, keras.KerasTensor)}
+        sections: list[Section] = []
+        for first in convolutions[1:]:
+            size = tuple(nodes[first].outputs[0].shape[1:3])
+            before = [index for index in cuts if convolutions[0] <= index < first]
+            ends = [index for index in cuts if index > first and tuple(nodes[index].outputs[0].shape[1:3]) == size]
+            if before and ends and size not in [section.size for section in sections]:
+                first_name, last_name = (names[id(nodes[index].outputs[0])] for index in (before[-1], ends[-1]))
+                sections.append(Section(size, first_name, last_name))
+        return sections
+
+
+def find_pairs(teacher: keras.Model, student: keras.Model) -> list[tuple[Pair, Pair]]:
+    """Finds the pairs of layers of two models: each section's input and its end (Yim et al. 2017, Section 3).
+
+    A section is a stretch of constant spatial size. Sections of teacher and student match if they have the same size,
+    or, with unpadded convolutions, nearly the same. For the ResNets of this project, these are the `section_input`
+    pairs.
+
+    Args:
+        teacher: A functional or sequential model.
+        student: The same.
+    Returns:
+        A list of ((teacher_first, teacher_last), (student_first, student_last)).
+    Raises:
+        ValueError: If a model has no feature maps, or no sections match.
+    """
+    return resolve_graph_pairs(ModelGraph(teacher), ModelGraph(student), "auto")
+
+
+def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
+    """Returns the names of the teacher's and the student's layers that make each pair.
+
+    Args:
+        teacher: A functional or sequential model; a name is one of its heads (dictionary outputs) or of its layers,
+            `outer/inner` for a layer of a nested model.
+        student: The same.
+        pairs: `section_input` (each section's input and output), `first_block` (its first block's output and its
+            output), `auto` (see `find_pairs`), a list of `(first, last)`, or of `((teacher_first, teacher_last),
+            (student_first, student_last))`.
+    Returns:
+        A list of ((teacher_first, teacher_last), (student_first, student_last)).
+    Raises:
+        ValueError: If the pairs are unknown, or name a layer that a model does not have.
+    """
+    return resolve_graph_pairs(ModelGraph(teacher), ModelGraph(student), pairs)
+
+
+def resolve_graph_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple[Pair, Pair]]:
+    """Does what `resolve_pairs` does, for expanded models."""
+    if pairs == "auto":
+        return _match(teacher, student)
+    if isinstance(pairs, str):
+        if pairs not in NAMED_PAIRS:
+            raise ValueError(f"pairs must be one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
+        sections = sorted(name for name in teacher.outputs if re.fullmatch(r"section_\d", name))
+        if not sections:
+            raise ValueError(f"pairs={pairs!r} needs heads section_1, section_2, ...: name the layers instead.")
+        if pairs == "section_input":
+            pairs = list(itertools.pairwise(["stem", *sections]))
+        else:
+            pairs = [(f"{section}_first_block", section) for section in sections]
+    resolved = [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
+    for teacher_pair, student_pair in resolved:
+        for graph, names in ((teacher, teacher_pair), (student, student_pair)):
+            for name in names:
+                graph[name]
+    return resolved
+
+
+def _functional(model: keras.Model) -> keras.Model:
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _match(teacher: ModelGraph, student: ModelGraph) -> list[tuple[Pair, Pair]]:
+    found: list[list[Section]] = [graph.sections() for graph in (teacher, student)]
+    for graph, sections in zip((teacher, student), found, strict=True):
+        if not sections:
+            raise ValueError(f"{graph.name} has no section of feature maps between two convolutions: name the layers.")
+    pairs, remaining = [], list(found[1])
+    for expected in found[0]:
+        close = [section for section in remaining if _ratio(section.size, expected.size) < SIZE_RATIO]
+        if close:
+            got = min(close, key=lambda section: _ratio(section.size, expected.size))
+            remaining = remaining[remaining.index(got) + 1 :]
+            pairs.append(((expected.first, expected.last), (got.first, got.last)))
+    if not pairs:
+        sizes = [", ".join(f"{height}x{width}" for height, width in (s.size for s in sections)) for sections in found]
+        raise ValueError(
+            f"No sections match: {teacher.name} has sections of {sizes[0]}, {student.name} of {sizes[1]}. Name the "
+            "layers, or use models whose feature maps have the same sizes."
+        )
+    return pairs
+
+
+def _ratio(one: tuple[int, int], other: tuple[int, int]) -> float:
+    return max(max(a / b, b / a) for a, b in zip(one, other, strict=True))
