@@ -209,12 +209,13 @@ def _connected(names, teacher_maps: list, student_maps: list) -> list:
 
 
 def _check_maps(pair, teacher_maps, student_maps) -> None:
-    """Raises ValueError if the teacher's and the student's matrices differ in shape, or a pair cannot be pooled."""
-    for maps in (teacher_maps, student_maps):
-        try:
-            fsp_matrix(*(tf.zeros((1, *features.shape[1:])) for features in maps))
-        except ValueError as error:
-            raise ValueError(f"Pair {pair[0]}-{pair[1]}: {error}") from error
+    """Raises ValueError if maps have no fixed size, or the teacher's and the student's matrices differ in shape."""
+    for features in (*teacher_maps, *student_maps):
+        if len(features.shape) != 4 or None in features.shape[1:]:
+            raise ValueError(
+                f"Pair {pair[0]}-{pair[1]}: feature maps must be (batch, height, width, channels) of a fixed size, got "
+                f"{tuple(features.shape)}."
+            )
     expected = tuple(features.shape[-1] for features in teacher_maps)
     got = tuple(features.shape[-1] for features in student_maps)
     if expected != got:

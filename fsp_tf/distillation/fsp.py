@@ -20,12 +20,10 @@ def fsp_matrix(first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     Returns:
         Float32 tensor (batch, m, n).
     Raises:
-        ValueError: If a map does not have four axes, or its height or width is unknown.
+        ValueError: If a map does not have four axes.
     """
     if len(first.shape) != 4 or len(last.shape) != 4:
         raise ValueError(f"Feature maps must be (batch, height, width, channels), got {first.shape} and {last.shape}.")
-    if None in (*first.shape[1:], *last.shape[1:]):
-        raise ValueError(f"Feature maps need a fixed size, got {first.shape} and {last.shape}: fix the model's input.")
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     first, last = _max_pooled(first, height, width), _max_pooled(last, height, width)
     return _products(tf.cast(first, tf.float32), tf.cast(last, tf.float32)) / (height * width)

@@ -9,7 +9,7 @@ import keras
 
 Pair = tuple[str, str]
 NAMED_PAIRS = ("section_input", "first_block")
-SIZE_RATIO = math.sqrt(2.0)  # sections of teacher and student match if their sizes differ by less than this
+SIZE_RATIO = math.sqrt(2.0)  # sizes that differ by less are taken as the same: unpadded convolutions cut off borders
 CONVOLUTIONS = tuple(
     getattr(keras.layers, name) for name in ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
 )
@@ -71,11 +71,13 @@ class ModelGraph:
         return functional._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
 
     def sections(self) -> list[Section]:
-        """Returns the sections behind the first convolution, in order.
+        """Returns the sections after the first convolution, in order.
 
         A section's end is the last layer of its size through which every path to the logits passes. Its input is the
-        last such layer before its first convolution.
+        last such layer before its first convolution. What unpadded convolutions cut off does not begin a new section.
         """
+        if None in self.input.shape[1:]:
+            raise ValueError(f"{self.name} takes images of unknown size: build it with a fixed input shape.")
         depths = self.model._nodes_by_depth
         nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
         place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
@@ -90,15 +92,23 @@ class ModelGraph:
             if reach[index] <= index and len(node.outputs[0].shape) == 4 and not isinstance(node.operation, BORDERS)
         ]
         convolutions = [index for index, node in enumerate(nodes) if isinstance(node.operation, CONVOLUTIONS)]
+        sizes = [tuple(node.outputs[0].shape[1:3]) for node in nodes]
+        starts: list[int] = []
+        for index in convolutions[1:]:
+            if not starts or _ratio(sizes[index], sizes[starts[-1]]) >= SIZE_RATIO:
+                starts.append(index)
         names = {id(tensor): name for name, tensor in self.outputs.items() if isinstance(tensor, keras.KerasTensor)}
-        sections: list[Section] = []
-        for first in convolutions[1:]:
-            size = tuple(nodes[first].outputs[0].shape[1:3])
-            before = [index for index in cuts if convolutions[0] <= index < first]
-            ends = [index for index in cuts if index > first and tuple(nodes[index].outputs[0].shape[1:3]) == size]
-            if before and ends and size not in [section.size for section in sections]:
-                first_name, last_name = (names[id(nodes[index].outputs[0])] for index in (before[-1], ends[-1]))
-                sections.append(Section(size, first_name, last_name))
+        sections = []
+        for start, following in itertools.pairwise([*starts, len(nodes)]):
+            before = [index for index in cuts if convolutions[0] <= index < start]
+            ends = [
+                index
+                for index in cuts
+                if start <= index < following and _ratio(sizes[index], sizes[start]) < SIZE_RATIO
+            ]
+            if before and ends:
+                first, last = (names[id(nodes[index].outputs[0])] for index in (before[-1], ends[-1]))
+                sections.append(Section(sizes[ends[-1]], first, last))
         return sections
 
 

@@ -1,0 +1,121 @@
+"""Pairs of layers in models of every kind."""
+
+import keras
+import numpy as np
+import pytest
+
+from fsp_tf.distillation import FSPDistiller, find_pairs, fsp_matrix, resolve_pairs
+from fsp_tf.distillation.pairs import ModelGraph
+from fsp_tf.models import cifar_resnet, imagenet_resnet
+
+SIZE = 64
+
+
+def plain_cnn(channels=(8, 12, 16), padding: str = "same", size: int = SIZE) -> keras.Sequential:
+    """Returns a sequential CNN with two convolutions per section."""
+    layers = [keras.Input((size, size, 3)), keras.layers.Conv2D(8, 3, strides=2, padding=padding, activation="relu")]
+    for number, filters in enumerate(channels, start=1):
+        for place in ("a", "b"):
+            name = f"conv_{number}{place}"
+            layers.append(keras.layers.Conv2D(filters, 3, padding=padding, activation="relu", name=name))
+        layers.append(keras.layers.MaxPooling2D(name=f"pool_{number}"))
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(5)], name="plain_cnn")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [
+        (cifar_resnet(14, 5), cifar_resnet(8, 5)),
+        (cifar_resnet(8, 5, shortcut="projection"), cifar_resnet(8, 5)),
+        (imagenet_resnet(18, 5, (SIZE, SIZE, 3)), imagenet_resnet(20, 5, (SIZE, SIZE, 3))),
+    ],
+)
+def test_resnet_pairs_are_the_section_inputs(teacher, student):
+    assert find_pairs(teacher, student) == resolve_pairs(teacher, student, "section_input")
+
+
+def test_plain_cnn_sections_start_behind_the_pooling():
+    pairs = find_pairs(plain_cnn(), plain_cnn())
+    expected = [("conv2d", "conv_1b"), ("pool_1", "conv_2b"), ("pool_2", "conv_3b")]
+    assert [last for _, last in (pair for pair, _ in pairs)] == [last for _, last in expected]
+    assert [first for first, _ in (pair for pair, _ in pairs)][1:] == ["pool_1", "pool_2"]
+
+
+def test_unpadded_sections_match_padded_ones_of_nearly_the_same_size():
+    teacher, student = plain_cnn(), plain_cnn((6, 8), padding="valid")
+    pairs = find_pairs(teacher, student)
+    assert [pair[0][1] for pair in pairs] == ["conv_1b", "conv_3b"]
+    distiller = FSPDistiller(teacher, student, "auto")
+    distiller.compile(keras.optimizers.SGD(1e-9))
+    distiller.fit(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNetV2",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "MobileNetV3Small", "ResNet50", "VGG16")
+        ),
+    ],
+)
+def test_published_architectures_are_distilled_into_a_plain_cnn(name):
+    teacher = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=5)
+    student = plain_cnn()
+    pairs = find_pairs(teacher, student)
+    assert len(pairs) >= 2
+    distiller = FSPDistiller(teacher, student, "auto")
+    assert distiller.teacher_pairs == [pair for pair, _ in pairs]
+    distiller.compile(keras.optimizers.SGD(1e-9))
+    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3))
+    logs = distiller.fit(images, verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+
+
+def test_layers_of_nested_models_are_paired_by_path():
+    inner = keras.Sequential([keras.Input((16, 16, 3)), *plain_cnn(size=16).layers[:3]], name="inner")
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(inner(x))), name="outer")
+    names = [name for name in ModelGraph(model).outputs if name.startswith("inner/conv")]
+    distiller = FSPDistiller(model, keras.models.clone_model(model), [(names[0], names[-1])], weight=1.0)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
+    maps = [pixels / 255]
+    for layer in inner.layers:
+        maps.append(np.asarray(layer(maps[-1])))
+    expected = fsp_matrix(maps[1], maps[-1])
+    (got,), _ = distiller.mean_matrices(pixels)
+    np.testing.assert_allclose(got, np.mean(expected, axis=0), rtol=1e-5)
+
+
+def test_batch_normalization_of_a_nested_student_runs_once_per_step():
+    norm = keras.layers.BatchNormalization(momentum=0.5, name="norm")
+    inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv"), norm], name="inner")
+    images = keras.Input((8, 8, 3))
+    student = keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(inner(images))))
+    distiller = FSPDistiller(keras.models.clone_model(student), student, [("inner/conv", "inner/norm")], weight=1.0)
+    distiller.compile(keras.optimizers.SGD(1e-12))
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype(np.float32)
+    mean = np.mean(inner.layers[0](pixels), axis=(0, 1, 2))
+    distiller.fit(pixels, verbose=0)
+    np.testing.assert_allclose(np.asarray(norm.moving_mean), 0.5 * mean, rtol=1e-4)
+
+
+def test_models_without_matching_sections_are_refused():
+    flat = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Flatten(), keras.layers.Dense(5)], name="flat")
+    with pytest.raises(ValueError, match="flat has no section of feature maps between two convolutions"):
+        find_pairs(plain_cnn(), flat)
+    with pytest.raises(ValueError, match=r"sections of 32x32, 16x16, 8x8, plain_cnn of 4x4"):
+        find_pairs(plain_cnn(), plain_cnn((8,), size=8))
+
+
+def test_maps_of_unknown_size_are_refused():
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, name="first")(images)
+    x = keras.layers.Conv2D(4, 3, name="last")(x)
+    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(ValueError, match=r"Pair first-last: feature maps must be .* of a fixed size, got"):
+        FSPDistiller(model, model, [("first", "last")])
+    with pytest.raises(ValueError, match="takes images of unknown size: build it with a fixed input shape"):
+        find_pairs(model, model)
