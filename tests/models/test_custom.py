@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.models import as_classifier
+from fsp_tf.models import FusedBatchNormalization, as_classifier, cifar_resnet, fold_batch_normalization
+from fsp_tf.models.custom import copy_model
 from fsp_tf.system.errors import UserError
 
 PATH = pathlib.Path("model.keras")
@@ -58,3 +59,69 @@ def test_other_objects_and_models_are_refused():
             as_classifier(keras.Model(images if outputs is images else model.inputs[0], outputs), PATH)
     with pytest.raises(UserError, match="has the outputs scores; expected one named logits"):
         as_classifier(keras.Model(model.inputs[0], {"scores": model.outputs[0]}), PATH)
+
+
+def trained_like(model: keras.Model) -> keras.Model:
+    """Gives every weight of a model a value of its own, as training does."""
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.dtype.startswith(("float", "bfloat")):
+            variable.assign(variable + rng.uniform(0.01, 0.1, variable.shape))
+    return model
+
+
+def test_probabilities_of_nested_models_and_operations_are_recognized():
+    inner = model_with(keras.layers.Dense(3, activation="softmax"))
+    images = keras.Input((8, 8, 1))
+    nested = keras.Model(images, keras.layers.Flatten()(inner(images)))
+    operation = keras.Model(images, keras.ops.softmax(keras.layers.Dense(3)(keras.layers.Flatten()(images))))
+    pixels = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
+    for model in (nested, operation):
+        probabilities = keras.ops.softmax(as_classifier(model, PATH)(pixels)["logits"])
+        np.testing.assert_allclose(probabilities, model(pixels), atol=1e-6)
+
+
+def test_sigmoid_and_single_outputs_are_refused():
+    for layer in (
+        keras.layers.Dense(3, activation="sigmoid"),
+        keras.layers.Dense(1),
+        keras.layers.Activation("sigmoid"),
+    ):
+        model = model_with(keras.layers.Dense(3), layer)
+        outer = keras.Sequential([keras.Input((8, 8, 1)), model])
+        for refused in (model, outer):
+            with pytest.raises(UserError, match="expected the logits or softmax probabilities of two or more classes"):
+                as_classifier(refused, PATH)
+
+
+def test_copies_keep_adapted_statistics_also_of_nested_models():
+    pixels = np.random.default_rng(0).uniform(0, 255, (16, 8, 8, 1)).astype(np.float32)
+    normalization = keras.layers.Normalization()
+    inner = keras.Sequential([keras.Input((8, 8, 1)), normalization, keras.layers.Conv2D(4, 3)])
+    images = keras.Input((8, 8, 1))
+    model = trained_like(keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(inner(images)))))
+    normalization.adapt(pixels)
+    for copy in (copy_model(model), copy_model(model, plain=True), fold_batch_normalization(model)):
+        np.testing.assert_allclose(copy(pixels), model(pixels), rtol=1e-5)
+
+
+def test_plain_copy_computes_in_float32_with_stock_layers():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    mixed = trained_like(model_with(keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)))
+    keras.mixed_precision.set_global_policy("float32")
+    copy = copy_model(mixed, plain=True)
+    assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
+    pixels = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(copy(pixels), np.asarray(mixed(pixels), np.float32), atol=0.05)
+    resnet = trained_like(cifar_resnet(8, 3, (8, 8, 1)))
+    plain = copy_model(resnet, plain=True)
+    assert not any(isinstance(layer, FusedBatchNormalization) for layer in plain.layers)
+    np.testing.assert_allclose(plain(pixels)["logits"], resnet(pixels)["logits"], rtol=1e-5)
+
+
+def test_copies_keep_the_state_of_random_generators():
+    model = model_with(keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(3))
+    pixels = np.ones((4, 8, 8, 1), np.float32)
+    model(pixels, training=True)
+    copy = copy_model(model)
+    np.testing.assert_array_equal(copy(pixels, training=True), model(pixels, training=True))
