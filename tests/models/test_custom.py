@@ -112,7 +112,7 @@ def test_plain_copy_computes_in_float32_with_stock_layers():
     copy = copy_model(mixed, plain=True)
     assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
     pixels = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
-    np.testing.assert_allclose(copy(pixels), np.asarray(mixed(pixels), np.float32), atol=0.05)
+    np.testing.assert_allclose(copy(pixels), np.asarray(mixed(pixels), np.float32), rtol=0.05)
     resnet = trained_like(cifar_resnet(8, 3, (8, 8, 1)))
     plain = copy_model(resnet, plain=True)
     assert not any(isinstance(layer, FusedBatchNormalization) for layer in plain.layers)
