@@ -19,12 +19,12 @@ from fsp_tf.training import devices
 logger = logging.getLogger("fsp_tf")
 
 
-def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 0.0) -> Run:
+def run_pipeline(config: Config, *, exports: bool = True, work_after: float = 0.0) -> Run:
     """Runs the pipeline that `config` names; skips phases that have finished.
 
     Args:
         config: The choices.
-        hand_over: Whether to export the student and print the table of models after training.
+        exports: Whether to export the student and print the table of models after training.
         work_after: Multiply-adds of what follows this run in the same job, for the estimate of the time left.
     Raises:
         UserError: If something is wrong that the user can correct.
@@ -36,14 +36,14 @@ def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 
     with devices.report_lost_workers(strategy):
         run = Run(config, strategy, work_after=work_after)
         try:
-            _run(run, hand_over)
+            _run(run, exports)
         finally:
             run.folder.release()
         devices.wait_for_workers(strategy)  # a worker that leaves early looks like one that has died
     return run
 
 
-def _run(run: Run, hand_over: bool) -> None:
+def _run(run: Run, exports: bool) -> None:
     config, phases = run.config, phases_of(run.config)
     if not (phases or run.writes):
         return
@@ -55,7 +55,7 @@ def _run(run: Run, hand_over: bool) -> None:
         checks.check_inputs(run, phases)
         run.folder.claim(num_replicas)
         _train(run, phases)
-        if not (hand_over and run.writes):
+        if not (exports and run.writes):
             return
         if STAGE2 in phases:
             exporting.export(run)
