@@ -114,9 +114,8 @@ def test_train_step_equals_computation_by_hand(weighting):
 
 def test_default_lambda_is_that_of_the_command_line():
     models = small_model(1), small_model(2)
-    for name in ("relative", "equal"):
-        expected = with_defaults(Config(fsp_weighting=name)).fsp_weight
-        assert FSPDistiller(*models, PAIRS, weighting=name).weight == expected
+    weights = [FSPDistiller(*models, PAIRS, weighting=name).weight for name in ("relative", "equal")]
+    assert weights == [with_defaults(config).fsp_weight for config in (Config(), Config(fsp_weighting="equal"))]
     assert FSPDistiller(*models, PAIRS, weight=0.0).weight == 0.0
 
 
