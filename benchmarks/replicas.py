@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         command_line.prepare_tensorflow()
         from fsp_tf import runs
 
-        runs.run_pipeline(config.from_flags(), hand_over=False)
+        runs.run_pipeline(config.from_flags(), exports=False)
 
 
 def measure() -> dict:

@@ -88,7 +88,7 @@ def model_file(tmp_path_factory) -> bytes:
 
 
 @pytest.mark.parametrize("member", [None, "config.json", "model.weights.h5"])
-def test_keras_files(model_file, tmp_path, member):
+def test_mutated_keras_files_load_or_are_refused(model_file, tmp_path, member):
     """Changes bytes of the archive, or of one member with correct checksums."""
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(io.BytesIO(model_file)) as archive:
@@ -105,7 +105,7 @@ def test_keras_files(model_file, tmp_path, member):
     assert num_refused > NUM_CASES // 2
 
 
-def test_model_configurations_with_odd_values(model_file, tmp_path):
+def test_keras_files_with_odd_configuration_values_load_or_are_refused(model_file, tmp_path):
     with zipfile.ZipFile(io.BytesIO(model_file)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_model_configurations_with_odd_values(model_file, tmp_path):
         refused(load_keras_file, tmp_path / "model.keras")
 
 
-def test_records_and_flagfiles(tmp_path):
+def test_mutated_records_and_flagfiles_load_or_are_refused(tmp_path):
     phase = {"steps": 3, "training_seconds": 1.5, "images_per_second": 9.0, "made_from": "", "accuracy": 0.5}
     format_ = {"bytes": 1, "accuracy": 0.5, "accuracy_lost": 0.0, "latency_ms": 1.0}
     record = {
@@ -148,7 +148,7 @@ def test_records_and_flagfiles(tmp_path):
         refused(Run, run)
 
 
-def test_stored_matrices(tmp_path):
+def test_mutated_stored_matrices_are_recomputed_or_refused(tmp_path):
     images = keras.Input((8, 8, 1))
     first = keras.layers.Conv2D(2, 1)(images)
     teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 1)(first)])
@@ -169,7 +169,7 @@ def test_stored_matrices(tmp_path):
             store._matrices_in(path, 0)
 
 
-def test_folders_of_images(tmp_path):
+def test_mutated_image_files_load_or_are_refused(tmp_path):
     folder = tmp_path / "train" / "a"
     folder.mkdir(parents=True)
     keras.utils.save_img(folder / "0.png", np.arange(192).reshape(8, 8, 3))

@@ -108,7 +108,7 @@ def test_schedules_increase_and_no_phase_is_empty(config):
 
 
 def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
-    """Returns noise images labelled with their numbers."""
+    """Returns noise images labeled with their numbers."""
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(num_images)
     if streamed:
@@ -124,7 +124,7 @@ def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> 
 
 @given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
 @settings(max_examples=16)
-def test_resumed_stream_equals_the_uninterrupted_one_and_epochs_differ(data, seed, count, streamed):
+def test_resumed_stream_equals_uninterrupted_stream_and_epochs_differ(data, seed, count, streamed):
     batch_size = data.draw(st.integers(1, count), label="batch size")
     last_step = -(-3 * count // batch_size)  # three epochs
     first_step = data.draw(st.integers(0, last_step - 1), label="first step")
@@ -141,7 +141,7 @@ def test_resumed_stream_equals_the_uninterrupted_one_and_epochs_differ(data, see
 
 @given(SEEDS, SEEDS, st.integers(1, 5), st.integers(8, 24), st.booleans(), st.booleans())
 @settings(max_examples=30)
-def test_views_are_crops_of_the_padded_image_and_repeatable(seed, other, count, side, crop, flip):
+def test_views_are_repeatable_crops_of_the_padded_image(seed, other, count, side, crop, flip):
     images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
     options = {"seed": tf.constant([seed, other], tf.int64), "augmentation": Augmentation(crop, flip)}
     views = augment(tf.constant(images), **options).numpy()
@@ -164,7 +164,7 @@ def small_model() -> keras.Model:
 
 @given(SEEDS, st.floats(0, 4), st.floats(1e-3, 1e3), st.floats(0, 10))
 @settings(max_examples=8)
-def test_folding_keeps_the_function_for_any_statistics(small_model, seed, gamma, variance, mean):
+def test_folding_preserves_outputs_for_any_statistics(small_model, seed, gamma, variance, mean):
     rng = np.random.default_rng(seed)
     for layer in small_model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -182,7 +182,7 @@ def test_folding_keeps_the_function_for_any_statistics(small_model, seed, gamma,
 
 @given(SEEDS)
 @settings(max_examples=8)
-def test_permuted_model_is_the_same_classifier_for_any_seed(small_model, seed):
+def test_permuted_model_has_the_same_logits_for_any_seed(small_model, seed):
     permuted = keras.models.clone_model(small_model)
     permuted.set_weights(permuted_weights(small_model, seed))
     images = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 1)).astype(np.float32)

@@ -36,8 +36,8 @@ class FSPDistiller(ReplicatedModel):
             gradient's norm to 500, and takes a tenth of both for custom models. Defaults to 10,000 for `relative` and
             1 for `equal`.
         weighting: `relative` or `equal`.
-        connectors: Whether to learn a 1x1 convolution wherever the student's map has other channels than the teacher's;
-            always with `auto` pairs. Connectors are trained with the student and are not part of it.
+        connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
+            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -188,22 +188,21 @@ def _by_pair(maps: list) -> list:
 
 def _connected(names, teacher_maps: list, student_maps: list) -> list:
     """Returns the student's maps; where the channels differ from the teacher's, through a learned 1x1 convolution."""
-    found: dict[tuple[str, int], keras.KerasTensor] = {}
-    for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True):
-        for name, teacher_map, student_map in zip(pair, expected, got, strict=True):
-            channels = teacher_map.shape[-1]
-            if channels != student_map.shape[-1] and (name, channels) not in found:
-                connector = f"connector_{name}_{channels}"
-                initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
-                layer = keras.layers.Conv2D(
-                    channels, 1, kernel_initializer=initializer, dtype="float32", name=connector
-                )
-                found[name, channels] = layer(student_map)
+    connected: dict[tuple[str, int], keras.KerasTensor] = {}
+
+    def connect(name: str, teacher_map, student_map):
+        channels = teacher_map.shape[-1]
+        if channels == student_map.shape[-1]:
+            return student_map
+        if (name, channels) not in connected:
+            connector = f"connector_{name}_{channels}"
+            initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
+            layer = keras.layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype="float32", name=connector)
+            connected[name, channels] = layer(student_map)
+        return connected[name, channels]
+
     return [
-        [
-            found.get((name, teacher_map.shape[-1]), student_map)
-            for name, teacher_map, student_map in zip(pair, expected, got, strict=True)
-        ]
+        [connect(*each) for each in zip(pair, expected, got, strict=True)]
         for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True)
     ]
 

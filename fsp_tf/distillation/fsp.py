@@ -71,9 +71,9 @@ class FSPLoss(keras.losses.Loss):
         return squared_norm(y_true - y_pred)
 
 
-def squared_norm(matrices: tf.Tensor) -> tf.Tensor:
-    """Returns the squared Frobenius norm of each image's matrix: (batch, m, n) to (batch,)."""
-    return tf.reduce_sum(tf.square(matrices), axis=[1, 2])
+def squared_norm(features: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of each image's squared entries: (batch, ...) of any float type to float32 (batch,)."""
+    return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=list(range(1, len(features.shape))))
 
 
 def flatten_matrices(matrices: list[tf.Tensor]) -> tf.Tensor:
@@ -113,7 +113,7 @@ class FSPDistillationLoss(keras.distillation.DistillationLoss):
 
         Args:
             teacher_outputs: A dictionary of maps, or `[first, last]`, each (batch, h, w, channels).
-            student_outputs: The student's; its two maps have the same numbers of channels.
+            student_outputs: The same for the student; its maps have as many channels as the teacher's.
         Returns:
             A float32 scalar.
         """

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.distiller import RatioOfSums
+from fsp_tf.distillation.fsp import squared_norm
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.models.resnet import block_names
@@ -16,7 +17,7 @@ def hint_layers(model: keras.Model, num_hints: int) -> list[str]:
 
     hint i of m is the output of block ceil(i n / (m + 1)) of n, i = 1, ..., m          (Yim et al. 2017, Table 1)
 
-    One hint is the middle layer; three cut the network into four modules. Of ResNet-26's 12 blocks: 6, or 3, 6 and 9.
+    One hint is the middle layer; three cut the network into four modules. ResNet-26 has 12 blocks: hint 6, or 3, 6, 9.
 
     Args:
         model: A functional model whose blocks end in layers named `section_<s>_block_<b>`.
@@ -42,7 +43,7 @@ def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
 
     l(x) = 1/2 ||hint(x) - guided(x)||^2          (Romero et al. 2015, Eq. 3, without a regressor)
 
-    Deviates: the paper does not print the reduction; this is the sum over height, width and channels, as in Eq. 3.
+    Deviates: the paper does not state the reduction; this is the sum over height, width and channels, as in Eq. 3.
 
     Args:
         hint: Float tensor (batch, h, w, c), the teacher's.
@@ -51,11 +52,6 @@ def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:
         Float32 tensor (batch,).
     """
     return squared_norm(tf.cast(hint, tf.float32) - tf.cast(guided, tf.float32)) / 2.0
-
-
-def squared_norm(features: tf.Tensor) -> tf.Tensor:
-    """Returns each image's squared norm: (batch, h, w, c) of any float type to float32 (batch,)."""
-    return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), axis=[1, 2, 3])
 
 
 class HintDistiller(ReplicatedModel):

@@ -1,4 +1,4 @@
-"""The teacher's FSP matrices, computed once, stored in half precision and read in stage 1 (Yim et al. 2017)."""
+"""A store of the teacher's FSP matrices, computed once in half precision and read in stage 1 (Yim et al. 2017)."""
 
 import hashlib
 import logging
@@ -19,7 +19,7 @@ from fsp_tf.system.errors import UserError
 SHARD_IMAGES = 4096
 BATCH = 128
 LARGEST_ROUNDING = 1e-4  # squared error of half precision over the squared norm; about 1e-7 without underflow
-LAYOUT = "1"  # of the files; another one is another key
+LAYOUT = "1"  # version of the file format, part of the key
 SECONDS_BETWEEN_LINES = 10.0
 
 logger = logging.getLogger("fsp_tf")
@@ -28,15 +28,15 @@ logger = logging.getLogger("fsp_tf")
 class MatrixStore:
     """Stores the matrices of every pair for each view of each image: float16 (num_entries,), pair after pair.
 
-    The folder's name is a key of everything that the matrices depend on, so a store of another teacher, image set,
+    The folder's name is a digest of everything that the matrices depend on, so a store of another teacher, image set,
     augmentation or pair is never read. The name of each file contains the digest of its bytes. When a store is opened,
     incomplete or changed files are reported and computed again.
 
     Args:
         folder: The folder of all stores.
         teacher_features: A model that returns the maps of the pairs: first, last, first, last, ...
-        teacher_digest: Names the teacher's weights.
-        pair_names: Name the pairs.
+        teacher_digest: Digest of the teacher's weights.
+        pair_names: Names of the pairs.
         image_set: The training images.
         augmentation: Whether to crop and to flip the views.
     """
@@ -69,7 +69,7 @@ class MatrixStore:
         self._opened: dict[tuple[int, int], np.ndarray] = {}
 
     def open(self, num_views: int) -> None:
-        """Opens the first `num_views` views, after computing what is missing; one process at a time.
+        """Opens the first `num_views` views, after computing missing files; locks out other processes meanwhile.
 
         Raises:
             UserError: If the disk is too small, or a matrix overflows half precision.

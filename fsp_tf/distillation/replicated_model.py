@@ -1,4 +1,4 @@
-"""The training step that all methods share, alike on one device, on several, and on several machines."""
+"""The training step that all methods share, on one device, several devices or several machines."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ class ReplicatedModel(keras.Model):
 
     `Model.fit` under `MultiWorkerMirroredStrategy` fails in Keras 3.15 (keras-team/keras#20585): it traces the model on
     one batch reduced over the workers, and it reduces each worker's scalar metrics over an axis that they do not have.
-    A subclass needs neither: its constructor builds everything, and its `train_step` returns what `minimize` returns,
+    A subclass avoids both: its constructor builds everything, and its `train_step` returns what `minimize` returns,
     which is the same on every replica.
 
     A subclass sets `trained`, the model whose weights are trained, and `total`, the mean loss. Its optimizer is built
-    before `fit`. Its metrics are sums, or quotients of sums, over images; after a step each of R replicas holds an R-th
-    of them.
+    before `fit`. Its metrics are sums, or quotients of sums, over images; after a step each of R replicas holds 1/R of
+    each sum.
     """
 
     train_function: Callable | None = None
@@ -41,7 +41,7 @@ class ReplicatedModel(keras.Model):
             if sample_weight is not None:
                 losses *= tf.cast(sample_weight, losses.dtype)
             regularization = tf.add_n([0.0, *self.trained.losses])
-            # Gradients of all replicas are added up, so each replica takes its part of the mean.
+            # Gradients of all replicas are added up, so each replica contributes its part of the mean.
             mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(mean)
         variables = self.trained.trainable_variables
@@ -50,7 +50,7 @@ class ReplicatedModel(keras.Model):
         return self.global_results()
 
     def global_results(self) -> dict[str, tf.Tensor]:
-        """Returns every metric by name, over what all replicas have seen since the last reset.
+        """Returns every metric by name, over the images of all replicas since the last reset.
 
         Call it in a replica's step.
         """
@@ -76,7 +76,7 @@ class ReplicatedModel(keras.Model):
         """Does nothing: the constructor has built everything."""
 
     def make_train_function(self, force=False):
-        """Makes Keras's training function, or on several replicas one that logs the first local replica's results."""
+        """Makes Keras's training function; on several replicas, one that logs the first local replica's results."""
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             super().make_train_function(force)

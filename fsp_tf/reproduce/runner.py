@@ -116,7 +116,7 @@ def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -
             logger.info(f"\n=== {_announcement(unit, units)}")
             others = [other for other in units if other is not unit and not is_finished(other)]
             work_after = 1e12 * sum(other.tera_multiply_adds for other in others)
-            runs.run_pipeline(unit.config, hand_over=False, work_after=work_after)
+            runs.run_pipeline(unit.config, exports=False, work_after=work_after)
             keras.utils.clear_session()
             after_each()
     return True

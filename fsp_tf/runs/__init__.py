@@ -1,4 +1,4 @@
-"""Runs: the pipelines, the trainers of their phases, and the folder that holds what they make."""
+"""Runs: the pipelines, the trainers of their phases, and the folder of their results."""
 
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run

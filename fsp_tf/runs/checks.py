@@ -15,7 +15,7 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
 
     Args:
         run: The run.
-        phases: The phases that will run, in order.
+        phases: The phases to run, in order.
     Raises:
         UserError: If data or a model is missing or does not fit.
     """
@@ -35,7 +35,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
 
     Args:
         run: The run.
-        teacher: The teacher; if None, one as the flags describe it.
+        teacher: The teacher; if None, a new one as the flags describe it.
     Raises:
         UserError: If they do not fit.
     """

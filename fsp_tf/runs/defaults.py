@@ -1,4 +1,4 @@
-"""Defaults that depend on the machine and on other choices."""
+"""Defaults that depend on the machine and on other flags."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from fsp_tf.runs import environment
 
 
 def with_defaults(config: Config) -> Config:
-    """Returns the choices with every default filled in."""
+    """Returns the configuration with every default filled in."""
     share = CUSTOM_MODEL_SHARE if config.fsp_taps else 1.0
     weight, clipnorm = config.fsp_weight, config.stage1_clipnorm
     return dataclasses.replace(

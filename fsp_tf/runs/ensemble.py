@@ -1,4 +1,4 @@
-"""Ensembles: the mean of several models' softmax outputs, its accuracy, and how much the models disagree."""
+"""Accuracy of an ensemble, the mean of several models' softmax outputs, and the disagreement of its members."""
 
 import itertools
 import pathlib
@@ -14,7 +14,7 @@ from fsp_tf.system.errors import UserError
 
 
 def evaluate_ensemble(run: Run) -> None:
-    """Evaluates the models that `--members` names, alone and together; records and prints the result.
+    """Evaluates the models that `--members` names, each and as an ensemble; records and prints the result.
 
     Raises:
         UserError: If a model is missing or does not fit.

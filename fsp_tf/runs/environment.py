@@ -11,7 +11,7 @@ PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of the packages that decide numbers, by name."""
+    """Returns the versions of the packages that affect results, by name."""
     found = {name: metadata.version(name) for name in PACKAGES}
     return found | {"fsp_tf": version(), "python": platform.python_version()}
 
@@ -25,17 +25,17 @@ def version() -> str:
 
 
 def compute_deterministically(wanted: bool | None = None) -> None:
-    """Makes TensorFlow use only kernels that give the same bits every time, for the rest of this process.
+    """Restricts TensorFlow to deterministic kernels for the rest of this process.
 
     Args:
-        wanted: Whether to. Defaults to True when no GPU is visible.
+        wanted: Whether to do so. Defaults to True when no GPU is visible.
     """
     if wanted or (wanted is None and not tf.config.list_physical_devices("GPU")):
         tf.config.experimental.enable_op_determinism()
 
 
 def precision(wanted: str) -> str:
-    """Returns the precision; for `auto`, the lowest that the device computes in hardware."""
+    """Returns the precision; for `auto`, the lowest that the device supports in hardware."""
     if wanted != "auto":
         return wanted
     gpus = tf.config.list_physical_devices("GPU")

@@ -16,7 +16,7 @@ logger = logging.getLogger("fsp_tf")
 
 
 def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
-    """Returns the models that `evaluate` and `export` use: those that flags name, and those in the folder.
+    """Returns the models for `--pipeline=evaluate` and `export`: those that flags name, and those in the folder.
 
     Raises:
         UserError: If there are none, one does not fit, or `--student` is not the student of this folder.
@@ -34,16 +34,16 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         if role == STAGE2.role:
             check_fit(found[name], path, role, test_set.image_shape, len(test_set.class_names))
         if path is not own and own.exists() and weights_digest(models.read(own, role)) != weights_digest(found[name]):
-            raise UserError(f"{run.folder} holds another {name} than {path}: give {path} a --run_dir of its own.")
+            raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")
     if not found:
-        raise UserError(f"{run.folder} has no model to {config.pipeline}: name one with --student, or train first.")
+        raise UserError(f"{run.folder} has no model to {config.pipeline}: name one with --student, or train one first.")
     return found
 
 
 def evaluate(run: Run, name: str, model: keras.Model) -> None:
     """Saves a model in the run's folder and records its accuracy on every test image.
 
-    A source teacher is evaluated on its own data set, if that is known.
+    A source teacher is evaluated on its own data set, or not at all if `--source_dataset` does not name it.
     """
     run.models.save(name, model)
     is_source = name == SOURCE_TEACHER.model

@@ -22,10 +22,10 @@ MACHINE_FLAGS = {"run_dir", "data_dir", "fsp_store_dir"}
 
 
 def export(run: Run, student: keras.Model | None = None) -> None:
-    """Writes and checks the next version of `student/` and records it; does nothing for the same student and formats.
+    """Writes, checks and records the next version of `student/`, unless the last one has this student and formats.
 
     Raises:
-        UserError: If a format does not run or differs from the student.
+        UserError: If an exported model does not run or its outputs differ from the student's.
     """
     test_set = run.images.test
     if student is None:
@@ -33,10 +33,10 @@ def export(run: Run, student: keras.Model | None = None) -> None:
         student = run.models.read(path, STAGE2.role)
         check_fit(student, path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
     formats = dict.fromkeys(("saved_model", *run.config.export_formats))
-    what = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
+    contents = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
     known = run.folder.result.get("export", {})
     exists = known.get("version") in export_lib.versions_in(run.folder / "student")
-    if exists and known == known | what and list(known["formats"]) == list(formats):
+    if exists and known == known | contents and list(known["formats"]) == list(formats):
         return
     logger.info(f"\nexport: {', '.join(formats)}, each checked on every test image")
     facts = provenance(run)
@@ -49,11 +49,11 @@ def export(run: Run, student: keras.Model | None = None) -> None:
         calibration=export_lib.calibration_images(run.images.train) if "litert_int8" in formats else None,
         provenance=facts,
     )
-    run.folder.update(export=what | record)
+    run.folder.update(export=contents | record)
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Returns `command`, `trained_on`, `method` and `teacher`, None if this folder did not train it, and `versions`."""
+    """Returns `versions` and, if this folder trained the student, `command`, `trained_on`, `method` and `teacher`."""
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
     if run.folder.has_finished(STAGE2):
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
@@ -67,7 +67,7 @@ def provenance(run: Run) -> dict[str, Any]:
 
 
 def command(run: Run) -> str:
-    """Returns the command that trains the student again, without defaults and folders of this machine."""
+    """Returns the command that retrains the student, without default values and paths of this machine."""
     defaults = config_lib.to_flags(with_defaults(Config()))
     flags = read_flagfile(run.folder / "flags.cfg")
     chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
@@ -75,7 +75,7 @@ def command(run: Run) -> str:
 
 
 def _teacher(run: Run) -> dict[str, Any]:
-    """Returns the teacher that the student learned from, and its accuracy if it was evaluated."""
+    """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
     name = SOURCE_TEACHER.model if run.config.learns_from_source else TEACHER.model
     model = "a custom model" if run.config.fsp_taps else f"ResNet-{run.config.teacher_depth}"
     source = run.config.source_dataset or "another data set"

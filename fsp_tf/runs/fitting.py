@@ -1,4 +1,4 @@
-"""Fits a phase inside a run's folder: from its last checkpoint to the end of its schedule."""
+"""Fits a phase from its last checkpoint to the end of its schedule."""
 
 import logging
 import shutil
@@ -33,14 +33,14 @@ logger = logging.getLogger("fsp_tf")
 
 
 class PhaseFit:
-    """The fit of one phase, resumable.
+    """The resumable fit of one phase.
 
     Args:
-        config: The choices.
-        folder: The run's folder, which gets checkpoints and TensorBoard's files.
+        config: The run's configuration.
+        folder: The run's folder, for checkpoints and TensorBoard's files.
         phase: The phase.
-        starts_from: The digests of the models that it starts from, if any.
-        steps_ahead: The work after this phase, in steps of it; None if unknown.
+        starts_from: Digests of the models that the phase starts from, joined by +; empty if there are none.
+        steps_ahead: The work after this phase, in steps of this phase; None if unknown.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PhaseFit:
             ends,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            clipnorm=config.stage1_clipnorm or 0.0 if clips else 0.0,
+            clipnorm=(clips and config.stage1_clipnorm) or 0.0,
             scales_loss=config.precision == "mixed_float16",
         )
 
@@ -76,14 +76,15 @@ class PhaseFit:
         """Fits a compiled model from the last checkpoint to the end of the schedule.
 
         Args:
-            model: Trains its `trained` model.
-            stream: Gives the batches.
-            evaluate: Returns the accuracy on the test images; None if there is none to measure.
-            callbacks: Additional ones.
+            model: The compiled model.
+            stream: Returns the batches of a range of steps.
+            evaluate: Returns the accuracy on the test images; None to skip evaluation.
+            callbacks: Additional callbacks.
         Returns:
-            The phase's record: steps, seconds, images/s of this process, the last logged scalars, made_from.
+            The phase's record: `steps`, `training_seconds`, `images_per_second` of this process, `scalars` (the last
+            logged ones) and `made_from`.
         Raises:
-            UserError: If the checkpoint belongs to a phase that started from another model.
+            UserError: If the checkpoints belong to a phase that started from other models.
         """
         strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
@@ -92,7 +93,7 @@ class PhaseFit:
             self._claim_checkpoints()
         log = self._log(evaluate)
         guard = NaNGuard(self.phase.name, model.trained, batch_of=lambda step: _batch(stream, step))
-        later = [log, *callbacks]  # the log stops its clock before heat maps are drawn
+        later = [log, *callbacks]  # the log stops its clock before the heat maps are drawn
         checkpoints = self._checkpoints(model, guard, later)
         first_step = self._restore(checkpoints, model)
         for callback in (guard, *later):
@@ -141,7 +142,7 @@ class PhaseFit:
         )
 
     def _observers(self, first_step: int, guard: NaNGuard) -> list[keras.callbacks.Callback]:
-        """Returns the callbacks that see a step before it is saved."""
+        """Returns the callbacks that run before a step is saved."""
         if not self.folder.writes:
             return [guard]
         profile = [Profile(self.log_directory)] if self.config.profile else []
@@ -149,7 +150,7 @@ class PhaseFit:
         return [*profile, guard, progress]
 
     def _restore(self, checkpoints: Checkpoints, model: ReplicatedModel) -> int:
-        """Restores the last complete checkpoint and returns its step; the writing worker removes broken ones first."""
+        """Restores the last complete checkpoint and returns its step; the writing worker first deletes corrupt ones."""
         strategy: tf.distribute.Strategy = model.distribute_strategy
         for is_writer in (True, False):
             if self.folder.writes == is_writer:
@@ -165,7 +166,7 @@ class PhaseFit:
         return first_step
 
     def _claim_checkpoints(self) -> None:
-        """Records what the phase starts from; refuses the checkpoint of another start."""
+        """Records what the phase starts from; raises UserError if its checkpoints started from other models."""
         if not self.config.resume:
             shutil.rmtree(self.checkpoint_directory, ignore_errors=True)
             shutil.rmtree(self.log_directory, ignore_errors=True)
@@ -173,7 +174,7 @@ class PhaseFit:
         note = self.checkpoint_directory / "made_from"
         if note.exists() and note.read_text() != self.starts_from:
             raise UserError(
-                f"{self.phase.name} in {self.folder} was begun from another model: name the same --teacher or "
+                f"{self.phase.name} in {self.folder} started from another model: name the same --teacher or "
                 f"--student, choose another --run_dir, or restart {self.phase.name} with --noresume."
             )
         files.write_text(note, self.starts_from)
@@ -185,13 +186,13 @@ def _batch(stream: Stream, step: int):
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:
-    """Returns the work that follows a phase, as the number of its steps with as many multiply-adds.
+    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds.
 
     Args:
-        config: The choices.
-        folder: Says which phases have finished.
+        config: The run's configuration.
+        folder: The run's folder, which records finished phases.
         phase: The phase.
-        work_after: Multiply-adds of what follows the run.
+        work_after: Multiply-adds after this run.
     Returns:
         None for custom models, whose multiply-adds are not counted.
     """

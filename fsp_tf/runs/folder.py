@@ -1,4 +1,4 @@
-"""The folder of a run: its flags, its record and its files. It belongs to one configuration."""
+"""The folder of a run: its flags, its record and its files."""
 
 import dataclasses
 import json
@@ -19,14 +19,14 @@ from fsp_tf.system.errors import UserError
 
 
 class RunFolder:
-    """Reads and writes a run's folder; no file in it is ever half-written.
+    """Reads and writes the folder of one configuration. Files are replaced atomically.
 
     Args:
-        config: The choices, with every default filled in.
+        config: The configuration, with every default filled in.
         writes: Whether this process writes. Of several workers, only one does.
 
     Raises:
-        UserError: If the folder cannot be written, or holds a run whose numbers would differ.
+        UserError: If the folder cannot be written, or holds a run whose results would differ.
     """
 
     def __init__(self, config: Config, *, writes: bool = True):
@@ -48,7 +48,7 @@ class RunFolder:
         """Reserves the folder for this configuration and this process, until `release`.
 
         Raises:
-            UserError: If the folder cannot be written, or another process has it.
+            UserError: If the folder cannot be written, or another process uses it.
         """
         if not self.writes:
             return
@@ -80,7 +80,7 @@ class RunFolder:
         path = self / "flags.cfg"
         if not path.exists():
             return
-        # A flag that is newer than the folder had its default value.
+        # A flag that did not exist when the folder was written had its default value.
         before = config_lib.to_flags(with_defaults(Config())) | records.read_flagfile(path)
         now = config_lib.to_flags(self.config)
         changed = [
@@ -91,7 +91,7 @@ class RunFolder:
         if changed:
             raise UserError(
                 f"{self.path} holds a run of another configuration: {'; '.join(changed)}. "
-                "Give the same flags, or another --run_dir."
+                "Use the same flags, or another --run_dir."
             )
 
     @property
@@ -99,7 +99,7 @@ class RunFolder:
         """The record so far: `result.json`.
 
         Raises:
-            UserError: If the file is not such a record.
+            UserError: If the file is not a valid record.
         """
         return records.read_result(self / "result.json")
 
@@ -120,10 +120,10 @@ class RunFolder:
         return bool(self.record_of(phase)) and (self / phase.file).exists()
 
     def begin(self, phase: Phase) -> None:
-        """Prepares for a phase; with `--noresume`, deletes what it and the phases that depend on it made.
+        """Prepares for a phase; with `--noresume`, deletes its results and those of the phases that depend on it.
 
         Raises:
-            UserError: If phases that depend on it have finished, starting from another model than it will make.
+            UserError: If a phase that depends on it has finished, from another model than the one to be trained.
         """
         later = dependents(phase, self.config)
         finished = [row for row in later if self.has_finished(row)]
@@ -135,9 +135,8 @@ class RunFolder:
             )
         if self.config.resume or not self.writes:
             return
-        gone = [phase, *later]
         record = self.result
-        for row in gone:
+        for row in (phase, *later):
             (self / row.file).unlink(missing_ok=True)
             record.get("phases", {}).pop(row.name, None)
             record.get("nets", {}).pop(row.model, None)

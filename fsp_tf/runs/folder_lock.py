@@ -1,4 +1,4 @@
-"""Locks a run's folder for one process; the system frees the lock when that process ends, however it ends."""
+"""Locks a run's folder for one process; the system frees the lock when that process ends, even by a crash."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def take(folder: pathlib.Path) -> filelock.BaseFileLock:
     """Takes the lock of an existing folder; release it with `.release()`.
 
     Raises:
-        UserError: If another process holds it; says which.
+        UserError: If another process holds it; the message names that process.
         OSError: If the folder cannot be written.
     """
     path = folder / ".lock"
@@ -35,5 +35,5 @@ def _holder(path: pathlib.Path) -> str:
     try:
         record = json.loads(path.read_text())
         return f"process {record['pid']} on {record['host']} since {record['since']}"
-    except (OSError, ValueError):  # it holds the lock and has not written its record yet
+    except (OSError, ValueError):  # the holder has not written its record yet
         return "another process"

@@ -12,7 +12,7 @@ class ImageSets:
     """The training and test images of a run, and in a transfer those of the teacher's data set.
 
     Args:
-        config: The choices.
+        config: The run's configuration.
     """
 
     def __init__(self, config: Config):
@@ -72,7 +72,7 @@ class ImageSets:
                 )
 
     def training_sets(self, phases: list[Phase]) -> list[ImageSet]:
-        """Returns the different sets that phases train on, a transfer's source first."""
+        """Returns the distinct sets that phases train on, a transfer's source first."""
         on_source = sorted({row.on_source for row in phases}, reverse=True)
         return [self.source_train if source else self.train for source in on_source]
 
@@ -80,6 +80,6 @@ class ImageSets:
         return _load_once(name, split, self.config.data_dir, self.config.image_size, holdout, held_out)
 
 
-@functools.lru_cache(maxsize=4)  # the runs of one process mostly share their data
+@functools.lru_cache(maxsize=4)  # runs in one process usually share their data
 def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
     return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)

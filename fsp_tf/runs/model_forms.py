@@ -1,4 +1,4 @@
-"""The forms of a network: as trained, as evaluated and saved, and as a frozen teacher."""
+"""The forms of a network: for training, for evaluation and files, and as a frozen teacher."""
 
 import zlib
 
@@ -20,7 +20,7 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
     """Builds a ResNet with its initial weights.
 
     Args:
-        config: Gives architecture, depth, width, shortcut, precision and seed.
+        config: Defines architecture, depth, width, shortcut, precision and seed.
         role: `teacher` or `student`.
         num_classes: Number of logits.
         image_shape: (height, width, channels).
@@ -54,7 +54,7 @@ def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
 
 
 def training_form(config: Config, role: str, model: keras.Model) -> keras.Model:
-    """Returns a copy in the fast form for training; a custom model as it is, copied."""
+    """Returns a copy in the fast form for training; custom models keep their layers."""
     if config.fsp_taps:
         return copy_model(model)
     return _with_weights(build(config, role, model.output["logits"].shape[-1], model.input_shape[1:]), model)
@@ -63,12 +63,12 @@ def training_form(config: Config, role: str, model: keras.Model) -> keras.Model:
 def frozen_form(
     config: Config, teacher: keras.Model, *, shuffle_seed: int | None = None, statistics: str = "moving"
 ) -> keras.Model:
-    """Returns a teacher as it runs beside a student; a custom model itself.
+    """Returns the form of a teacher that runs beside a student; custom models are returned unchanged.
 
     Args:
         config: Describes the teacher.
-        teacher: In any form.
-        shuffle_seed: Permutes its channels, if given.
+        teacher: The teacher in any form.
+        shuffle_seed: Seed for permuting its channels; None leaves them in order.
         statistics: `moving` folds batch normalization into the convolutions; `batch` uses each batch's statistics.
     """
     if config.fsp_taps:
@@ -83,7 +83,7 @@ def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> ker
     """Returns a teacher in its training form with a newly initialized classifier for other classes.
 
     Raises:
-        UserError: If it is a custom model, whose classifier is not known.
+        UserError: If the teacher is a custom model, whose classifier is unknown.
     """
     if config.fsp_taps:
         raise UserError("A custom teacher (--fsp_taps) cannot be fine-tuned: use --nobaseline and cross entropy.")

@@ -19,15 +19,15 @@ from fsp_tf.training import devices
 logger = logging.getLogger("fsp_tf")
 
 
-def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 0.0) -> Run:
-    """Runs the pipeline that `config` names; skips phases that have finished.
+def run_pipeline(config: Config, *, exports: bool = True, work_after: float = 0.0) -> Run:
+    """Runs the pipeline that `config` names, except finished phases.
 
     Args:
-        config: The choices.
-        hand_over: Whether to export the student and print the table of models after training.
-        work_after: Multiply-adds of what follows this run in the same job, for the estimate of the time left.
+        config: The run's configuration.
+        exports: Whether to export the student and print the table of models after training.
+        work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
     Raises:
-        UserError: If something is wrong that the user can correct.
+        UserError: If the flags, the data, a model or the folder are invalid.
     """
     export.package_versions(config.export_formats)  # reports a missing package before training, not after
     environment.compute_deterministically(config.deterministic)
@@ -36,14 +36,14 @@ def run_pipeline(config: Config, *, hand_over: bool = True, work_after: float = 
     with devices.report_lost_workers(strategy):
         run = Run(config, strategy, work_after=work_after)
         try:
-            _run(run, hand_over)
+            _run(run, exports)
         finally:
             run.folder.release()
-        devices.wait_for_workers(strategy)  # a worker that leaves early looks like one that has died
+        devices.wait_for_workers(strategy)  # a worker that exits early looks like one that died
     return run
 
 
-def _run(run: Run, hand_over: bool) -> None:
+def _run(run: Run, exports: bool) -> None:
     config, phases = run.config, phases_of(run.config)
     if not (phases or run.writes):
         return
@@ -55,7 +55,7 @@ def _run(run: Run, hand_over: bool) -> None:
         checks.check_inputs(run, phases)
         run.folder.claim(num_replicas)
         _train(run, phases)
-        if not (hand_over and run.writes):
+        if not (exports and run.writes):
             return
         if STAGE2 in phases:
             exporting.export(run)
@@ -93,7 +93,7 @@ def _train(run: Run, phases: list[Phase]) -> None:
             # variables inside it is a collective operation.
             for name in phase.starts_from(config):
                 run.models.get(name)
-            # Dropout in a custom model draws its seed from here: the same whichever phases this process has run.
+            # Seeds dropout in custom models, independently of the phases that this process has run before.
             keras.utils.set_random_seed(zlib.crc32(f"{config.seed}/{phase.name}".encode()))
             TRAINERS[phase.name](run, phase)
         devices.wait_for_workers(strategy)  # the chief has recorded the phase before the others look for it
@@ -105,11 +105,11 @@ def _skip(run: Run, phase: Phase) -> None:
     """Skips a finished phase.
 
     Raises:
-        UserError: If it was made from another model than the one that is named now.
+        UserError: If it started from another model than the one that the flags name now.
     """
     if run.folder.record_of(phase)["made_from"] != starting_digest(run, phase):
         raise UserError(
-            f"{phase.name} in {run.folder} was made from another model: name the same --teacher or --student, choose "
+            f"{phase.name} in {run.folder} started from another model: name the same --teacher or --student, choose "
             f"another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} --noresume."
         )
     logger.info(f"{phase.name}: already finished")

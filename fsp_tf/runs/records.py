@@ -9,7 +9,7 @@ from fsp_tf.system.errors import UserError
 LARGEST_FILE = 2**26  # bytes
 NUMBER = (int, float)
 PHASE = {"training_seconds": NUMBER, "steps": NUMBER, "images_per_second": NUMBER, "made_from": str}
-NET = {
+MODEL = {
     "accuracy": NUMBER,
     "parameters": NUMBER,
     "saved_model_bytes": NUMBER,
@@ -23,7 +23,7 @@ def read_result(path: pathlib.Path) -> dict[str, Any]:
     """Returns a run's `result.json`; empty if there is none.
 
     Raises:
-        UserError: If the file is not such a record.
+        UserError: If the file is not a valid record.
     """
     try:
         return _read_record(path)
@@ -34,7 +34,7 @@ def read_result(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_flagfile(path: pathlib.Path) -> dict[str, str]:
-    """Returns the values that a run's `flags.cfg` gives, by flag.
+    """Returns the values in a run's `flags.cfg` by flag.
 
     Raises:
         UserError: If the file is not text.
@@ -51,7 +51,7 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
     """Returns a `result.json`; empty if there is none.
 
     Raises:
-        ValueError: If the file is not such a record; says why.
+        ValueError: If the file is not a valid record; the message says why.
     """
     if not path.exists():
         return {}
@@ -59,7 +59,7 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
     for name, value in _mapping(record, "the file").items():
         if name in ("phases", "nets"):
             for key, entry in _mapping(value, name).items():
-                _check_fields(entry, PHASE if name == "phases" else NET, f"{name}/{key}", whole=name == "nets")
+                _check_fields(entry, PHASE if name == "phases" else MODEL, f"{name}/{key}", whole=name == "nets")
         elif name == "export":
             formats = _mapping(_mapping(value, name).get("formats"), "export/formats")
             _check_fields(value, {"version": int, "student": str}, name)
@@ -74,7 +74,7 @@ def _read_text(path: pathlib.Path) -> str:
     """Returns the text of a file of bounded size.
 
     Raises:
-        ValueError: If it is larger, or not UTF-8.
+        ValueError: If the file is larger, or not UTF-8.
     """
     with path.open("rb") as file:
         data = file.read(LARGEST_FILE + 1)

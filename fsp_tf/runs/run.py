@@ -1,4 +1,4 @@
-"""One run: its choices, folder, image sets, models and devices."""
+"""One run: its configuration, folder, image sets, models and devices."""
 
 import tensorflow as tf
 
@@ -12,12 +12,12 @@ from fsp_tf.training import devices
 
 
 class Run:
-    """One configuration with everything that its phases share. Creating it writes nothing.
+    """One configuration and everything that its phases share. The constructor writes nothing.
 
     Args:
-        config: The choices.
+        config: The run's configuration.
         strategy: The devices; TensorFlow's default strategy if None.
-        work_after: Multiply-adds of what follows this run in the same job, for the estimate of the time left.
+        work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
 
     Raises:
         UserError: If the folder cannot be written or holds another run, or the batch does not divide among replicas.

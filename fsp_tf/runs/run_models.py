@@ -1,4 +1,4 @@
-"""The models of a run: each file is read once, each form is derived once."""
+"""The models of a run. Each file is read once, and each form is derived once."""
 
 import hashlib
 import pathlib
@@ -20,7 +20,7 @@ class RunModels:
     """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
 
     Args:
-        config: The choices.
+        config: The run's configuration.
         folder: The run's folder.
         images: The run's image sets.
     """
@@ -36,7 +36,7 @@ class RunModels:
         return self.folder / MODELS[name].file
 
     def path(self, name: str) -> pathlib.Path:
-        """Returns the file that phases read a model from: the one that a flag names, or the folder's."""
+        """Returns the file from which phases read a model: the one that a flag names, or the one in the folder."""
         config, named = self.config, None
         if name == SOURCE_TEACHER.model or (name == TEACHER.model and not config.transfers):
             named = config.teacher
@@ -81,7 +81,7 @@ class RunModels:
         return self._models[path]
 
     def save(self, name: str, model: keras.Model) -> None:
-        """Writes a model to the run's folder, atomically, and keeps it."""
+        """Writes a model to the run's folder, atomically, and keeps it in memory."""
         path = self.own_path(name)
         with files.atomic_write(path) as aside:
             model.save(aside)
@@ -89,14 +89,14 @@ class RunModels:
         self._models[path] = model
 
     def forget(self, name: str) -> None:
-        """Drops a model whose file in the run's folder changes."""
+        """Drops a model from memory, because its file in the run's folder changes."""
         path = self.own_path(name)
         for kept in (self._models, self._digests):
             kept.pop(path, None)
         self._frozen.pop(name, None)
 
     def initial_student(self, *, plain: bool = False) -> keras.Model:
-        """Returns the student before training: built, or a copy of the custom model that `--student` names."""
+        """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
         if not (config.fsp_taps and config.student):
@@ -107,13 +107,13 @@ class RunModels:
         return model_forms.training_form(config, BASELINE.role, model)
 
     def frozen(self, name: str) -> keras.Model:
-        """Returns a teacher as it runs beside a student, in inference mode."""
+        """Returns the form of a teacher that runs beside a student, in inference mode."""
         if name not in self._frozen:
             self._frozen[name] = model_forms.frozen_form(self.config, self.get(name))
         return self._frozen[name]
 
     def _described(self, model: keras.Model, path: pathlib.Path, role: str) -> keras.Model:
-        """Returns the model that the flags describe, with the weights of one that was read.
+        """Returns the model that the flags describe, with the weights of a model that was read.
 
         Raises:
             UserError: If their weights differ in shape.
@@ -148,7 +148,7 @@ def check_fit(model: keras.Model, path: pathlib.Path, role: str, image_shape, nu
     """
     classes, shape = model.output["logits"].shape[-1], tuple(model.input_shape[1:])
     if num_classes is not None and classes != num_classes:
-        advice = "use --pipeline=transfer to distil from another data set's teacher"
+        advice = "use --pipeline=transfer to distill from another data set's teacher"
         advice = advice if role == TEACHER.role else "name a student of this data set"
         raise UserError(f"The {role} in {path} has {classes} classes and the data set {num_classes}: {advice}.")
     if shape != tuple(image_shape):

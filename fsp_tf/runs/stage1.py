@@ -1,4 +1,4 @@
-"""What stage 1 fits: the distiller of the chosen method, and the pairs of layers of custom models."""
+"""The distiller that stage 1 fits, its pairs of layers, and the folder of its stored matrices."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ from fsp_tf.system.errors import UserError
 
 
 def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
-    """Makes the model that stage 1 fits.
+    """Creates the distiller that stage 1 fits, by `--method`.
 
     Raises:
         ValueError: If teacher and student do not fit each other.
@@ -41,7 +41,7 @@ def parse_taps(taps: tuple[str, ...]) -> list:
     Args:
         taps: `first:last` for both models, or `first:last=first:last` for teacher and student.
     Raises:
-        UserError: If one has another form.
+        UserError: If a tap has another form.
     """
     pairs: list = []
     for tap in taps:

@@ -1,4 +1,4 @@
-"""The batches of each phase: live ones, and those of stage 1 with the teacher's stored matrices."""
+"""The batches of each phase; those of stage 1 may contain the teacher's stored matrices."""
 
 import pathlib
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from fsp_tf.models import channel_permutations
 from fsp_tf.training import devices
 from fsp_tf.training.devices import Shard
 
-Stream = Callable[[int, int, Shard], tf.data.Dataset]  # (first step, last step + 1, this process's share)
+Stream = Callable[[int, int, Shard], tf.data.Dataset]  # (first step, last step + 1, this process's shard)
 
 
 def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
     """Returns the stream of augmented images and labels of a phase."""
-    return lambda first, last, share: training_stream(train_set, range(first, last), _options(config, phase, share))
+    return lambda first, last, shard: training_stream(train_set, range(first, last), _options(config, phase, shard))
 
 
 def open_store(
@@ -35,10 +35,10 @@ def open_store(
     """Opens the store of the teacher's matrices, after computing the missing ones.
 
     Args:
-        config: The choices.
-        folder: The folder of stores.
-        distiller: Gives the teacher's pairs.
-        teacher_digest: Names the teacher's weights.
+        config: The run's configuration.
+        folder: The folder of all stores.
+        distiller: The distiller, for the teacher's pairs.
+        teacher_digest: Digest of the teacher's weights.
         train_set: The images.
         writes: Whether this process computes what is missing. Of several workers, only one does.
 
@@ -63,17 +63,17 @@ def open_store(
 def stored_matrices_stream(
     config: Config, store: MatrixStore, distiller: FSPDistiller, teacher: keras.Model, train_set: ImageSet
 ) -> Stream:
-    """Returns the stream of images in stored views and the teacher's matrices of them.
+    """Returns the stream of images in stored views with the teacher's matrices.
 
-    The store holds the matrices of the teacher as it is, so that the students of an ensemble share it. With
+    The store holds the unshuffled teacher's matrices, so that the students of an ensemble share it. With
     `--fsp_shuffle`, rows and columns are permuted when they are read.
     """
     read: Callable = store.read
     if config.fsp_shuffle:
         order = _shuffled_entries(distiller, teacher, config.seed)
         read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
-    return lambda first, last, share: stored_stream(
-        train_set, read, config.fsp_store_views, range(first, last), _options(config, STAGE1, share)
+    return lambda first, last, shard: stored_stream(
+        train_set, read, config.fsp_store_views, range(first, last), _options(config, STAGE1, shard)
     )
 
 
@@ -92,5 +92,5 @@ def _augmentation(config: Config) -> Augmentation:
     return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
 
 
-def _options(config: Config, phase: Phase, share: Shard) -> StreamOptions:
-    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), share.index, share.count)
+def _options(config: Config, phase: Phase, shard: Shard) -> StreamOptions:
+    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), shard.index, shard.count)

@@ -1,4 +1,4 @@
-"""The table of a run's models, printed at its end."""
+"""The table of models that a run prints at its end."""
 
 import pathlib
 import tempfile
@@ -16,7 +16,7 @@ SPEED_BATCH, SPEED_SECONDS = 128, 1.0
 
 
 def print_summary(run: Run) -> None:
-    """Prints the models side by side and where every file is; records the table in `result.json`."""
+    """Prints the table of models and the paths of all files; records the table in `result.json`."""
     rows = {name: row for name in CLASSIFIERS if (row := _measure(run, name))}
     if rows:
         run.folder.update(nets=run.folder.result.get("nets", {}) | rows)

@@ -14,7 +14,7 @@ from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1 import make_distiller, store_folder
-from fsp_tf.runs.streams import live_stream, open_store, stored_matrices_stream
+from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, FSPHeatMaps, confusion_counter, log_summary
 
@@ -47,7 +47,7 @@ def train_baseline(run: Run, phase: Phase) -> None:
 
 
 def train_stage1(run: Run, phase: Phase) -> None:
-    """Trains the student to match the teacher's FSP matrices, or with FitNet its features (Algorithm 1)."""
+    """Trains the student to match the teacher's FSP matrices or, with FitNet, its features (Algorithm 1)."""
     config, models = run.config, run.models
     (teacher_name,) = phase.starts_from(config)
     fit = _phase_fit(run, phase)
@@ -71,15 +71,11 @@ def train_stage1(run: Run, phase: Phase) -> None:
     else:
         matched = f"hints at {', '.join(distiller.hint_names)}"
     logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {matched}")
-    stream = live_stream(config, phase, run.images.train)
     if config.fsp_store_views and isinstance(distiller, FSPDistiller):
-        plain_teacher, digest = models.get(teacher_name), models.digest(teacher_name)
-        store = open_store(config, store_folder(run), distiller, digest, run.images.train, writes=run.writes)
-        stream = stored_matrices_stream(config, store, distiller, plain_teacher, run.images.train)
-        if config.fsp_shuffle:  # the store has the teacher as it is; the heat maps show the shuffled one
-            shuffled = model_forms.frozen_form(config, plain_teacher, shuffle_seed=config.seed)
-            teacher.set_weights(shuffled.get_weights())
-    if isinstance(distiller, FSPDistiller):
+        stream = _stored_stream(run, teacher_name, teacher, distiller)
+    else:
+        stream = live_stream(config, phase, run.images.train)
+    if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
         _warn_of_weak_pairs(run, distiller)
     record = fit.run(distiller, stream, callbacks=callbacks)
     if not run.writes:
@@ -90,7 +86,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
-    """Trains stage 1's student on labels, with `--stage2_loss=kd` also on soft targets (Algorithm 1)."""
+    """Trains the student of stage 1 on labels and, with `--stage2_loss=kd`, on soft targets (Algorithm 1)."""
     config = run.config
     with run.strategy.scope():
         if STAGE1.model in phase.starts_from(config):
@@ -116,6 +112,17 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
+def _stored_stream(run: Run, name: str, frozen_teacher: keras.Model, distiller: FSPDistiller) -> Stream:
+    """Returns stage 1's stream of stored matrices; then shuffles the frozen teacher if the run does."""
+    config, train_set, teacher = run.config, run.images.train, run.models.get(name)
+    digest = run.models.digest(name)
+    store = open_store(config, store_folder(run), distiller, digest, train_set, writes=run.writes)
+    if config.fsp_shuffle:  # the store needed the unshuffled teacher; the heat maps need the shuffled one
+        shuffled = model_forms.frozen_form(config, teacher, shuffle_seed=config.seed)
+        frozen_teacher.set_weights(shuffled.get_weights())
+    return stored_matrices_stream(config, store, distiller, teacher, train_set)
+
+
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
     ahead = steps_ahead(run.config, run.folder, phase, run.work_after)
     return PhaseFit(run.config, run.folder, phase, starting_digest(run, phase), ahead)
@@ -126,9 +133,9 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
 
     Args:
         run: The run.
-        phase: Any phase but stage 1.
+        phase: Any phase except stage 1.
         model: The model, built under the strategy.
-        soft_teacher: The teacher whose soft targets are learned beside the labels, if any.
+        soft_teacher: The teacher for soft targets; None to train on labels alone.
     """
     config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
     plain = model_forms.plain_form(config, phase.role, model)
@@ -163,13 +170,13 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
 
 
 def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | int | bool]:
-    """Returns the choices that decide a phase's numbers, for TensorBoard."""
-    choices: dict = {"phase": phase.name, "experiment": config.experiment}
+    """Returns the flags that affect a phase's results, for TensorBoard."""
+    values: dict = {"phase": phase.name, "experiment": config.experiment}
     for name in config_lib.decisive_fields():
         value = getattr(config, name)
         if value is not None:
-            choices[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    return choices
+            values[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return values
 
 
 def _warn_of_weak_pairs(run: Run, distiller: FSPDistiller) -> None:

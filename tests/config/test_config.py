@@ -1,4 +1,4 @@
-"""The flags and the dataclass made from them: one meaning, one name, and a clear sentence for what cannot be."""
+"""Flags and `Config`: defaults, flagfiles, schedules, and messages for invalid values."""
 
 import dataclasses
 import math
@@ -17,11 +17,11 @@ from tests.support.command_line import parse
 FLAGFILES = sorted(pathlib.Path("flags").glob("*.cfg"))
 
 
-def test_defaults_of_flags_are_those_of_the_dataclass():
+def test_flag_defaults_equal_config_defaults():
     assert parse() == Config()
 
 
-def test_there_are_flagfiles():
+def test_demo_and_cifar10_flagfiles_exist():
     assert {"demo.cfg", "cifar10.cfg"} <= {path.name for path in FLAGFILES}
 
 
@@ -30,10 +30,10 @@ def test_every_flagfile_parses_and_validates(path):
     config = parse(f"--flagfile={path}")
     assert config.experiment == path.stem
     command = f"--table={path.stem[-1]} " if path.stem.startswith("table") else f"--flagfile={path}"
-    assert command in path.read_text(), "its header says the command"
+    assert command in path.read_text(), "the header must contain the command"
 
 
-def test_a_config_written_as_flags_parses_to_itself(tmp_path):
+def test_config_survives_a_round_trip_through_a_flagfile(tmp_path):
     config = Config(
         experiment="a b",
         fsp_weight=0.25,
@@ -55,20 +55,20 @@ def test_a_config_written_as_flags_parses_to_itself(tmp_path):
     [
         (1.0, (11000, 16000, 21000)),
         (0.0625, (688, 1000, 1312)),  # 687.5 and 1312.5 round to even
-        (0.0001, (1, 2, 3)),  # at least one step a phase
+        (0.0001, (1, 2, 3)),  # at least one step per entry
     ],
 )
-def test_schedule_scale_shortens_every_phase_alike(scale, expected):
+def test_schedule_scale_multiplies_every_step(scale, expected):
     assert Config(schedule_scale=scale).schedule(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
 
 
-def test_the_baseline_has_the_schedule_of_stage_2():
+def test_baseline_has_the_schedule_of_stage_2():
     config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
     assert config.schedule(PHASES["baseline"]) == config.schedule(PHASES["stage2"]) == ((0.1, 0.01, 0.001), (1, 2, 4))
 
 
 @pytest.mark.parametrize(
-    ("choices", "sentence"),
+    ("choices", "message"),
     [
         ({"fsp_pairs": "typo"}, "--fsp_pairs must be one of section_input, first_block, got 'typo'"),
         (
@@ -115,35 +115,35 @@ def test_the_baseline_has_the_schedule_of_stage_2():
         ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(choices, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_invalid_config_raises_user_error(choices, message):
+    with pytest.raises(UserError, match=message):
         Config(**choices)
 
 
-def test_the_method_decides_the_loss_of_stage_2_and_the_schedule_of_stage_1():
+def test_method_decides_loss_of_stage_2_and_schedule_of_stage_1():
     assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
     assert Config(stage2_loss="kd").stage2_loss == "kd"
     assert Config(method="fitnet").schedule(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
 
 
-def test_fine_tuning_has_the_schedule_of_stage_2_and_the_source_teacher_the_teachers():
+def test_transfer_phases_share_schedules_with_stage_2_and_teacher():
     config = Config(stage2_steps=(1, 2, 9))
     assert config.schedule(PHASES["fine_tuning"]) == config.schedule(PHASES["stage2"])
     assert config.schedule(PHASES["source_teacher"]) == config.schedule(PHASES["teacher"])
 
 
-def test_choices_are_those_of_the_parts():
-    parts = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
-    for name, expected in parts.items():
+def test_flag_choices_equal_those_of_the_library():
+    expected_choices = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
+    for name, expected in expected_choices.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
     assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 
 
-def test_a_list_flag_of_words_is_refused():
+def test_list_flag_with_a_word_raises_user_error():
     with pytest.raises(UserError, match="--stage1_steps must be a list of whole numbers, got soon"):
         parse("--stage1_steps=soon")
 
 
-def test_every_flag_says_what_it_is():
+def test_every_flag_has_a_help_sentence():
     for field in dataclasses.fields(Config):
         assert field.metadata["help"].endswith("."), field.name

@@ -19,7 +19,7 @@ from fsp_tf.config.phases import (
 TRANSFER = {"pipeline": "transfer", "source_dataset": "cifar100"}
 
 
-def test_phases_of_the_pipelines():
+def test_phases_of_each_pipeline():
     assert phases_of(Config()) == [TEACHER, BASELINE, STAGE1, STAGE2]
     assert phases_of(Config(teacher="t.keras", baseline=False)) == [STAGE1, STAGE2]
     assert phases_of(Config(method="kd")) == [TEACHER, BASELINE, STAGE2]
@@ -29,7 +29,7 @@ def test_phases_of_the_pipelines():
     assert phases_of(Config(pipeline="evaluate")) == []
 
 
-def test_a_phase_starts_from_models_that_earlier_phases_of_the_pipeline_train():
+def test_phases_start_from_models_of_earlier_phases():
     for choices in ({}, {"method": "fitnet"}, {"method": "kd"}, {"stage2_loss": "kd"}):
         for transfer in ({}, TRANSFER, TRANSFER | {"transfer_teacher": "fine_tuned"}):
             config = Config(**choices, **transfer)
@@ -39,7 +39,7 @@ def test_a_phase_starts_from_models_that_earlier_phases_of_the_pipeline_train():
                 trained.add(phase.model)
 
 
-def test_dependents_start_directly_or_not_from_a_phase():
+def test_dependents_include_indirect_ones():
     assert dependents(TEACHER, Config()) == [STAGE1, STAGE2]
     assert dependents(SOURCE_TEACHER, Config(**TRANSFER)) == [FINE_TUNING, STAGE1, STAGE2]
     assert dependents(FINE_TUNING, Config(**TRANSFER)) == []
@@ -47,10 +47,10 @@ def test_dependents_start_directly_or_not_from_a_phase():
     assert dependents(STAGE2, Config()) == dependents(BASELINE, Config()) == []
 
 
-def test_no_other_module_spells_a_phase():
-    """Titles and messages aside: `"teacher"` and `"student"` are also the roles of models."""
+def test_no_other_module_contains_a_phase_name():
+    """Titles and messages may. `"teacher"` is also the role of a model, so it is not searched for."""
     names = {name for name in PHASES if name != "teacher"}
     for path in pathlib.Path("fsp_tf").rglob("*.py"):
         if path.name != "phases.py":
             found = set(re.findall(r'"(\w+)"', path.read_text())) & names
-            assert not found, f"{path} spells {found}: use fsp_tf.config.phases"
+            assert not found, f"{path} contains {found}: use fsp_tf.config.phases"

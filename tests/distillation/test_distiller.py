@@ -1,4 +1,4 @@
-"""Stage 1's train step: against a computation by hand, on one and two replicas, in every precision."""
+"""Stage 1's training step against a computation by hand, on one and two replicas and in every precision."""
 
 import keras
 import numpy as np
@@ -9,9 +9,10 @@ from fsp_tf.config import Config
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization, cifar_resnet
+from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
-from tests.support.fitting import StepLogs, state
+from tests.support.fitting import StepLogs, random_normal, state
 
 IMAGE_SHAPE = (8, 8, 3)
 PAIRS = [("first", "last"), ("last", "last")]
@@ -19,11 +20,7 @@ LEARNING_RATE = 0.05
 MOMENTUM, EPSILON = 0.8, 1.1e-5
 
 
-def some_images(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(count, *IMAGE_SHAPE)).astype(np.float32)
-
-
-def small_net(
+def small_model(
     seed: int,
     *,
     prefix: str = "",
@@ -32,7 +29,7 @@ def small_net(
     synchronized: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
-    """conv-BN-ReLU (8x8x3), conv-BN-ReLU (4x4x4), pooling, logits; heads `first`, `last`, `logits`."""
+    """Builds conv-BN-ReLU (8x8x3), conv-BN-ReLU (4x4x4), pooling, logits; with heads `first`, `last` and `logits`."""
 
     def stage(x, filters, strides, name):
         initializer = keras.initializers.HeNormal(seed + filters)
@@ -54,7 +51,7 @@ def small_net(
 
 
 def forward_by_hand(weights: dict, images, training: bool):
-    """The two feature maps of `small_net`, and its moving statistics after the pass."""
+    """Returns the two feature maps of `small_model`, and its moving statistics after the pass."""
     maps, statistics, x = [], {}, tf.constant(images)
     for name, strides in (("first", 1), ("last", 2)):
         x = tf.nn.conv2d(x, weights[f"{name}_conv/kernel"], strides, "SAME") + weights[f"{name}_conv/bias"]
@@ -72,17 +69,17 @@ def forward_by_hand(weights: dict, images, training: bool):
 
 
 def matrices_by_hand(first, last):
-    """Eq. 1 for first-last and last-last: the 8x8 map is max-pooled in blocks of 2x2."""
+    """Returns the matrices of Eq. 1 for first-last and last-last; the 8x8 map is max-pooled in blocks of 2x2."""
     blocks = tf.reshape(first, (-1, 4, 2, 4, 2, 3))
     first, last = tf.reshape(tf.reduce_max(blocks, [2, 4]), (-1, 16, 3)), tf.reshape(last, (-1, 16, 4))
     return [tf.matmul(first, last, transpose_a=True) / 16.0, tf.matmul(last, last, transpose_a=True) / 16.0]
 
 
 @pytest.mark.parametrize("weighting", ["equal", "relative"])
-def test_train_step_by_hand(weighting):
-    images = some_images(6)
-    teacher, student = small_net(1), small_net(2)
-    student.get_layer("last_bn").beta.assign([-9.0, 0.0, 0.0, 0.0])  # its first channel is dead
+def test_train_step_equals_computation_by_hand(weighting):
+    images = random_normal(6, *IMAGE_SHAPE)
+    teacher, student = small_model(1), small_model(2)
+    student.get_layer("last_bn").beta.assign([-9.0, 0.0, 0.0, 0.0])  # a dead channel
     expected = {name: tf.Variable(value) for name, value in state(student).items()}
     trained = [name for name in expected if "moving" not in name and "logits" not in name]
 
@@ -115,18 +112,18 @@ def test_train_step_by_hand(weighting):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_lambda_is_the_pipelines_unless_given():
-    nets = small_net(1), small_net(2)
-    weights = [FSPDistiller(*nets, PAIRS, weighting=name).weight for name in ("relative", "equal")]
-    assert weights == [Config().fsp_weight, Config(fsp_weighting="equal").fsp_weight]
-    assert FSPDistiller(*nets, PAIRS, weight=0.0).weight == 0.0
+def test_default_lambda_is_that_of_the_command_line():
+    models = small_model(1), small_model(2)
+    weights = [FSPDistiller(*models, PAIRS, weighting=name).weight for name in ("relative", "equal")]
+    assert weights == [with_defaults(config).fsp_weight for config in (Config(), Config(fsp_weighting="equal"))]
+    assert FSPDistiller(*models, PAIRS, weight=0.0).weight == 0.0
 
 
-def test_one_step_changes_only_what_it_trains():
-    """Labels are not looked at; teacher and head stay, the student's batch statistics move."""
-    images, fitted = some_images(8), []
+def test_training_changes_only_the_students_features_and_ignores_labels():
+    """The teacher and the student's head do not change; the student's batch statistics do."""
+    images, states = random_normal(8, *IMAGE_SHAPE), []
     for labels in (None, np.zeros(8, np.int64), np.ones(8, np.int64)):
-        teacher, student = small_net(1), small_net(2)
+        teacher, student = small_model(1), small_model(2)
         before_teacher, before = state(teacher), state(student)
         distiller = FSPDistiller(teacher, student, PAIRS, weight=1.0)
         distiller.compile(keras.optimizers.SGD(LEARNING_RATE, momentum=0.9))
@@ -137,16 +134,16 @@ def test_one_step_changes_only_what_it_trains():
             assert np.array_equal(value, before[name]) == name.startswith("logits"), name
         assert not [variable.path for variable in distiller.optimizer.variables if "logits" in variable.path]
         assert len(distiller.optimizer.variables) == 2 + len(distiller.trained.trainable_variables)
-        fitted.append(state(student))
-    for other in fitted[1:]:
+        states.append(state(student))
+    for other in states[1:]:
         for name, value in other.items():
-            np.testing.assert_array_equal(value, fitted[0][name], err_msg=name)
+            np.testing.assert_array_equal(value, states[0][name], err_msg=name)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_features_come_by_pair(count):
-    student, images = small_net(2), some_images(4)
-    maps = FSPDistiller(small_net(1), student, PAIRS[:count])(images)
+def test_call_returns_the_maps_of_each_pair(count):
+    student, images = small_model(2), random_normal(4, *IMAGE_SHAPE)
+    maps = FSPDistiller(small_model(1), student, PAIRS[:count])(images)
     heads = student(images)
     assert len(maps) == count
     for pair, names in zip(maps, PAIRS, strict=False):
@@ -154,34 +151,34 @@ def test_features_come_by_pair(count):
             np.testing.assert_array_equal(features, heads[name])
 
 
-def test_layers_of_different_names():
-    images = some_images(4)
+def test_teacher_and_student_layers_may_have_different_names():
+    images = random_normal(4, *IMAGE_SHAPE)
     losses = []
     for prefix, pairs in (("", PAIRS), ("my_", [((a, b), (f"my_{a}", f"my_{b}")) for a, b in PAIRS])):
-        distiller = FSPDistiller(small_net(1), small_net(2, prefix=prefix), pairs)
+        distiller = FSPDistiller(small_model(1), small_model(2, prefix=prefix), pairs)
         distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
         losses.append(distiller.train_on_batch(images))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
     assert distiller.pair_names == ["my_first-my_last", "my_last-my_last"]
 
 
-def test_pairs_that_do_not_fit_raise():
+def test_unsuitable_pairs_raise():
     with pytest.raises(ValueError, match=r"Pair first-last.*\(4, 4, 4\).*\(4, 4, 6\).*3x4 and 3x6"):
-        FSPDistiller(small_net(1), small_net(2, last_width=6), PAIRS)
-    with pytest.raises(ValueError, match="no layer named 'stem'"):
-        FSPDistiller(small_net(1), small_net(2), [("stem", "last")])
+        FSPDistiller(small_model(1), small_model(2, last_width=6), PAIRS)
+    with pytest.raises(ValueError, match="no head or layer named 'stem'"):
+        FSPDistiller(small_model(1), small_model(2), [("stem", "last")])
     with pytest.raises(ValueError, match="relative, equal, got 'sum'"):
-        FSPDistiller(small_net(1), small_net(2), PAIRS, weighting="sum")
+        FSPDistiller(small_model(1), small_model(2), PAIRS, weighting="sum")
 
 
-def test_pairs_that_cannot_be_pooled_raise():
+def test_pairs_whose_maps_cannot_be_pooled_raise():
     inputs = keras.Input((9, 9, 3))
-    net = keras.Model(inputs, {"four": keras.layers.MaxPooling2D(2)(inputs), "nine": keras.layers.ReLU()(inputs)})
+    model = keras.Model(inputs, {"four": keras.layers.MaxPooling2D(2)(inputs), "nine": keras.layers.ReLU()(inputs)})
     with pytest.raises(ValueError, match="Pair nine-four: A map of 9x9 cannot be max-pooled to 4x4"):
-        FSPDistiller(net, net, [("nine", "four")])
+        FSPDistiller(model, model, [("nine", "four")])
 
 
-def test_each_net_runs_once_a_step_and_no_further_than_its_last_pair():
+def test_each_model_runs_once_per_step_up_to_its_last_pair():
     teacher = cifar_resnet(14, 10, IMAGE_SHAPE, name="teacher")
     student = cifar_resnet(8, 10, IMAGE_SHAPE, name="student")
     distiller = FSPDistiller(teacher, student, [("stem", "section_1"), ("section_1", "section_2")])
@@ -193,25 +190,25 @@ def test_each_net_runs_once_a_step_and_no_further_than_its_last_pair():
     assert len(names) == (1 + 2 * 2 * 2) + (1 + 2 * 1 * 2), names
 
 
-def test_a_fit_traces_once():
-    distiller = FSPDistiller(small_net(1), small_net(2), PAIRS, weight=1.0)
+def test_fit_traces_the_step_once():
+    distiller = FSPDistiller(small_model(1), small_model(2), PAIRS, weight=1.0)
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
     traces, train_step = [], distiller.train_step
     distiller.train_step = lambda data: (traces.append(None), train_step(data))[1]
     distiller.optimizer.build(distiller.trained.trainable_variables)
-    distiller.fit(some_images(12), batch_size=4, epochs=3, verbose=0)
+    distiller.fit(random_normal(12, *IMAGE_SHAPE), batch_size=4, epochs=3, verbose=0)
     assert len(traces) == 1
 
 
-def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **optimizer_options):
-    """Weights, logs and metric sums after five steps of 8 images, of which two replicas see 4 each."""
-    images = some_images(40)
+def train(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **optimizer_options):
+    """Returns weights, logs and metric sums after five steps of 8 images; two replicas get 4 images each."""
+    images = random_normal(40, *IMAGE_SHAPE)
     labels = np.random.default_rng(1).integers(0, 5, 40)
     with strategy.scope():
         optimizer = make_optimizer((0.05, 0.01), (3, 5), momentum=0.9, weight_decay=1e-2, **optimizer_options)
-        student = small_net(2, normalizes=normalizes, synchronized=True)
+        student = small_model(2, normalizes=normalizes, synchronized=True)
         is_fsp = stage == "fsp"
-        teacher = small_net(1, normalizes=normalizes)
+        teacher = small_model(1, normalizes=normalizes)
         model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
         model.compile(optimizer)
         model.optimizer.build(model.trained.trainable_variables if is_fsp else student.trainable_variables)
@@ -227,17 +224,17 @@ def fitted(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **opt
     ids=["plain", "scaled", "clipped", "synchronized"],
 )
 @pytest.mark.parametrize("stage", ["fsp", "cross entropy"])
-def test_two_replicas_are_one(stage, normalizes, options):
-    one, one_logs, one_sums = fitted(tf.distribute.get_strategy(), stage, normalizes, **options)
-    two, two_logs, two_sums = fitted(make_strategy(num_virtual_devices=2), stage, normalizes, **options)
+def test_two_replicas_train_like_one(stage, normalizes, options):
+    one, one_logs, one_sums = train(tf.distribute.get_strategy(), stage, normalizes, **options)
+    two, two_logs, two_sums = train(make_strategy(num_virtual_devices=2), stage, normalizes, **options)
     assert len(one_logs) == len(two_logs) == 5
     for expected, got in zip(*(np.divide(sums[::2], sums[1::2]) for sums in (one_sums, two_sums)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)  # a sum and what it is divided by
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)  # each metric's numerator and denominator
     for expected, got in zip(one_logs, two_logs, strict=True):
         assert expected.keys() == got.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(got[name], value, rtol=2e-6, atol=1e-6, err_msg=name)
-    initial = state(small_net(2, normalizes=normalizes))
+    initial = state(small_model(2, normalizes=normalizes))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=0, atol=2e-6, err_msg=name)
         trained = stage == "cross entropy" or "logits" not in name
@@ -246,16 +243,18 @@ def test_two_replicas_are_one(stage, normalizes, options):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_low_precision_gradients_are_near_those_of_float32(precision):
-    images = some_images(16)
+def test_low_precision_updates_are_close_to_float32(precision):
+    images = random_normal(16, *IMAGE_SHAPE)
     updates = {}
     for dtype in ("float32", precision):
-        student = small_net(2, dtype=dtype)
-        distiller = FSPDistiller(small_net(1, dtype=dtype), student, PAIRS, weight=1.0)
+        student = small_model(2, dtype=dtype)
+        distiller = FSPDistiller(small_model(1, dtype=dtype), student, PAIRS, weight=1.0)
         scales_loss = dtype == "mixed_float16"
         distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
         before = [variable.numpy() for variable in distiller.trained.trainable_variables]
-        while not int(distiller.optimizer.iterations):  # a scaled loss may overflow at first: such a step is skipped
+        while not int(
+            distiller.optimizer.iterations
+        ):  # the first steps may be skipped because the scaled loss overflows
             distiller.train_on_batch(images)
         after = [variable.numpy() for variable in distiller.trained.trainable_variables]
         updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])
@@ -263,10 +262,10 @@ def test_low_precision_gradients_are_near_those_of_float32(precision):
     assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
 
 
-def test_connectors_bring_a_narrow_student_to_the_teachers_channels():
+def test_connectors_map_a_narrow_student_to_the_teachers_channels():
     teacher = cifar_resnet(8, 10, (8, 8, 3), width_multiplier=2)
     student = cifar_resnet(8, 10, (8, 8, 3))
-    with pytest.raises(ValueError, match="take nets of the same widths, or connectors"):
+    with pytest.raises(ValueError, match="use models of the same widths, or connectors"):
         FSPDistiller(teacher, student)
     distiller = FSPDistiller(teacher, student, connectors=True)
     names = [layer.name for layer in distiller.trained.layers if layer.name.startswith("connector")]
@@ -285,6 +284,6 @@ def test_connectors_bring_a_narrow_student_to_the_teachers_channels():
         np.testing.assert_array_equal(again.trained.get_layer(name).get_weights()[0], before[name])
 
 
-def test_connectors_leave_equal_channels_alone():
+def test_maps_of_equal_channels_get_no_connector():
     distiller = FSPDistiller(cifar_resnet(14, 10, (8, 8, 3)), cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
     assert not any(layer.name.startswith("connector") for layer in distiller.trained.layers)

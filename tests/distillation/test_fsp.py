@@ -1,4 +1,4 @@
-"""The FSP matrix, its loss and its pairs, against naive NumPy loops written from the paper's equations."""
+"""The FSP matrix, its loss and its pairs, compared with naive NumPy loops written from the paper's equations."""
 
 import keras
 import numpy as np
@@ -7,12 +7,9 @@ import tensorflow as tf
 
 from fsp_tf.distillation import FSPDistillationLoss, FSPLoss, fsp_matrix, resolve_pairs
 from fsp_tf.models import cifar_resnet
+from tests.support.fitting import random_normal
 
 IMAGE_SHAPE = (8, 8, 3)
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def naive_max_pool(features: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -27,7 +24,7 @@ def naive_max_pool(features: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def naive_matrix(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Eq. 1, in float64: G[i, j] = sum_{s,t} F1[s,t,i] F2[s,t,j] / (h w), the larger map max-pooled."""
+    """Computes Eq. 1 in float64: G[i, j] = sum_{s,t} F1[s,t,i] F2[s,t,j] / (h w), the larger map max-pooled."""
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     first, last = naive_max_pool(first, height, width), naive_max_pool(last, height, width)
     matrix = np.zeros((len(first), first.shape[3], last.shape[3]))
@@ -41,7 +38,7 @@ def naive_matrix(first: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def naive_loss(teacher: np.ndarray, student: np.ndarray, weights=None) -> float:
-    """Eq. 2 for one pair: the sum of squares over entries, the mean over images."""
+    """Computes Eq. 2 for one pair: the sum of squares over entries, the mean over images."""
     weights = np.ones(len(teacher)) if weights is None else weights
     total = 0.0
     for x in range(len(teacher)):
@@ -56,57 +53,57 @@ def naive_loss(teacher: np.ndarray, student: np.ndarray, weights=None) -> float:
     [
         pytest.param((2, 4, 4, 3), (2, 4, 4, 3), id="square"),
         pytest.param((2, 3, 5, 4), (2, 3, 5, 2), id="rectangular"),
-        pytest.param((3, 4, 4, 2), (3, 4, 4, 5), id="m is not n"),
-        pytest.param((2, 8, 8, 3), (2, 4, 4, 5), id="first larger"),
-        pytest.param((2, 4, 4, 3), (2, 8, 8, 2), id="last larger"),
-        pytest.param((2, 6, 4, 3), (2, 2, 4, 2), id="only higher"),
-        pytest.param((2, 6, 2, 3), (2, 3, 4, 2), id="one higher, the other wider"),
+        pytest.param((3, 4, 4, 2), (3, 4, 4, 5), id="m differs from n"),
+        pytest.param((2, 8, 8, 3), (2, 4, 4, 5), id="first is larger"),
+        pytest.param((2, 4, 4, 3), (2, 8, 8, 2), id="last is larger"),
+        pytest.param((2, 6, 4, 3), (2, 2, 4, 2), id="first is higher"),
+        pytest.param((2, 6, 2, 3), (2, 3, 4, 2), id="first is higher and last wider"),
     ],
 )
-def test_matrix_is_equation_1(first_shape, last_shape):
-    first, last = normal(*first_shape, seed=1), normal(*last_shape, seed=2)
+def test_matrix_equals_equation_1(first_shape, last_shape):
+    first, last = random_normal(*first_shape, seed=1), random_normal(*last_shape, seed=2)
     matrix = fsp_matrix(tf.constant(first), tf.constant(last))
     assert matrix.shape == (first_shape[0], first_shape[3], last_shape[3])
     np.testing.assert_allclose(matrix, naive_matrix(first, last), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
-def test_matrix_of_low_precision_features_is_summed_in_float32(dtype):
-    first, last = tf.cast(normal(2, 8, 8, 3, seed=1), dtype), tf.cast(normal(2, 4, 4, 5, seed=2), dtype)
+def test_low_precision_features_are_summed_in_float32(dtype):
+    first, last = tf.cast(random_normal(2, 8, 8, 3, seed=1), dtype), tf.cast(random_normal(2, 4, 4, 5, seed=2), dtype)
     matrix = fsp_matrix(first, last)
     assert matrix.dtype == tf.float32
     expected = naive_matrix(tf.cast(first, tf.float32).numpy(), tf.cast(last, tf.float32).numpy())
     np.testing.assert_allclose(matrix, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_matrix_keeps_an_unknown_batch_size():
+def test_matrix_supports_an_unknown_batch_size():
     function = tf.function(fsp_matrix, input_signature=[tf.TensorSpec((None, 4, 4, n), tf.float32) for n in (3, 2)])
     for batch in (1, 5):
-        assert function(normal(batch, 4, 4, 3), normal(batch, 4, 4, 2)).shape == (batch, 3, 2)
+        assert function(random_normal(batch, 4, 4, 3), random_normal(batch, 4, 4, 2)).shape == (batch, 3, 2)
 
 
-def test_maps_that_do_not_fit_raise():
+def test_maps_that_cannot_be_pooled_raise():
     with pytest.raises(ValueError, match="8x6 cannot be max-pooled to 5x3"):
-        fsp_matrix(normal(1, 8, 6, 2), normal(1, 5, 3, 2))
+        fsp_matrix(random_normal(1, 8, 6, 2), random_normal(1, 5, 3, 2))
 
 
 @pytest.mark.parametrize("other", [(1, 8, 2), (1, 8, 8, 2, 1)], ids=["three axes", "five axes"])
-@pytest.mark.parametrize("turned", [False, True], ids=["the first", "the last"])
-def test_maps_have_four_axes(other, turned):
-    maps = [normal(*other), normal(1, 8, 8, 2)]
+@pytest.mark.parametrize("swapped", [False, True], ids=["first", "last"])
+def test_maps_without_four_axes_raise(other, swapped):
+    maps = [random_normal(*other), random_normal(1, 8, 8, 2)]
     with pytest.raises(ValueError, match="batch, height, width, channels"):
-        fsp_matrix(*reversed(maps) if turned else maps)
+        fsp_matrix(*reversed(maps) if swapped else maps)
 
 
-def test_loss_is_equation_2():
-    teacher, student = normal(4, 3, 5, seed=1), normal(4, 3, 5, seed=2)
+def test_loss_equals_equation_2():
+    teacher, student = random_normal(4, 3, 5, seed=1), random_normal(4, 3, 5, seed=2)
     loss = FSPLoss()(teacher, student)
     assert loss.dtype == tf.float32 and loss.shape == ()
     np.testing.assert_allclose(loss, naive_loss(teacher, student), rtol=1e-5)
 
 
-def test_loss_takes_lambda_as_sample_weight():
-    teacher, student = normal(4, 3, 5, seed=1), normal(4, 3, 5, seed=2)
+def test_sample_weight_is_lambda():
+    teacher, student = random_normal(4, 3, 5, seed=1), random_normal(4, 3, 5, seed=2)
     weights = np.array([0.5, 0.0, 2.0, 1.0], np.float32)
     per_image = FSPLoss()(teacher, student, sample_weight=weights)
     np.testing.assert_allclose(per_image, naive_loss(teacher, student, weights), rtol=1e-5)
@@ -114,9 +111,9 @@ def test_loss_takes_lambda_as_sample_weight():
     np.testing.assert_allclose(one_lambda, 0.1 * naive_loss(teacher, student), rtol=1e-5)
 
 
-def test_loss_in_compile_takes_the_teacher_as_y_true():
-    """A student that gives matrices, fitted on stored matrices of a teacher."""
-    images, targets = normal(4, 4, 4, 3, seed=1), normal(4, 3, 2, seed=2)
+def test_compiled_loss_takes_the_teachers_matrices_as_y_true():
+    """The student returns matrices and is evaluated on a teacher's matrices."""
+    images, targets = random_normal(4, 4, 4, 3, seed=1), random_normal(4, 3, 2, seed=2)
     inputs = keras.Input((4, 4, 3))
     outputs = keras.layers.Lambda(lambda maps: fsp_matrix(*maps), output_shape=(3, 2))(
         [inputs, keras.layers.Conv2D(2, 1)(inputs)]
@@ -127,17 +124,17 @@ def test_loss_in_compile_takes_the_teacher_as_y_true():
     np.testing.assert_allclose(student.evaluate(images, targets, verbose=0), expected, rtol=1e-5)
 
 
-def test_loss_serialises():
+def test_loss_is_serializable():
     loss = keras.losses.deserialize(keras.losses.serialize(FSPLoss(name="section_1", reduction="sum")))
     assert isinstance(loss, FSPLoss)
     assert (loss.name, loss.reduction) == ("section_1", "sum")
-    teacher, student = normal(4, 3, 5, seed=1), normal(4, 3, 5, seed=2)
+    teacher, student = random_normal(4, 3, 5, seed=1), random_normal(4, 3, 5, seed=2)
     np.testing.assert_allclose(loss(teacher, student), 4 * naive_loss(teacher, student), rtol=1e-5)
 
 
-def test_gradient_is_that_of_finite_differences():
-    teacher = naive_matrix(normal(2, 4, 4, 3, seed=1), normal(2, 2, 2, 2, seed=2))
-    maps = [normal(2, 4, 4, 3, seed=3), normal(2, 2, 2, 2, seed=4)]
+def test_gradient_equals_finite_differences():
+    teacher = naive_matrix(random_normal(2, 4, 4, 3, seed=1), random_normal(2, 2, 2, 2, seed=2))
+    maps = [random_normal(2, 4, 4, 3, seed=3), random_normal(2, 2, 2, 2, seed=4)]
     variables = [tf.Variable(features) for features in maps]
     with tf.GradientTape() as tape:
         loss = FSPLoss()(tf.cast(teacher, tf.float32), fsp_matrix(*variables))
@@ -146,19 +143,19 @@ def test_gradient_is_that_of_finite_differences():
     step = 1e-5
     for features, gradient in zip(maps, gradients, strict=True):
         expected = np.zeros(features.shape)
-        for place in np.ndindex(*features.shape):
+        for index in np.ndindex(*features.shape):
             losses = []
             for sign in (1, -1):
-                moved = [other.astype(np.float64) for other in maps]
-                moved[0 if features is maps[0] else 1][place] += sign * step
-                losses.append(naive_loss(teacher, naive_matrix(*moved)))
-            expected[place] = (losses[0] - losses[1]) / (2 * step)
+                shifted = [other.astype(np.float64) for other in maps]
+                shifted[0 if features is maps[0] else 1][index] += sign * step
+                losses.append(naive_loss(teacher, naive_matrix(*shifted)))
+            expected[index] = (losses[0] - losses[1]) / (2 * step)
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def nets() -> tuple[keras.Model, keras.Model]:
-    """ResNet-26 and ResNet-8."""
+def models() -> tuple[keras.Model, keras.Model]:
+    """Builds a ResNet-26 and a ResNet-8."""
     return cifar_resnet(26, 10, IMAGE_SHAPE, name="teacher"), cifar_resnet(8, 10, IMAGE_SHAPE, name="student")
 
 
@@ -170,15 +167,15 @@ def nets() -> tuple[keras.Model, keras.Model]:
         ([("stem", "section_3")], [("stem", "section_3")]),
     ],
 )
-def test_pairs_of_the_same_names(nets, pairs, expected):
-    assert resolve_pairs(*nets, pairs) == [(pair, pair) for pair in expected]
+def test_pairs_with_the_same_names_in_both_models(models, pairs, expected):
+    assert resolve_pairs(*models, pairs) == [(pair, pair) for pair in expected]
 
 
-def test_pairs_of_different_names(nets):
+def test_pairs_with_different_names(models):
     pair = (("section_1_block_3", "section_1_block_4"), ("stem", "section_1_block_1_relu_1"))
-    assert resolve_pairs(*nets, [pair]) == [pair]
+    assert resolve_pairs(*models, [pair]) == [pair]
     both = [("stem", "section_1"), pair]
-    assert resolve_pairs(*nets, both) == [(("stem", "section_1"), ("stem", "section_1")), pair]
+    assert resolve_pairs(*models, both) == [(("stem", "section_1"), ("stem", "section_1")), pair]
 
 
 @pytest.mark.parametrize(
@@ -189,20 +186,20 @@ def test_pairs_of_different_names(nets):
         ([("stem", "section_1_block_2")], "student has no head or layer named 'section_1_block_2'"),
     ],
 )
-def test_unknown_pairs_raise(nets, pairs, message):
+def test_unknown_pairs_raise(models, pairs, message):
     with pytest.raises(ValueError, match=message):
-        resolve_pairs(*nets, pairs)
+        resolve_pairs(*models, pairs)
 
 
-def test_named_pairs_need_sections():
+def test_named_pairs_without_section_heads_raise():
     inputs = keras.Input((2,))
     plain = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match="section_1, section_2"):
         resolve_pairs(plain, plain, "section_input")
 
 
-def two_maps(width: int, seed: int) -> keras.Model:
-    """A net whose outputs are one pair of maps: 8x8x3 and 4x4x2."""
+def two_map_model(width: int, seed: int) -> keras.Model:
+    """Builds a model whose outputs are one pair of maps: 8x8x3 and 4x4x2."""
     inputs = keras.Input(IMAGE_SHAPE)
     initializer = keras.initializers.HeNormal(seed)
     first = keras.layers.Conv2D(3, 3, padding="same", activation="relu", kernel_initializer=initializer)(inputs)
@@ -211,13 +208,13 @@ def two_maps(width: int, seed: int) -> keras.Model:
     return keras.Model(inputs, [first, last])
 
 
-def test_stock_distiller_on_nets_that_give_one_pair():
-    images, teacher, student = normal(8, *IMAGE_SHAPE), two_maps(6, seed=1), two_maps(2, seed=2)
-    maps = [[features.numpy() for features in net(images)] for net in (teacher, student)]
+def test_stock_distiller_trains_models_that_return_one_pair():
+    images, teacher, student = random_normal(8, *IMAGE_SHAPE), two_map_model(6, seed=1), two_map_model(2, seed=2)
+    maps = [[features.numpy() for features in model(images)] for model in (teacher, student)]
     expected = 0.5 * naive_loss(*(naive_matrix(*pair) for pair in maps))
 
     distiller = keras.distillation.Distiller(teacher, student, FSPDistillationLoss(weight=0.5), student_loss_weight=0.0)
-    distiller.compile(keras.optimizers.SGD(0.02), loss="mse")  # it wants a loss of the labels, of weight 0 here
+    distiller.compile(keras.optimizers.SGD(0.02), loss="mse")  # it requires a loss of the labels, here of weight 0
     before = teacher.get_weights()
     history = distiller.fit(images, epochs=10, batch_size=8, verbose=0).history["distillation_loss"]
     np.testing.assert_allclose(history[0], expected, rtol=1e-5)
@@ -226,17 +223,17 @@ def test_stock_distiller_on_nets_that_give_one_pair():
         np.testing.assert_array_equal(weight, expected_weight)
 
 
-def test_stock_distiller_on_the_heads_of_our_nets():
+def test_stock_distiller_trains_models_with_named_heads():
     teacher = cifar_resnet(14, 10, IMAGE_SHAPE, seed=1, fused=False)
     student = cifar_resnet(8, 10, IMAGE_SHAPE, seed=2, fused=False)
     images = np.random.default_rng(0).integers(0, 256, (4, *IMAGE_SHAPE)).astype(np.float32)
-    student.get_layer("logits").trainable = False  # stage 1 does not reach the head
+    student.get_layer("logits").trainable = False  # stage 1 does not train the head
     pairs = [pair for pair, _ in resolve_pairs(teacher, student, "section_input")]
     heads = [
-        {name: features.numpy() for name, features in net(images, training=net is student).items()}
-        for net in (teacher, student)
+        {name: features.numpy() for name, features in model(images, training=model is student).items()}
+        for model in (teacher, student)
     ]
-    expected = sum(naive_loss(*(naive_matrix(net[first], net[last]) for net in heads)) for first, last in pairs)
+    expected = sum(naive_loss(*(naive_matrix(maps[first], maps[last]) for maps in heads)) for first, last in pairs)
 
     losses = [FSPDistillationLoss(pair=pair) for pair in pairs]
     distiller = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.0)

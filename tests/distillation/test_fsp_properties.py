@@ -1,4 +1,4 @@
-"""What holds for any feature maps: the FSP matrix against NumPy in float64, its symmetry, linearity and gradient."""
+"""Properties of the FSP matrix for any feature maps: its value, symmetry, linearity and gradient."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 @st.composite
 def pairs_of_maps(draw, largest_factor: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Two maps of which the larger height and the larger width are multiples of the smaller ones."""
+    """Draws two maps; the larger height and the larger width are multiples of the smaller ones."""
     batch, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     rng, shapes = np.random.default_rng(draw(SEEDS)), []
     factors = st.integers(1, largest_factor)
@@ -27,8 +27,8 @@ def pairs_of_maps(draw, largest_factor: int = 3) -> tuple[np.ndarray, np.ndarray
     return rng.normal(size=shapes[0]), rng.normal(size=shapes[1])
 
 
-def in_float64(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """Eq. 1 by NumPy."""
+def numpy_matrix(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Computes Eq. 1 with NumPy in float64."""
     height, width = min(first.shape[1], last.shape[1]), min(first.shape[2], last.shape[2])
     pooled = [
         x.reshape(len(x), height, x.shape[1] // height, width, x.shape[2] // width, -1).max(axis=(2, 4))
@@ -43,16 +43,16 @@ def matrix(first, last) -> np.ndarray:
 
 @given(pairs_of_maps())
 @settings(max_examples=60)
-def test_the_matrix_of_any_maps_is_equation_1_and_swapped_maps_transpose_it(maps):
+def test_matrix_equals_equation_1_and_swapped_maps_transpose_it(maps):
     first, last = maps
     got = matrix(first, last)
-    np.testing.assert_allclose(got, in_float64(first, last), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, numpy_matrix(first, last), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(matrix(last, first), got.transpose(0, 2, 1), rtol=1e-5, atol=1e-6)
 
 
 @given(pairs_of_maps(largest_factor=1), SEEDS, st.floats(-3, 3), st.floats(-3, 3))
 @settings(max_examples=40)
-def test_the_matrix_of_maps_of_one_size_is_linear_in_each(maps, seed, a, b):
+def test_matrix_of_equally_large_maps_is_linear_in_each(maps, seed, a, b):
     first, last = maps
     rng = np.random.default_rng(seed)
     other_first, other_last = rng.normal(size=first.shape), rng.normal(size=last.shape)
@@ -64,16 +64,16 @@ def test_the_matrix_of_maps_of_one_size_is_linear_in_each(maps, seed, a, b):
 
 @given(pairs_of_maps(), SEEDS)
 @settings(max_examples=30)
-def test_the_gradient_of_any_maps_is_the_slope_in_any_direction(maps, seed):
+def test_gradient_equals_the_slope_in_any_direction(maps, seed):
     rng, step = np.random.default_rng(seed), 1e-6
-    target = rng.normal(size=in_float64(*maps).shape)
+    target = rng.normal(size=numpy_matrix(*maps).shape)
     directions = [rng.normal(size=features.shape) for features in maps]
-    ahead, behind = (
+    forward, backward = (
         [features + sign * step * direction for features, direction in zip(maps, directions, strict=True)]
         for sign in (1, -1)
     )
-    loss = lambda pair: np.mean(np.sum((target - in_float64(*pair)) ** 2, axis=(1, 2)))  # noqa: E731
-    slope = (loss(ahead) - loss(behind)) / (2 * step)
+    loss = lambda pair: np.mean(np.sum((target - numpy_matrix(*pair)) ** 2, axis=(1, 2)))  # noqa: E731
+    slope = (loss(forward) - loss(backward)) / (2 * step)
     variables = [tf.Variable(features, dtype=tf.float32) for features in maps]
     with tf.GradientTape() as tape:
         total = FSPLoss()(tf.constant(target, tf.float32), fsp_matrix(*variables))
@@ -84,10 +84,10 @@ def test_the_gradient_of_any_maps_is_the_slope_in_any_direction(maps, seed):
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=4), st.integers(1, 4), SEEDS)
 @settings(max_examples=40)
-def test_flattened_matrices_come_back(shapes, count, seed):
+def test_unflatten_inverts_flatten(shapes, count, seed):
     rng = np.random.default_rng(seed)
     matrices = [rng.normal(size=(count, *shape)).astype(np.float32) for shape in shapes]
     flat = flatten_matrices([tf.constant(each) for each in matrices])
     assert flat.shape == (count, sum(rows * columns for rows, columns in shapes))
-    for each, back in zip(matrices, unflatten_matrices(flat, shapes), strict=True):
-        np.testing.assert_array_equal(back, each)
+    for each, restored in zip(matrices, unflatten_matrices(flat, shapes), strict=True):
+        np.testing.assert_array_equal(restored, each)

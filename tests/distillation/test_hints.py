@@ -1,4 +1,4 @@
-"""FitNet's stage 1: which layers are hints, their loss against NumPy loops, a step by hand, on one and two replicas."""
+"""FitNet's stage 1: choice of the hints, their loss, the training step by hand, on one and two replicas."""
 
 import keras
 import numpy as np
@@ -9,19 +9,15 @@ from fsp_tf.distillation.hints import HintDistiller, hint_layers, hint_loss
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
-from tests.support.fitting import StepLogs, state
+from tests.support.fitting import StepLogs, random_normal, state
 
 IMAGE_SHAPE = (8, 8, 3)
 LEARNING_RATE = 0.01
 BLOCKS = ["section_1_block_1", "section_2_block_1", "section_3_block_1"]
 
 
-def some_images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(count, *IMAGE_SHAPE)).astype(np.float32)
-
-
-def small_net(seed: int, *, last_width: int = 5, dtype: str = "float32") -> keras.Model:
-    """Three times conv-ReLU (8x8x3, 4x4x4, 4x4x5), named like blocks, pooling and logits."""
+def small_model(seed: int, *, last_width: int = 5, dtype: str = "float32") -> keras.Model:
+    """Builds three conv-ReLU (8x8x3, 4x4x4, 4x4x5) that are named like blocks, pooling and logits."""
     x = images = keras.Input(IMAGE_SHAPE, name="images")
     for name, filters, strides in zip(BLOCKS, (3, 4, last_width), (1, 2, 1), strict=True):
         initializer = keras.initializers.HeNormal(seed + filters)
@@ -31,11 +27,11 @@ def small_net(seed: int, *, last_width: int = 5, dtype: str = "float32") -> kera
         x = keras.layers.ReLU(dtype=dtype, name=name)(x)
     x = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
     logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed), name="logits")(x)
-    return keras.Model(images, {"logits": logits}, name=f"net_{seed}")
+    return keras.Model(images, {"logits": logits}, name=f"model_{seed}")
 
 
 def chain(num_blocks: int) -> keras.Model:
-    """A net with nothing but its blocks' names."""
+    """Builds a model of ReLU layers that are named like blocks."""
     x = images = keras.Input((4,))
     for block in range(1, num_blocks + 1):
         x = keras.layers.ReLU(name=f"section_1_block_{block}_relu_1")(x)
@@ -44,7 +40,7 @@ def chain(num_blocks: int) -> keras.Model:
 
 
 def naive_loss(hints: list[np.ndarray], guided_maps: list[np.ndarray]) -> float:
-    """1/N sum_x sum_i 1/2 ||hint_i(x) - guided_i(x)||^2."""
+    """Computes 1/N sum_x sum_i 1/2 ||hint_i(x) - guided_i(x)||^2."""
     total = 0.0
     for hint, guided in zip(hints, guided_maps, strict=True):
         for index in np.ndindex(hint.shape):
@@ -61,23 +57,23 @@ def naive_loss(hints: list[np.ndarray], guided_maps: list[np.ndarray]) -> float:
         (32, ["section_2_block_3"], ["section_1_block_4", "section_2_block_3", "section_3_block_2"]),
     ],
 )
-def test_hints_of_cifar_nets(depth, one, three):
-    net = cifar_resnet(depth, 10, IMAGE_SHAPE)
-    assert hint_layers(net, 1) == one
-    assert hint_layers(net, 3) == three
+def test_hints_of_cifar_resnets(depth, one, three):
+    model = cifar_resnet(depth, 10, IMAGE_SHAPE)
+    assert hint_layers(model, 1) == one
+    assert hint_layers(model, 3) == three
 
 
 @pytest.mark.parametrize(("num_blocks", "one", "three"), [(9, 5, [3, 5, 7]), (12, 6, [3, 6, 9]), (16, 8, [4, 8, 12])])
-def test_hints_are_blocks_counted_from_one(num_blocks, one, three):
-    net = chain(num_blocks)
-    assert hint_layers(net, 1) == [f"section_1_block_{one}"]
-    assert hint_layers(net, 3) == [f"section_1_block_{block}" for block in three]
+def test_hints_divide_the_blocks_evenly(num_blocks, one, three):
+    model = chain(num_blocks)
+    assert hint_layers(model, 1) == [f"section_1_block_{one}"]
+    assert hint_layers(model, 3) == [f"section_1_block_{block}" for block in three]
 
 
-def test_hints_that_a_net_has_not_raise():
-    with pytest.raises(ValueError, match="num_hints is one of 1, 3, got 2"):
+def test_impossible_numbers_of_hints_raise():
+    with pytest.raises(ValueError, match="num_hints must be one of 1, 3, got 2"):
         hint_layers(chain(4), 2)
-    with pytest.raises(ValueError, match=r"chain has 2 blocks .*, 3 hints need as many"):
+    with pytest.raises(ValueError, match=r"chain has 2 blocks .*; 3 hints need at least 3"):
         hint_layers(chain(2), 3)
     with pytest.raises(ValueError, match="chain has 0 blocks"):
         hint_layers(chain(0), 1)
@@ -85,7 +81,7 @@ def test_hints_that_a_net_has_not_raise():
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_loss_equals_naive_loops(dtype):
-    """Maps so large that float16 would overflow in their squares."""
+    """The maps are so large that their squares overflow float16."""
     rng = np.random.default_rng(0)
     hint, guided = (tf.cast(rng.normal(size=(3, 4, 2, 5)) * 1e3, dtype) for _ in range(2))
     losses = hint_loss(hint, guided)
@@ -96,7 +92,7 @@ def test_loss_equals_naive_loops(dtype):
 
 
 def forward_by_hand(weights: dict, images) -> list[tf.Tensor]:
-    """The outputs of the three blocks of `small_net`."""
+    """Returns the outputs of the three blocks of `small_model`."""
     maps, x = [], tf.constant(images)
     for name, strides in zip(BLOCKS, (1, 2, 1), strict=True):
         x = tf.nn.relu(tf.nn.conv2d(x, weights[f"{name}_conv/kernel"], strides, "SAME") + weights[f"{name}_conv/bias"])
@@ -105,9 +101,9 @@ def forward_by_hand(weights: dict, images) -> list[tf.Tensor]:
 
 
 @pytest.mark.parametrize(("num_hints", "names"), [(1, BLOCKS[1:2]), (3, BLOCKS)])
-def test_train_step_by_hand(num_hints, names):
-    images = some_images(4)
-    teacher, student = small_net(1), small_net(2)
+def test_train_step_equals_computation_by_hand(num_hints, names):
+    images = random_normal(4, *IMAGE_SHAPE)
+    teacher, student = small_model(1), small_model(2)
     expected = {name: tf.Variable(value) for name, value in state(student).items()}
     used = [BLOCKS.index(name) for name in names]
     trained = [name for name in expected if name.startswith(tuple(BLOCKS[: used[-1] + 1]))]
@@ -135,9 +131,9 @@ def test_train_step_by_hand(num_hints, names):
 
 
 @pytest.mark.parametrize(("num_hints", "untouched"), [(1, "section_3"), (3, "logits")])
-def test_only_what_leads_to_the_hints_is_trained(num_hints, untouched):
-    """The teacher, in inference mode, stays; labels are not looked at; each net runs once, up to its last hint."""
-    images = np.abs(some_images(4)) * 100
+def test_only_layers_up_to_the_last_hint_are_trained(num_hints, untouched):
+    """The teacher does not change, labels are ignored, and each model runs once, up to its last hint."""
+    images = np.abs(random_normal(4, *IMAGE_SHAPE)) * 100
     teacher, student = cifar_resnet(14, 10, IMAGE_SHAPE), cifar_resnet(8, 10, IMAGE_SHAPE, seed=1)
     teacher.get_layer("stem_bn").moving_mean.assign(np.linspace(-1, 1, 16))
     before_teacher, before = state(teacher), state(student)
@@ -155,7 +151,7 @@ def test_only_what_leads_to_the_hints_is_trained(num_hints, untouched):
     heads = {"section_2_block_1": "section_2_first_block", "section_3_block_1": "section_3_first_block"}
     last = distiller.hint_names[-1]
     guided = start(images, training=True)[heads[last]].numpy()
-    hint = teacher(images, training=False)[heads[last]].numpy()  # block 3 or 5 of 6, each the first of its section
+    hint = teacher(images, training=False)[heads[last]].numpy()  # block 3 or 5 of 6, the first of its section
     np.testing.assert_allclose(logs[f"loss/{last}"][0], naive_loss([hint], [guided]), rtol=1e-4)
 
     graph = (
@@ -169,9 +165,9 @@ def test_only_what_leads_to_the_hints_is_trained(num_hints, untouched):
 
 
 @pytest.mark.parametrize("num_hints", [1, 3])
-def test_call_gives_the_guided_maps(num_hints):
-    student, images = small_net(2), some_images(2)
-    maps = HintDistiller(small_net(1), student, num_hints)(images)
+def test_call_returns_the_guided_maps(num_hints):
+    student, images = small_model(2), random_normal(2, *IMAGE_SHAPE)
+    maps = HintDistiller(small_model(1), student, num_hints)(images)
     expected = forward_by_hand(state(student), images)
     assert len(maps) == num_hints
     for features, by_hand in zip(maps, expected if num_hints == 3 else expected[1:2], strict=True):
@@ -179,48 +175,49 @@ def test_call_gives_the_guided_maps(num_hints):
 
 
 def test_maps_of_different_shapes_raise():
-    HintDistiller(small_net(1), small_net(2, last_width=6), 1)
+    HintDistiller(small_model(1), small_model(2, last_width=6), 1)
     message = r"hint section_3_block_1 \(4, 4, 5\) and the student's guided layer section_3_block_1 \(4, 4, 6\) differ"
     with pytest.raises(ValueError, match=message):
-        HintDistiller(small_net(1), small_net(2, last_width=6), 3)
+        HintDistiller(small_model(1), small_model(2, last_width=6), 3)
 
 
-def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
-    """Weights and logs after three steps of 8 images, of which two replicas see 4 each."""
+def train(strategy: tf.distribute.Strategy, **optimizer_options):
+    """Returns weights and logs after three steps of 8 images; two replicas get 4 images each."""
     with strategy.scope():
-        student = small_net(2)
-        distiller = HintDistiller(small_net(1), student, 3)
+        student = small_model(2)
+        distiller = HintDistiller(small_model(1), student, 3)
         distiller.compile(make_optimizer((0.01,), (3,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
         distiller.optimizer.build(distiller.trained.trainable_variables)
     logs = StepLogs()
-    stream = tf.data.Dataset.from_tensor_slices(some_images(24)).batch(8, drop_remainder=True)
+    stream = tf.data.Dataset.from_tensor_slices(random_normal(24, *IMAGE_SHAPE)).batch(8, drop_remainder=True)
     distiller.fit(stream, verbose=0, callbacks=[logs])
     return state(student), logs.steps
 
 
 @pytest.mark.parametrize("options", [{}, {"scales_loss": True}], ids=["plain", "scaled"])
-def test_two_replicas_are_one(options):
-    one, one_logs = fitted(tf.distribute.get_strategy(), **options)
-    two, two_logs = fitted(make_strategy(num_virtual_devices=2), **options)
+def test_two_replicas_train_like_one(options):
+    one, one_logs = train(tf.distribute.get_strategy(), **options)
+    two, two_logs = train(make_strategy(num_virtual_devices=2), **options)
     for expected, got in zip(one_logs, two_logs, strict=True):
         for name, value in expected.items():
-            if name.startswith("loss"):  # a relative error is the mean of what each replica finds in its own images
-                np.testing.assert_allclose(got[name], value, rtol=1e-5, err_msg=name)
-    initial = state(small_net(2))
+            np.testing.assert_allclose(got[name], value, rtol=1e-5, err_msg=name)
+    initial = state(small_model(2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-6, err_msg=name)
         assert (np.abs(value - initial[name]).max() > 1e-4) == ("logits" not in name), name
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_low_precision_updates_are_near_those_of_float32(precision):
-    images, updates = some_images(8), {}
+def test_low_precision_updates_are_close_to_float32(precision):
+    images, updates = random_normal(8, *IMAGE_SHAPE), {}
     for dtype in ("float32", precision):
-        distiller = HintDistiller(small_net(1, dtype=dtype), small_net(2, dtype=dtype), 3)
+        distiller = HintDistiller(small_model(1, dtype=dtype), small_model(2, dtype=dtype), 3)
         scales_loss = dtype == "mixed_float16"
         distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
         before = distiller.trained.get_weights()
-        while not int(distiller.optimizer.iterations):  # a scaled loss may overflow at first: such a step is skipped
+        while not int(
+            distiller.optimizer.iterations
+        ):  # the first steps may be skipped because the scaled loss overflows
             distiller.train_on_batch(images)
         after = distiller.trained.get_weights()
         updates[dtype] = np.concatenate([(b - a).ravel() for b, a in zip(before, after, strict=True)])

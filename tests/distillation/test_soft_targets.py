@@ -1,4 +1,4 @@
-"""Hinton's distillation: loss, schedule and steps against NumPy, resumed, on one and two replicas."""
+"""Soft targets: loss, schedule and training steps against NumPy, resuming, on one and two replicas."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_lo
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer
 from fsp_tf.training.devices import make_strategy
-from tests.support.fitting import StepLogs, state
+from tests.support.fitting import StepLogs, random_normal, state
 
 IMAGE_SHAPE = (2, 2, 3)
 NUM_CLASSES = 5
@@ -17,21 +17,17 @@ LEARNING_RATE = 0.1
 TEMPERATURE = 3.0
 
 
-def some_images(count: int, shape=IMAGE_SHAPE) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(count, *shape)).astype(np.float32)
-
-
-def some_labels(count: int) -> np.ndarray:
+def random_labels(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, NUM_CLASSES, count)
 
 
-def linear_net(seed: int, num_classes: int = NUM_CLASSES) -> keras.Model:
-    """Logits that are a linear function of the pixels."""
+def linear_model(seed: int, num_classes: int = NUM_CLASSES) -> keras.Model:
+    """Builds a model whose logits are a linear function of the pixels."""
     images = keras.Input(IMAGE_SHAPE, name="images")
     x = keras.layers.Flatten(name="pixels")(images)
     initializer = keras.initializers.HeNormal(seed)
     x = keras.layers.Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
-    return keras.Model(images, {"logits": x}, name=f"net_{seed}")
+    return keras.Model(images, {"logits": x}, name=f"model_{seed}")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -40,7 +36,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def naive_soft_loss(teacher_logits: np.ndarray, student_logits: np.ndarray, temperature: float) -> np.ndarray:
-    """-sum_c softmax(z_T / tau)_c log softmax(z_S / tau)_c, for each image."""
+    """Computes -sum_c softmax(z_T / tau)_c log softmax(z_S / tau)_c for each image."""
     losses = np.zeros(len(teacher_logits))
     for x in range(len(losses)):
         teacher = [np.exp(float(z) / temperature) for z in teacher_logits[x]]
@@ -55,7 +51,7 @@ def naive_hard_loss(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def naive_weight(step: int, num_steps: int, first: float, last: float) -> float:
-    """The line through (0, first) and (num_steps - 1, last)."""
+    """Evaluates the line through (0, first) and (num_steps - 1, last)."""
     return first + (last - first) * step / (num_steps - 1)
 
 
@@ -77,17 +73,17 @@ def test_loss_stays_finite_for_large_logits():
     ("num_steps", "step", "expected"),
     [(5, 0, 4.0), (5, 2, 2.5), (5, 4, 1.0), (5, 9, 1.0), (21_000, 20_999, 1.0), (3, 1, 2.5), (2, 1, 1.0), (1, 0, 4.0)],
 )
-def test_weight_falls_linearly(num_steps, step, expected):
-    distiller = SoftTargetDistiller(linear_net(1), linear_net(2), num_steps)
+def test_lambda_falls_linearly(num_steps, step, expected):
+    distiller = SoftTargetDistiller(linear_model(1), linear_model(2), num_steps)
     np.testing.assert_allclose(distiller.soft_target_weight(step), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
-def test_steps_by_hand(scales_loss):
-    """Every step of a schedule of five: what is logged, and the weights of a linear net by its gradient in NumPy."""
-    num_steps, images, labels = 5, some_images(6), some_labels(6)
+def test_train_steps_equal_computation_by_hand(scales_loss):
+    """Compares the logs and weights after each of five steps with NumPy's gradient of a linear model."""
+    num_steps, images, labels = 5, random_normal(6, *IMAGE_SHAPE), random_labels(6)
     pixels = images.reshape(6, -1).astype(np.float64)
-    teacher, student = linear_net(1), linear_net(2)
+    teacher, student = linear_model(1), linear_model(2)
     kernel, bias = (weight.astype(np.float64) for weight in student.get_weights())
     teacher_logits = teacher(images)["logits"].numpy()
     distiller = SoftTargetDistiller(teacher, student, num_steps, TEMPERATURE, (2.0, 0.5))
@@ -115,8 +111,8 @@ def test_steps_by_hand(scales_loss):
             np.testing.assert_allclose(got, by_hand, rtol=1e-4, atol=1e-6)
 
 
-def test_what_a_student_adds_to_its_loss_is_added_once():
-    images, labels, decay = some_images(6), some_labels(6), 0.05
+def test_regularization_losses_are_added_once():
+    images, labels, decay = random_normal(6, *IMAGE_SHAPE), random_labels(6), 0.05
     logs, kernels = {}, {}
     for regularizer in (None, keras.regularizers.L2(decay)):
         inputs = keras.Input(IMAGE_SHAPE)
@@ -124,25 +120,25 @@ def test_what_a_student_adds_to_its_loss_is_added_once():
         logits = keras.layers.Dense(NUM_CLASSES, kernel_initializer=start, kernel_regularizer=regularizer)
         student = keras.Model(inputs, {"logits": logits(keras.layers.Flatten()(inputs))})
         before = student.get_weights()[0]
-        distiller = SoftTargetDistiller(linear_net(1), student, 5)
+        distiller = SoftTargetDistiller(linear_model(1), student, 5)
         distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
         logs[regularizer] = distiller.train_on_batch(images, labels, return_dict=True)
         kernels[regularizer] = student.get_weights()[0]
-    (plain, regularised), (kernel, decayed) = logs.values(), kernels.values()
-    assert regularised["loss"] - plain["loss"] == pytest.approx(decay * np.sum(before**2), rel=1e-4)
+    (plain, regularized), (kernel, decayed) = logs.values(), kernels.values()
+    assert regularized["loss"] - plain["loss"] == pytest.approx(decay * np.sum(before**2), rel=1e-4)
     np.testing.assert_allclose(kernel - decayed, LEARNING_RATE * 2 * decay * before, rtol=1e-3, atol=1e-6)
 
 
 def distiller_of_six_steps(scales_loss: bool) -> SoftTargetDistiller:
-    distiller = SoftTargetDistiller(linear_net(1), linear_net(2), 6, TEMPERATURE)
+    distiller = SoftTargetDistiller(linear_model(1), linear_model(2), 6, TEMPERATURE)
     distiller.compile(make_optimizer((LEARNING_RATE,), (6,), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss))
     distiller.optimizer.build(distiller.trained.trainable_variables)
     return distiller
 
 
 @pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
-def test_a_resumed_run_goes_on_with_its_weight(scales_loss):
-    images, labels = some_images(24).reshape(6, 4, *IMAGE_SHAPE), some_labels(24).reshape(6, 4)
+def test_resumed_training_continues_the_lambda_schedule(scales_loss):
+    images, labels = random_normal(24, *IMAGE_SHAPE).reshape(6, 4, *IMAGE_SHAPE), random_labels(24).reshape(6, 4)
     whole, start, rest = (distiller_of_six_steps(scales_loss) for _ in range(3))
     for step in range(6):
         whole.train_on_batch(images[step], labels[step])
@@ -159,9 +155,13 @@ def test_a_resumed_run_goes_on_with_its_weight(scales_loss):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_a_skipped_step_keeps_the_weight():
-    """A step whose gradient overflows under loss scaling is no update: lambda and the learning rate wait for it."""
-    distiller, images, labels = distiller_of_six_steps(scales_loss=True), some_images(4), some_labels(4)
+def test_skipped_step_does_not_advance_lambda():
+    """A step whose scaled gradient overflows is not an update, so lambda and the learning rate stay the same."""
+    distiller, images, labels = (
+        distiller_of_six_steps(scales_loss=True),
+        random_normal(4, *IMAGE_SHAPE),
+        random_labels(4),
+    )
     before = distiller.trained.get_weights()
     distiller.train_on_batch(np.full_like(images, np.inf), labels)
     for old, new in zip(before, distiller.trained.get_weights(), strict=True):
@@ -172,9 +172,9 @@ def test_a_skipped_step_keeps_the_weight():
     assert int(distiller.optimizer.iterations) == 1
 
 
-def test_each_net_runs_once_and_the_teacher_stays():
+def test_each_model_runs_once_per_step_and_the_teacher_does_not_change():
     shape = (8, 8, 3)
-    images, labels = np.abs(some_images(4, shape)) * 100, some_labels(4)
+    images, labels = np.abs(random_normal(4, *shape)) * 100, random_labels(4)
     teacher, student = cifar_resnet(14, NUM_CLASSES, shape), cifar_resnet(8, NUM_CLASSES, shape, seed=1)
     teacher.get_layer("stem_bn").moving_mean.assign(np.linspace(-1, 1, 16))
     before_teacher, before = state(teacher), state(student)
@@ -202,38 +202,40 @@ def test_each_net_runs_once_and_the_teacher_stays():
     assert len(convolutions) == 13 + 7
 
 
-def test_what_cannot_be_distilled_raises():
-    with pytest.raises(ValueError, match="The teacher tells 5 classes apart and the student 7"):
-        SoftTargetDistiller(linear_net(1), linear_net(2, num_classes=7), 10)
+def test_invalid_arguments_raise():
+    with pytest.raises(ValueError, match="The teacher has 5 classes and the student 7"):
+        SoftTargetDistiller(linear_model(1), linear_model(2, num_classes=7), 10)
     with pytest.raises(ValueError, match=r"positive, got 0 and 3\.0"):
-        SoftTargetDistiller(linear_net(1), linear_net(2), 0)
+        SoftTargetDistiller(linear_model(1), linear_model(2), 0)
     with pytest.raises(ValueError, match=r"positive, got 10 and 0\.0"):
-        SoftTargetDistiller(linear_net(1), linear_net(2), 10, temperature=0.0)
+        SoftTargetDistiller(linear_model(1), linear_model(2), 10, temperature=0.0)
 
 
-def fitted(strategy: tf.distribute.Strategy, **optimizer_options):
-    """Weights and logs after four steps of 8 images, of which two replicas see 4 each."""
+def train(strategy: tf.distribute.Strategy, **optimizer_options):
+    """Returns weights and logs after four steps of 8 images; two replicas get 4 images each."""
     with strategy.scope():
-        student = linear_net(2)
-        distiller = SoftTargetDistiller(linear_net(1), student, 4)
+        student = linear_model(2)
+        distiller = SoftTargetDistiller(linear_model(1), student, 4)
         distiller.compile(make_optimizer((0.05,), (4,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
         distiller.optimizer.build(student.trainable_variables)
     logs = StepLogs()
-    stream = tf.data.Dataset.from_tensor_slices((some_images(32), some_labels(32))).batch(8, drop_remainder=True)
+    stream = tf.data.Dataset.from_tensor_slices((random_normal(32, *IMAGE_SHAPE), random_labels(32))).batch(
+        8, drop_remainder=True
+    )
     distiller.fit(stream, verbose=0, callbacks=[logs])
     return state(student), logs.steps
 
 
 @pytest.mark.parametrize("options", [{}, {"scales_loss": True}], ids=["plain", "scaled"])
-def test_two_replicas_are_one(options):
-    one, one_logs = fitted(tf.distribute.get_strategy(), **options)
-    two, two_logs = fitted(make_strategy(num_virtual_devices=2), **options)
+def test_two_replicas_train_like_one(options):
+    one, one_logs = train(tf.distribute.get_strategy(), **options)
+    two, two_logs = train(make_strategy(num_virtual_devices=2), **options)
     assert len(one_logs) == len(two_logs) == 4
     for expected, got in zip(one_logs, two_logs, strict=True):
         assert expected.keys() == got.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(got[name], value, rtol=1e-5, err_msg=name)
-    initial = state(linear_net(2))
+    initial = state(linear_model(2))
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=0, atol=1e-6, err_msg=name)
         assert np.abs(value - initial[name]).max() > 1e-4, name

@@ -1,4 +1,4 @@
-"""Real faults in the middle of a run: each is told in one sentence, loses nothing, and is gone on from."""
+"""Real faults in the middle of a run: each ends it with one sentence, loses nothing, and the run can be resumed."""
 
 import dataclasses
 import os
@@ -44,7 +44,7 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
 
 
 def assert_same(got: pathlib.Path, expected: pathlib.Path) -> None:
-    """Checks that the models of a run equal those of another bit for bit, and so do their accuracies."""
+    """Checks that two runs have the same models, bit for bit, and the same accuracies."""
     files = sorted(path.name for path in got.glob("*.keras"))
     assert files
     for name in files:
@@ -54,70 +54,66 @@ def assert_same(got: pathlib.Path, expected: pathlib.Path) -> None:
         assert first[key] == second[key]
 
 
-def told(config: Config) -> str:
-    """The one sentence with which the command ends."""
+def failing_run(config: Config) -> str:
+    """Runs a pipeline that must fail; returns its one-sentence message."""
     with pytest.raises(SystemExit) as raised, command_line.exit_on_user_error():
         runs.run_pipeline(config)
-    sentence = str(raised.value.code)
-    print(f"\n  {sentence}")
-    assert sentence.startswith("fsp_tf: ") and "\n" not in sentence
-    return sentence
+    message = str(raised.value.code)
+    print(f"\n  {message}")
+    assert message.startswith("fsp_tf: ") and "\n" not in message
+    return message
 
 
-class Once:
-    """Wraps a function of the program: before its first call that suits, a fault befalls the machine."""
+def inject(monkeypatch, owner, name: str, fault, when=lambda *arguments: True) -> None:
+    """Calls `fault` once, before the first call of `owner.name` whose arguments satisfy `when`."""
+    wrapped, pending = getattr(owner, name), [fault]
 
-    def __init__(self, monkeypatch, place, name: str, fault, when=lambda *arguments: True):
-        self.wrapped, self.fault, self.when, self.left = getattr(place, name), fault, when, 1
-        once = self
+    def wrapper(*arguments, **options):
+        if pending and when(*arguments):
+            pending.pop()()
+        return wrapped(*arguments, **options)
 
-        def wrapper(*arguments, **options):
-            if once.left and once.when(*arguments):
-                once.left -= 1
-                once.fault()
-            return once.wrapped(*arguments, **options)
-
-        monkeypatch.setattr(place, name, wrapper)
+    monkeypatch.setattr(owner, name, wrapper)
 
 
 def at_step(stage: str, number: int):
-    """Suits the progress of a stage at a step."""
+    """Returns a condition on `Progress.on_train_batch_end`: a step of a stage."""
     return lambda progress, batch, logs=None: (progress.stage, progress.first_step + batch + 1) == (stage, number)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> pathlib.Path:
-    """A run without faults."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
+def reference(tmp_path_factory) -> pathlib.Path:
+    """Returns the folder of a run without faults."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
     runs.run_pipeline(tiny(folder))
     return folder
 
 
 def system(*command) -> str:
-    """Runs a command that needs root; where it may not be run, the test is skipped, which CI does not take."""
-    ended = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if ended.returncode:
-        message = f"{command[0]} fails here ({ended.stderr.strip()}): run the tests as root to inject this fault"
+    """Runs a command that needs root; if it fails, skips the test, or fails it in CI."""
+    completed = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if completed.returncode:
+        message = f"{command[0]} fails here ({completed.stderr.strip()}): run the tests as root to inject this fault"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return ended.stdout.strip()
+    return completed.stdout.strip()
 
 
 class FullDisk:
-    """A tmpfs of 100 MB, filled up to the last byte."""
+    """A tmpfs of 100 MB that is filled to the last byte."""
 
-    words = "the disk is full"
+    message = "the disk is full"
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder / "disk"
         self.folder.mkdir()
         system("mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", self.folder)
 
-    def befall(self) -> None:
+    def fail(self) -> None:
         fill(self.folder)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         (self.folder / "filler").unlink()
 
     def unmount(self) -> None:
@@ -125,9 +121,9 @@ class FullDisk:
 
 
 class ReadOnlyDisk:
-    """An ext4 of 100 MB that the system turns read-only, files being written to or not, as it does after an error."""
+    """An ext4 of 100 MB that the kernel remounts read-only, as after an I/O error, although files are open."""
 
-    words = "the disk is read-only"
+    message = "the disk is read-only"
 
     def __init__(self, folder: pathlib.Path):
         self.folder, self.image = folder / "disk", folder / "image"
@@ -137,14 +133,14 @@ class ReadOnlyDisk:
         system("mkfs.ext4", "-q", "-F", self.image)
         system("mount", "-o", "loop,errors=remount-ro", self.image, self.folder)
 
-    def befall(self) -> None:
+    def fail(self) -> None:
         device = pathlib.Path(system("findmnt", "-n", "-o", "SOURCE", self.folder)).name
         pathlib.Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("injected")
 
-    def mend(self) -> None:
-        """The failed run may still have files open there, so that the disk's content goes on as another disk."""
+    def repair(self) -> None:
+        """Mounts a repaired copy, since the failed run may still have files open on the first disk."""
         self.unmount()
-        self.image = pathlib.Path(shutil.copy(self.image, self.image.with_name("mended")))
+        self.image = pathlib.Path(shutil.copy(self.image, self.image.with_name("repaired")))
         subprocess.run(["e2fsck", "-f", "-p", self.image], check=False, capture_output=True)
         system("mount", "-o", "loop,errors=remount-ro", self.image, self.folder)
 
@@ -154,14 +150,14 @@ class ReadOnlyDisk:
 
 @pytest.fixture(params=[FullDisk, ReadOnlyDisk])
 def disk(tmp_path, request):
-    """A disk of its own that stops taking writes when told."""
-    made = request.param(tmp_path)
-    yield made
-    made.unmount()
+    """Mounts a disk that can be broken."""
+    mounted = request.param(tmp_path)
+    yield mounted
+    mounted.unmount()
 
 
 def fill(folder: pathlib.Path) -> None:
-    """Leaves no byte free."""
+    """Fills a disk completely."""
     with (folder / "filler").open("wb", buffering=0) as file:
         try:
             while True:
@@ -176,8 +172,8 @@ def fill(folder: pathlib.Path) -> None:
             pass
 
 
-# What is being written when the fault comes: the pipeline that does it, and before which call of the program.
-ON_A_DISK = {
+# For each write: the pipeline that does it, and the call before which the disk breaks.
+DISK_WRITES = {
     "a checkpoint": ("teacher", training.Progress, "on_train_batch_end", at_step("teacher", 3)),
     "TensorBoard's event file": ("teacher", training.TensorBoardLog, "on_train_begin", lambda log, logs: True),
     "a model": ("teacher", RunModels, "save", lambda models, name, model: True),
@@ -188,32 +184,32 @@ ON_A_DISK = {
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("what", ON_A_DISK)
-def test_a_disk_that_takes_no_more(disk, whole, monkeypatch, what):
-    print(f"\n{what}, {disk.words}:")
+@pytest.mark.parametrize("operation", DISK_WRITES)
+def test_run_resumes_after_disk_fault(disk, reference, monkeypatch, operation):
+    print(f"\n{operation}, {disk.message}:")
     folder = disk.folder / "run"
-    pipeline, place, name, when = ON_A_DISK[what]
+    pipeline, owner, name, when = DISK_WRITES[operation]
     choices = {
         "teacher": {"pipeline": "teacher"},
-        "stage1": {"pipeline": "stage1", "teacher": str(whole / "teacher.keras")},
-        "stored": {"pipeline": "stage1", "teacher": str(whole / "teacher.keras"), "fsp_store_views": 1},
-        "export": {"pipeline": "export", "student": str(whole / "student.keras")},
+        "stage1": {"pipeline": "stage1", "teacher": str(reference / "teacher.keras")},
+        "stored": {"pipeline": "stage1", "teacher": str(reference / "teacher.keras"), "fsp_store_views": 1},
+        "export": {"pipeline": "export", "student": str(reference / "student.keras")},
     }[pipeline]
 
-    Once(monkeypatch, place, name, disk.befall, when)
-    assert disk.words in told(tiny(folder, **choices))
+    inject(monkeypatch, owner, name, disk.fail, when)
+    assert disk.message in failing_run(tiny(folder, **choices))
     for path in folder.glob("*.keras"):
-        keras.saving.load_model(path, compile=False)  # whole
-    disk.mend()
+        keras.saving.load_model(path, compile=False)  # complete
+    disk.repair()
     runs.run_pipeline(tiny(folder, **choices))
     if pipeline == "export":
         assert (folder / "student" / "1" / "saved_model.pb").exists()
     elif pipeline != "stored":  # stored matrices are in half precision
-        assert_same(folder, whole)
+        assert_same(folder, reference)
 
 
-def make_set(folder: pathlib.Path) -> pathlib.Path:
-    """A TFDS set of digits in `folder`; gives its training file."""
+def write_tfds_set(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a TFDS set of digits; returns its training file."""
     parts = {"train": load_split("digits", "train[:64]"), "test": load_split("digits", "test[:50]")}
     examples = {
         split: tf.data.Dataset.from_tensor_slices({"image": part.images, "label": part.labels})
@@ -225,50 +221,50 @@ def make_set(folder: pathlib.Path) -> pathlib.Path:
     tfds.dataset_builders.store_as_tfds_dataset(
         name="little", version="1.0.0", features=features, split_datasets=examples, data_dir=folder
     )
-    (about,) = folder.rglob("dataset_info.json")  # small sets are kept in memory by TFDS: it is told that this is large
+    (about,) = folder.rglob("dataset_info.json")  # TFDS caches small sets in memory, so claim a large size
     about.write_text(re.sub(r'"numBytes": "\d+"', '"numBytes": "1000000000"', about.read_text()))
     return next(folder.rglob("little-train*"))
 
 
-OF_A_SET = {
-    "a truncated file, read from disk": ("corrupt", 0),
-    "a truncated file, read into memory": ("a file is broken", None),
-    "a vanished folder, read from disk": ("no such file or folder any more", 0),
+DATA_FAULTS = {
+    "truncated file, read from disk": ("corrupt", 0),
+    "truncated file, read into memory": ("a file is damaged", None),
+    "deleted file, read from disk": ("no such file or folder any more", 0),
 }
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("what", OF_A_SET)
-def test_data_that_goes_bad(tmp_path, monkeypatch, what):
-    print(f"\n{what}:")
-    words, limit = OF_A_SET[what]
-    file = make_set(tmp_path / "data")
+@pytest.mark.parametrize("fault", DATA_FAULTS)
+def test_run_resumes_after_data_fault(tmp_path, monkeypatch, fault):
+    print(f"\n{fault}:")
+    message, limit = DATA_FAULTS[fault]
+    file = write_tfds_set(tmp_path / "data")
     if limit is not None:
         monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", limit)
     choices = {"dataset": "little", "data_dir": str(tmp_path / "data"), "pipeline": "teacher"}
-    choices |= {"train_split": "train", "eval_split": "test", "teacher_steps": (20, 40)}  # ten times through the file
-    runs.run_pipeline(tiny(tmp_path / "whole", **choices))
+    choices |= {"train_split": "train", "eval_split": "test", "teacher_steps": (20, 40)}  # ten epochs
+    runs.run_pipeline(tiny(tmp_path / "reference", **choices))
     content = file.read_bytes()
 
-    def befall():
+    def damage():
         file.unlink()
-        if "truncated" in what:
+        if "truncated" in fault:
             file.write_bytes(content[: len(content) * 3 // 4])
 
     if limit is None:
-        befall()
+        damage()
         image_sets._load_once.cache_clear()
     else:
-        Once(monkeypatch, training.Progress, "on_train_batch_end", befall, at_step("teacher", 3))
-    assert words in told(tiny(tmp_path / "run", **choices))
+        inject(monkeypatch, training.Progress, "on_train_batch_end", damage, at_step("teacher", 3))
+    assert message in failing_run(tiny(tmp_path / "run", **choices))
     file.write_bytes(content)
     runs.run_pipeline(tiny(tmp_path / "run", **choices))
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same(tmp_path / "run", tmp_path / "reference")
 
 
-def test_a_rate_too_large_is_told_and_the_checkpoint_is_from_before_it(tmp_path):
-    sentence = told(tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e-3, 1e30), checkpoint_steps=1))
-    assert "teacher: the loss is nan at step" in sentence and "The learning rate" in sentence
+def test_nan_loss_ends_the_run_and_checkpoints_stay_finite(tmp_path):
+    message = failing_run(tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e-3, 1e30), checkpoint_steps=1))
+    assert "teacher: the loss is nan at step" in message and "The learning rate" in message
     checkpoints = sorted((tmp_path / "checkpoints" / "teacher").glob("step-*"))
     assert checkpoints
     for path in checkpoints:
@@ -276,25 +272,25 @@ def test_a_rate_too_large_is_told_and_the_checkpoint_is_from_before_it(tmp_path)
             assert all(np.isfinite(arrays[name]).all() for name in arrays if name != "notes")
 
 
-def test_a_teacher_without_numbers_is_told(tmp_path):
+def test_teacher_with_nan_weights_is_refused(tmp_path):
     teacher = cifar_resnet(8, 10, (32, 32, 1), fused=False)
     broken = teacher.get_weights()
     broken[-3] = broken[-3] * np.nan
     teacher.set_weights(broken)
     teacher.save(tmp_path / "broken.keras")
-    sentence = told(tiny(tmp_path / "run", teacher=str(tmp_path / "broken.keras"), pipeline="stage1"))
-    assert "broken.keras contains NaN or infinite weights" in sentence and "recreate it" in sentence
+    message = failing_run(tiny(tmp_path / "run", teacher=str(tmp_path / "broken.keras"), pipeline="stage1"))
+    assert "broken.keras contains NaN or infinite weights" in message and "recreate it" in message
 
 
-def test_data_without_numbers_is_told():
-    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+def test_nan_in_the_data_is_reported():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     batches = {12: (np.array([[1.0, np.nan]]), np.array([0]))}
-    guard = training.NaNGuard("stage2", net, first_step=10, batch_of=batches.get)
+    guard = training.NaNGuard("stage2", model, first_step=10, batch_of=batches.get)
     with pytest.raises(UserError, match=r"stage2: the loss is nan at step 12\. The images .* correct the data"):
         guard.on_train_batch_end(1, {"loss": np.nan})
 
 
-WITH_LITTLE_MEMORY = """
+LIMITED_MEMORY = """
 import resource, sys
 from absl import app
 from fsp_tf import main
@@ -308,20 +304,20 @@ app.run(main.main)
 
 
 @pytest.mark.faults
-def test_too_little_memory(tmp_path, megabytes=800):
-    """Whatever the limit hits: a sentence, or the end of the process by the system's libraries; then it goes on."""
+def test_run_succeeds_after_running_out_of_memory(tmp_path, megabytes=800):
+    """The first run ends with a message, or a library aborts it; the second has no limit and succeeds."""
     arguments = ["--dataset=digits", "--pipeline=teacher", f"--run_dir={tmp_path}", "--batch_size=512"]
     arguments += ["--teacher_depth=8", "--teacher_steps=2", "--teacher_learning_rates=0.01", "--eval_split=test[:50]"]
-    ended = subprocess.run(
-        [sys.executable, "-c", WITH_LITTLE_MEMORY, str(megabytes), *arguments],
+    completed = subprocess.run(
+        [sys.executable, "-c", LIMITED_MEMORY, str(megabytes), *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=500,
     )
-    print(f"\nmemory, {megabytes} MB more: exit code {ended.returncode}: {ended.stderr.strip()[-300:]}")
-    assert ended.returncode != 0
-    assert ended.returncode < 0 or ("out of memory" in ended.stderr and "Traceback" not in ended.stderr)
+    print(f"\nmemory, {megabytes} MB more: exit code {completed.returncode}: {completed.stderr.strip()[-300:]}")
+    assert completed.returncode != 0
+    assert completed.returncode < 0 or ("out of memory" in completed.stderr and "Traceback" not in completed.stderr)
     assert not (tmp_path / "teacher.keras").exists()
     subprocess.run([sys.executable, "-m", "fsp_tf.main", *arguments], check=True, timeout=500)
     assert (tmp_path / "teacher.keras").exists()
@@ -329,27 +325,27 @@ def test_too_little_memory(tmp_path, megabytes=800):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("command", ["fsp_tf.main", "fsp_tf.reproduce"])
-def test_sigterm_saves_and_leaves_within_ten_seconds(tmp_path, command):
+def test_sigterm_saves_a_checkpoint_and_exits_within_ten_seconds(tmp_path, command):
     arguments = ["--dataset=digits", "--train_split=train[:48]", "--batch_size=16", "--teacher_depth=8"]
     arguments += ["--student_depth=8", "--teacher_steps=100000", "--teacher_learning_rates=0.001"]
     arguments += ["--checkpoint_steps=20"]
     arguments += ["--pipeline=teacher"] if command == "fsp_tf.main" else ["--table=3", "--seeds=0"]
-    whole = [sys.executable, "-m", command, *arguments, f"--run_dir={tmp_path}"]
-    process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = [sys.executable, "-m", command, *arguments, f"--run_dir={tmp_path}"]
+    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     steps = []
     while not steps and process.poll() is None:
         steps = list(tmp_path.rglob("step-*.npz"))
         time.sleep(0.1)
-    second = subprocess.run(whole, capture_output=True, text=True, check=False) if command == "fsp_tf.main" else None
+    second = subprocess.run(run, capture_output=True, text=True, check=False) if command == "fsp_tf.main" else None
     process.send_signal(signal.SIGTERM)
-    began = time.monotonic()
+    start = time.monotonic()
     _, errors = process.communicate(timeout=60)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     print(f"\n{command}: exit code {process.returncode} after {seconds:.1f} s: {errors.strip()}")
     assert process.returncode == 143 and seconds < 10 and "Traceback" not in errors
     assert "stopped by SIGTERM. The same command resumes from the last checkpoint" in errors
     last = max(int(path.name.split(".")[0][5:]) for path in tmp_path.rglob("step-*.npz"))
-    assert last % 20, "the step in which the signal came is saved"
+    assert last % 20, "the step during which the signal came must be saved"
     if second:
         print(f"the second process: exit code {second.returncode}: {second.stderr.strip()}")
         assert second.returncode == 1 and f"is in use by process {process.pid} on" in second.stderr

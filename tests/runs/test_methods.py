@@ -24,7 +24,7 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
 
 def train(config: Config) -> None:
     """Runs a pipeline without its export and summary, which other tests cover."""
-    runs.run_pipeline(config, hand_over=False)
+    runs.run_pipeline(config, exports=False)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def tiny(run_dir: pathlib.Path, **choices) -> Config:
 
 def train(config: Config) -> None:
     """Runs a pipeline without its export and summary, which other tests cover."""
-    runs.run_pipeline(config, hand_over=False)
+    runs.run_pipeline(config, exports=False)
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +227,10 @@ def test_stage1_of_another_teacher_is_refused_whether_finished_or_begun(finished
     with pytest.raises(KeyboardInterrupt):
         runs.run_pipeline(one)
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"stage1 in .* was begun from another model"):
+    with pytest.raises(UserError, match=r"stage1 in .* started from another model"):
         runs.run_pipeline(other)
     runs.run_pipeline(one)
-    with pytest.raises(UserError, match=r"stage1 in .* was made from another model"):
+    with pytest.raises(UserError, match=r"stage1 in .* started from another model"):
         runs.run_pipeline(other)
     with pytest.raises(UserError, match="has a finished stage1 made from another model than the teacher"):
         runs.run_pipeline(tiny(tmp_path, pipeline="teacher"))

@@ -1,4 +1,4 @@
-"""Records of training for tests: the logs of every step, and the values of a model's variables."""
+"""Helpers for tests of training: random inputs, the logs of every step, and the values of a model's variables."""
 
 import keras
 import numpy as np
@@ -12,6 +12,11 @@ class StepLogs(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps.append(dict(logs))
+
+
+def random_normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Returns a float32 array of normally distributed numbers."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def state(model: keras.Model) -> dict[str, np.ndarray]:

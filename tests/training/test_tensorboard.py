@@ -23,7 +23,7 @@ def run(tmp_path_factory) -> pathlib.Path:
     config = dataclasses.replace(
         tiny_runs.CONFIG, stage1_steps=(6, 7, 8), log_steps=2, evaluation_steps=3, run_dir=str(folder)
     )
-    runs.run_pipeline(config, hand_over=False)
+    runs.run_pipeline(config, exports=False)
     return folder
 
 

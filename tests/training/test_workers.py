@@ -23,7 +23,7 @@ def test_killed_and_restarted_workers_match_one_device(tmp_path):
     )
     again = worker_jobs.Workers(together, tmp_path / "again", *worker_jobs.LOOPBACK, first_port=24690)
 
-    runs.run_pipeline(dataclasses.replace(config_of(flags), run_dir=str(tmp_path / "one")), hand_over=False)
+    runs.run_pipeline(dataclasses.replace(config_of(flags), run_dir=str(tmp_path / "one")), exports=False)
     assert again.wait() == [0, 0], again.logs[1].read_text()
     assert "teacher: resumes after step " in again.logs[0].read_text()
     one, two = (worker_jobs.losses(tmp_path / name) for name in ("one", "together"))

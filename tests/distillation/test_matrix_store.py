@@ -1,4 +1,4 @@
-"""Stored teacher matrices: those of the live teacher, keyed by all they depend on, whole or made again."""
+"""Stored teacher matrices: equality with the live teacher, keys, repair of damaged files, use in stage 1."""
 
 import dataclasses
 import json
@@ -40,167 +40,170 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(matrix_store, "SHARD_IMAGES", 128)
 
 
-def make(folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True) -> MatrixStore:
+def make_store(
+    folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True
+) -> MatrixStore:
     return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, Augmentation(crop, flip))
 
 
-def opened(folder, distiller, image_set, num_views=2, **choices) -> MatrixStore:
-    made = make(folder, distiller, image_set, **choices)
-    made.open(num_views)
-    return made
+def open_store(folder, distiller, image_set, num_views=2, **choices) -> MatrixStore:
+    store = make_store(folder, distiller, image_set, **choices)
+    store.open(num_views)
+    return store
 
 
 def live_matrices(distiller, images) -> np.ndarray:
-    """What the teacher gives for images, flattened pair after pair."""
+    """Returns the teacher's matrices of images, flattened pair after pair."""
     maps = distiller.teacher_features(images, training=False)
     matrices = [fsp_matrix(first, last) for first, last in zip(maps[::2], maps[1::2], strict=True)]
     return np.concatenate([matrix.numpy().reshape(len(images), -1) for matrix in matrices], axis=1)
 
 
-def test_a_stored_batch_is_the_view_and_the_live_teachers_matrices_of_it(tmp_path, distiller, image_set):
-    made = opened(tmp_path, distiller, image_set)
+def test_stored_batch_is_a_view_with_the_live_teachers_matrices(tmp_path, distiller, image_set):
+    store = open_store(tmp_path, distiller, image_set)
     options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
-    batches = list(stored_stream(image_set, made.read, 2, range(0, 12), options))
+    batches = list(stored_stream(image_set, store.read, 2, range(0, 12), options))
     for images, entries in batches:
         assert entries.dtype == tf.float16
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
-    again = list(stored_stream(image_set, made.read, 2, range(7, 12), options))
+    again = list(stored_stream(image_set, store.read, 2, range(7, 12), options))
     for (images, entries), (other_images, other_entries) in zip(batches[7:], again, strict=True):
         np.testing.assert_array_equal(images, other_images)
         np.testing.assert_array_equal(entries, other_entries)
 
 
-def test_epochs_go_through_the_views(tmp_path, distiller, image_set):
-    made = opened(tmp_path, distiller, image_set)
+def test_epochs_alternate_between_the_views(tmp_path, distiller, image_set):
+    store = open_store(tmp_path, distiller, image_set)
     options = StreamOptions(NUM_IMAGES, 3, "stage1", Augmentation(crop=True, flip=True))
-    epochs = list(stored_stream(image_set, made.read, 2, range(0, 3), options))
+    epochs = list(stored_stream(image_set, store.read, 2, range(0, 3), options))
     for number, (images, _) in enumerate(epochs):
         drawn = stored_views(image_set, number % 2, options.augmentation)
         view = take_views(tf.constant(image_set.images), drawn, options.augmentation).numpy()
         assert {image.tobytes() for image in images.numpy()} == {image.tobytes() for image in view}
 
 
-def test_one_view_without_augmentation_is_the_image_itself(tmp_path, distiller, image_set):
-    made = opened(tmp_path, distiller, image_set, 1, crop=False, flip=False)
+def test_view_without_augmentation_is_the_image_itself(tmp_path, distiller, image_set):
+    store = open_store(tmp_path, distiller, image_set, 1, crop=False, flip=False)
     rows = tf.constant([7, 299, 0, 128], tf.int64)
     expected = live_matrices(distiller, image_set.images[rows.numpy()])
-    np.testing.assert_allclose(made.read(rows, tf.zeros(4, tf.int64)).numpy(), expected, rtol=2e-3, atol=1e-2)
+    np.testing.assert_allclose(store.read(rows, tf.zeros(4, tf.int64)).numpy(), expected, rtol=2e-3, atol=1e-2)
 
 
-def test_a_set_that_streams_from_disk_has_the_same_matrices(tmp_path, distiller, image_set):
+def test_image_set_streamed_from_disk_has_the_same_matrices(tmp_path, distiller, image_set):
     images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
     source = RandomAccess(np.arange(NUM_IMAGES), lambda number: (images[number], labels[number]))
     streamed = dataclasses.replace(image_set, images=None, labels=None, source=source)
-    here, there = opened(tmp_path, distiller, image_set), opened(tmp_path, distiller, streamed)
-    assert here.folder != there.folder
+    in_memory, from_disk = open_store(tmp_path, distiller, image_set), open_store(tmp_path, distiller, streamed)
+    assert in_memory.folder != from_disk.folder
     rows, views = tf.range(NUM_IMAGES, dtype=tf.int64), tf.ones(NUM_IMAGES, tf.int64)
-    np.testing.assert_array_equal(here.read(rows, views), there.read(rows, views))
+    np.testing.assert_array_equal(in_memory.read(rows, views), from_disk.read(rows, views))
     options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
-    for images, entries in stored_stream(streamed, there.read, 2, range(4, 9), options):
+    for images, entries in stored_stream(streamed, from_disk.read, 2, range(4, 9), options):
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
 
 
-def test_what_is_whole_is_not_computed_again(tmp_path, distiller, image_set, capsys):
-    folder = opened(tmp_path, distiller, image_set, 1).folder
+def test_complete_files_are_not_recomputed(tmp_path, distiller, image_set, capsys):
+    folder = open_store(tmp_path, distiller, image_set, 1).folder
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(before) == 3 and not any("writing" in path.name for path in before)
-    opened(tmp_path, distiller, image_set, 2)
+    open_store(tmp_path, distiller, image_set, 2)
     after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert before.items() < after.items() and len(after) == 6
     assert "2 views of 300 images, 3 MB" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("harm", ["cut", "changed", "gone"])
-def test_what_is_not_whole_is_made_again(tmp_path, distiller, image_set, capsys, harm):
-    made = opened(tmp_path, distiller, image_set, 1)
+@pytest.mark.parametrize("damage", ["truncated", "changed", "deleted"])
+def test_damaged_files_are_recomputed(tmp_path, distiller, image_set, capsys, damage):
+    store = open_store(tmp_path, distiller, image_set, 1)
     rows, views = tf.range(NUM_IMAGES, dtype=tf.int64), tf.zeros(NUM_IMAGES, tf.int64)
-    expected = made.read(rows, views).numpy()
-    path = sorted(made.folder.iterdir())[1]
+    expected = store.read(rows, views).numpy()
+    path = sorted(store.folder.iterdir())[1]
     content = path.read_bytes()
     path.unlink()
-    if harm == "cut":
+    if damage == "truncated":
         path.write_bytes(content[: len(content) // 2])
-    elif harm == "changed":
+    elif damage == "changed":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    again = opened(tmp_path, distiller, image_set, 1)
-    assert (f"{path} is incomplete: it is computed again" in capsys.readouterr().out) == (harm != "gone")
+    again = open_store(tmp_path, distiller, image_set, 1)
+    assert (f"{path} is incomplete: it is computed again" in capsys.readouterr().out) == (damage != "deleted")
     np.testing.assert_array_equal(again.read(rows, views), expected)
 
 
-def test_another_key_is_another_folder(tmp_path, distiller, image_set):
+def test_folder_depends_on_everything_that_decides_the_matrices(tmp_path, distiller, image_set):
     changed = dataclasses.replace(image_set, images=np.roll(image_set.images, 1))
     folders = [
-        make(tmp_path, distiller, image_set).folder,
-        make(tmp_path, distiller, image_set, digest="another").folder,
-        make(tmp_path, distiller, image_set, pairs=["a-b", "b-c", "c-d"]).folder,
-        make(tmp_path, distiller, image_set, crop=False).folder,
-        make(tmp_path, distiller, image_set, flip=False).folder,
-        make(tmp_path, distiller, changed).folder,
+        make_store(tmp_path, distiller, image_set).folder,
+        make_store(tmp_path, distiller, image_set, digest="another").folder,
+        make_store(tmp_path, distiller, image_set, pairs=["a-b", "b-c", "c-d"]).folder,
+        make_store(tmp_path, distiller, image_set, crop=False).folder,
+        make_store(tmp_path, distiller, image_set, flip=False).folder,
+        make_store(tmp_path, distiller, changed).folder,
     ]
     assert len(set(folders)) == len(folders)
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_path, distiller, image_set, monkeypatch):
+def test_too_small_disk_is_refused_before_computing(tmp_path, distiller, image_set, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(UserError, match=r"needs 2 MB more .* and has 1 MB free: lower --fsp_store_views"):
-        opened(tmp_path, distiller, image_set, 1)
+        open_store(tmp_path, distiller, image_set, 1)
 
 
-def test_matrices_beyond_half_precision_are_refused(tmp_path, image_set):
+def test_matrices_that_overflow_half_precision_are_refused(tmp_path, image_set):
     teacher = cifar_resnet(8, 10, (8, 8, 3))
     teacher.get_layer("stem_bn").gamma.assign(tf.fill([16], 1e4))
-    loud = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
+    distiller = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
     with pytest.raises(UserError, match="overflow the half precision"):
-        opened(tmp_path, loud, image_set, 1)
+        open_store(tmp_path, distiller, image_set, 1)
 
 
-# --- In the pipelines.
+# --- In the pipeline.
 
 TINY = dataclasses.replace(tiny_runs.CONFIG, stage1_learning_rates=(1e-6, 1e-6, 1e-6), augmentation="none")
 
 
 def train(config: Config) -> None:
-    runs.run_pipeline(config, hand_over=False)
+    runs.run_pipeline(config, exports=False)
 
 
-def stage1(folder: pathlib.Path, **choices) -> tuple[dict, list[np.ndarray]]:
+def train_stage1(folder: pathlib.Path, **choices) -> tuple[dict, list[np.ndarray]]:
+    """Runs stage 1; returns its last logged scalars and the student's weights."""
     train(dataclasses.replace(TINY, run_dir=str(folder), pipeline="stage1", **choices))
     weights = keras.saving.load_model(folder / "stage1.keras", compile=False).get_weights()
     return json.loads((folder / "result.json").read_text())["phases"]["stage1"]["scalars"], weights
 
 
-def first_picture(folder: pathlib.Path) -> bytes:
-    """The heat map of a pair before the first step."""
+def first_heat_map(folder: pathlib.Path) -> bytes:
+    """Returns the image of a pair's heat maps before the first step."""
     events = EventAccumulator(str(folder / "tensorboard" / "stage1"), size_guidance={"tensors": 0})
     events.Reload()
     return bytes(tf.make_ndarray(events.Tensors("fsp/section_1-section_2")[0].tensor_proto)[2])
 
 
 @pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.long), True])
-def test_without_augmentation_stored_is_live(tmp_path, shuffle):
+def test_stored_matrices_train_like_the_live_teacher(tmp_path, shuffle):
     train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
     choices = {"teacher": str(tmp_path / "teacher.keras"), "fsp_shuffle": shuffle}
-    live, live_weights = stage1(tmp_path / "live", **choices)
+    live, live_weights = train_stage1(tmp_path / "live", **choices)
     shared = {"fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "shared")}
-    stored, stored_weights = stage1(tmp_path / "stored", **choices, **shared)
+    stored, stored_weights = train_stage1(tmp_path / "stored", **choices, **shared)
     for name in live:
         if not name.startswith("images"):
             assert stored[name] == pytest.approx(live[name], rel=2e-3), name
     for expected, got in zip(live_weights, stored_weights, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
-    live_picture, stored_picture = (first_picture(tmp_path / name) for name in ("live", "stored"))
-    assert live_picture == stored_picture
+    live_heat_map, stored_heat_map = (first_heat_map(tmp_path / name) for name in ("live", "stored"))
+    assert live_heat_map == stored_heat_map
     assert len([path for path in (tmp_path / "shared").iterdir() if path.is_dir()]) == 1
 
 
-def test_students_of_an_ensemble_share_a_store(tmp_path, capsys):
+def test_ensemble_students_share_a_store(tmp_path, capsys):
     train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
     shared = {"fsp_store_views": 2, "fsp_store_dir": str(tmp_path / "shared"), "augmentation": "crop", "flip": True}
     for seed in (0, 1):
         choices = {"seed": seed, "fsp_shuffle": bool(seed), "teacher": str(tmp_path / "teacher.keras")}
-        stage1(tmp_path / str(seed), **choices, **shared)
+        train_stage1(tmp_path / str(seed), **choices, **shared)
     folders = [path for path in (tmp_path / "shared").iterdir() if path.is_dir()]
     assert len(folders) == 1 and len(list(folders[0].glob("*.npy"))) == 2

@@ -22,8 +22,8 @@ TINY = dataclasses.replace(
 )
 
 
-def teacher_net() -> keras.Model:
-    """A functional CNN that ends in probabilities."""
+def teacher_model() -> keras.Model:
+    """Builds a functional CNN that ends in probabilities."""
     images = keras.Input((32, 32, 1), name="images")
     x = keras.layers.Rescaling(1 / 255)(images)
     x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="early")(x)
@@ -33,8 +33,8 @@ def teacher_net() -> keras.Model:
     return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x), name="theirs")
 
 
-def student_net(channels=(12, 20)) -> keras.Model:
-    """A sequential CNN with batch normalisation that ends in logits."""
+def student_model(channels=(12, 20)) -> keras.Model:
+    """Builds a sequential CNN with batch normalization that ends in logits."""
     return keras.Sequential(
         [
             keras.Input((32, 32, 1)),
@@ -52,10 +52,11 @@ def student_net(channels=(12, 20)) -> keras.Model:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("nets")
-    teacher_net().save(folder / "teacher.keras")
-    student_net().save(folder / "student.keras")
-    student_net((6, 8)).save(folder / "narrow.keras")
+    """Returns a folder with a teacher, a student and a narrow student."""
+    folder = tmp_path_factory.mktemp("models")
+    teacher_model().save(folder / "teacher.keras")
+    student_model().save(folder / "student.keras")
+    student_model((6, 8)).save(folder / "narrow.keras")
     return folder
 
 
@@ -64,18 +65,18 @@ def run(
     files: pathlib.Path,
     student: str | None = "student.keras",
     *,
-    hand_over: bool = False,
+    exports: bool = False,
     **choices,
 ) -> dict:
     """Runs a pipeline, by default without its export and summary, and returns its record."""
     named = {"teacher": str(files / "teacher.keras"), "student": student and str(files / student)}
     named["run_dir"] = str(folder)
-    runs.run_pipeline(dataclasses.replace(TINY, **(named | choices)), hand_over=hand_over)
+    runs.run_pipeline(dataclasses.replace(TINY, **(named | choices)), exports=exports)
     return tiny_runs.result(folder)
 
 
 def test_custom_model_is_distilled_saved_and_served(files, tmp_path):
-    record = run(tmp_path, files, hand_over=True)
+    record = run(tmp_path, files, exports=True)
     assert set(record["phases"]) == {"baseline", "stage1", "stage2"}
     models = {name: row["model"] for name, row in record["nets"].items()}
     assert models == {"teacher": "theirs", "baseline": "mine", "student": "mine"}
@@ -99,7 +100,7 @@ def test_unequal_widths_need_a_connector(files, tmp_path):
 
 
 @pytest.mark.long
-def test_custom_phases_run_one_by_one_equal_the_whole_job(files, tmp_path):
+def test_phases_run_one_by_one_equal_the_whole_pipeline(files, tmp_path):
     whole = run(tmp_path / "whole", files, baseline=False)
     run(tmp_path / "parts", files, pipeline="stage1")
     parts = run(tmp_path / "parts", files, pipeline="stage2", student=None)
@@ -121,14 +122,14 @@ def test_taps_are_parsed_to_pairs():
     assert parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
 
 
-def test_stored_matrices_depend_on_the_teachers_layers(files, tmp_path):
+def test_store_depends_on_the_teachers_layers(files, tmp_path):
     choices = {"pipeline": "stage1", "fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "store")}
     for first in ("early", "pooled"):
         run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
     assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
 
 
-def test_missing_layer_is_named(files, tmp_path):
+def test_missing_layer_is_refused_by_name(files, tmp_path):
     with pytest.raises(UserError, match="no head or layer named 'nowhere'"):
         run(tmp_path, files, fsp_taps=("early:nowhere=first:second",))
 
