@@ -138,7 +138,7 @@ def test_mistyped_flag_is_refused(arguments, words):
         (["--dataset=cifar10", "--data_dir={files}/no/where"], ["--data_dir", "is not a folder"]),
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
         (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
-        (["--image_size=50"], ["25x25 cannot be max-pooled to 13x13", "--image_size"]),
+        (["--fsp_taps=stem:nowhere"], ["no head or layer named 'nowhere'", "--fsp_taps"]),
         (["--pipeline=evaluate"], ["no model to evaluate", "--student"]),
         (["--pipeline=export", "--student={files}/missing.keras"], ["missing.keras does not exist"]),
         (["--pipeline=stage2", "--student={files}/classes.keras"], ["7 classes"]),

@@ -171,11 +171,21 @@ def test_unsuitable_pairs_raise():
         FSPDistiller(small_model(1), small_model(2), PAIRS, weighting="sum")
 
 
-def test_pairs_whose_maps_cannot_be_pooled_raise():
-    inputs = keras.Input((9, 9, 3))
-    model = keras.Model(inputs, {"four": keras.layers.MaxPooling2D(2)(inputs), "nine": keras.layers.ReLU()(inputs)})
-    with pytest.raises(ValueError, match="Pair nine-four: A map of 9x9 cannot be max-pooled to 4x4"):
-        FSPDistiller(model, model, [("nine", "four")])
+def test_one_image_without_features_does_not_decide_the_step():
+    """Without biases, the teacher's matrix of a black image is zero."""
+    images = random_normal(16, *IMAGE_SHAPE)
+    images[3] = 0.0
+    teacher, student = small_model(1), small_model(2)
+    distiller = FSPDistiller(teacher, student, PAIRS)
+    distiller.compile(keras.optimizers.SGD(0.0))
+    with_black = distiller.train_on_batch(images, return_dict=True)
+    others = FSPDistiller(teacher, student, PAIRS)
+    others.compile(keras.optimizers.SGD(0.0))
+    without = others.train_on_batch(np.delete(images, 3, axis=0), return_dict=True)
+    for name in distiller.pair_names:
+        assert with_black[f"relative_error/{name}"] < 10 * without[f"relative_error/{name}"]
+    assert distiller.weak_pairs(images) == distiller.pair_names
+    assert distiller.weak_pairs(np.delete(images, 3, axis=0)) == []
 
 
 def test_each_model_runs_once_per_step_up_to_its_last_pair():

@@ -151,12 +151,13 @@ def test_too_small_disk_is_refused_before_computing(tmp_path, distiller, image_s
         open_store(tmp_path, distiller, image_set, 1)
 
 
-def test_matrices_that_overflow_half_precision_are_refused(tmp_path, image_set):
+def test_matrices_that_do_not_fit_half_precision_are_refused(tmp_path, image_set):
     teacher = cifar_resnet(8, 10, (8, 8, 3))
-    teacher.get_layer("stem_bn").gamma.assign(tf.fill([16], 1e4))
-    distiller = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
-    with pytest.raises(UserError, match="overflow the half precision"):
-        open_store(tmp_path, distiller, image_set, 1)
+    for factor, problem in ((1e4, "overflow"), (1e-6, "underflow")):
+        teacher.get_layer("stem_bn").gamma.assign(tf.fill([16], factor))
+        distiller = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
+        with pytest.raises(UserError, match=f"{problem} in half precision: use --fsp_store_views=0"):
+            open_store(tmp_path, distiller, image_set, 1)
 
 
 # --- In the pipeline.

@@ -114,7 +114,7 @@ def test_teacher_that_ends_in_probabilities_gives_soft_targets(files, tmp_path):
 
 @pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
 def test_malformed_taps_are_refused(taps):
-    with pytest.raises(UserError, match=r"--fsp_taps names layers as first:last .* got 'a"):
+    with pytest.raises(UserError, match=r"--fsp_taps is auto, or names layers as first:last .* got 'a"):
         parse_taps(taps)
 
 

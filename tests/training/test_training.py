@@ -144,6 +144,21 @@ def test_strategy_is_created_once():
     assert make_strategy(num_virtual_devices=2).num_replicas_in_sync == 2
 
 
+def test_sample_and_class_weights_scale_the_losses():
+    images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
+    weights = np.linspace(0.0, 2.0, len(labels)).astype(np.float32)
+    per_class = {label: 1.0 + label for label in np.unique(labels).tolist()}
+    model = small_model()
+    losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True)["logits"], True)
+    for options, factors in (
+        ({"sample_weight": weights}, weights),
+        ({"class_weight": per_class}, np.array([per_class[label] for label in labels])),
+    ):
+        classifier = compiled(small_model(), keras.optimizers.SGD(0.0))
+        history = classifier.fit(images, labels, batch_size=len(labels), verbose=0, **options).history
+        np.testing.assert_allclose(history["loss"][0], np.mean(factors * losses), rtol=1e-5)
+
+
 def test_accuracy_counts_every_image_once():
     """The logits are the pixels of the image; seven images in batches of three."""
     images = np.random.default_rng(0).integers(0, 256, (7, 1, 4, 1), np.uint8)
