@@ -1,1 +1,32 @@
 """Knowledge distillation by the flow of the solution procedure (Yim et al., CVPR 2017), on Keras and TensorFlow."""
+
+
+def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
+    """Distills a student from a trained teacher: baseline, stage 1, stage 2 and export, like `python -m fsp_tf.main`.
+
+    The same call resumes an interrupted run. The run's folder holds the files of every run, and the two given models.
+
+    Args:
+        teacher: A trained functional or sequential Keras classifier of images from 0 to 255.
+        student: An untrained one of the same images and classes; not changed.
+        train: The training images: arrays `(images, labels)` or a `tf.data.Dataset` of such batches. Images are
+            (number, height, width, channels), whole numbers from 0 to 255; labels are integers (number,).
+        test: The test images, in the same form.
+        run_dir: The run's folder.
+        callbacks: Keras callbacks for every phase.
+        **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or
+            `baseline=False`. By default the pairs of layers are found by the program, and stage 1 and stage 2 have as
+            many epochs as in the paper.
+    Returns:
+        The `fsp_tf.runs.Run`: `run.folder.result` is the record, `run.models.read(run.folder / "student.keras",
+        "student")` the student.
+    Raises:
+        UserError: If a model, the images or a choice are invalid; before any training.
+
+    Example:
+        run = fsp_tf.distill(teacher, student, (train_images, train_labels), (test_images, test_labels), run_dir="run")
+        print(run.folder.result["student_accuracy"])
+    """
+    from fsp_tf.runs import distill_models  # here, so that `import fsp_tf` is light
+
+    return distill_models.distill(teacher, student, train, test, run_dir=run_dir, callbacks=callbacks, **choices)

@@ -45,7 +45,8 @@ class ModelGraph:
         if any(isinstance(layer, keras.Model) for layer in model.layers):
             heads = self._run(functional, self.input, "")
         else:
-            self.outputs = {operation.name: operation.output for operation in functional.operations}
+            nodes = itertools.chain.from_iterable(functional._nodes_by_depth.values())
+            self.outputs = {node.operation.name: node.outputs[0] for node in nodes}
         if isinstance(heads, dict):
             self.outputs |= heads
         self.logits = keras.tree.flatten(heads["logits"] if isinstance(heads, dict) and "logits" in heads else heads)[0]

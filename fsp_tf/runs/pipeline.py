@@ -2,6 +2,7 @@
 
 import logging
 import zlib
+from collections.abc import Sequence
 
 import keras
 
@@ -11,6 +12,7 @@ from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, ENSEMBLE, EXPORT, STAGE2, TRANSFER, Phase, phases_of
 from fsp_tf.runs import checks, environment, evaluate_models, exporting, summary
 from fsp_tf.runs.ensemble import evaluate_ensemble
+from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.trainers import TRAINERS, starting_digest
 from fsp_tf.system.errors import UserError
@@ -19,12 +21,21 @@ from fsp_tf.training import devices
 logger = logging.getLogger("fsp_tf")
 
 
-def run_pipeline(config: Config, *, exports: bool = True, work_after: float = 0.0) -> Run:
+def run_pipeline(
+    config: Config,
+    *,
+    exports: bool = True,
+    images: ImageSets | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    work_after: float = 0.0,
+) -> Run:
     """Runs the pipeline that `config` names, except finished phases.
 
     Args:
         config: The run's configuration.
         exports: Whether to export the student and print the table of models after training.
+        images: The image sets; those that the configuration names if None.
+        callbacks: Additional callbacks of every phase.
         work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
     Raises:
         UserError: If the flags, the data, a model or the folder are invalid.
@@ -34,7 +45,7 @@ def run_pipeline(config: Config, *, exports: bool = True, work_after: float = 0.
     strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
     logger.info(f"devices: {devices.describe(strategy)}")
     with devices.report_lost_workers(strategy):
-        run = Run(config, strategy, work_after=work_after)
+        run = Run(config, strategy, images=images, callbacks=callbacks, work_after=work_after)
         try:
             _run(run, exports)
         finally:

@@ -1,5 +1,8 @@
 """One run: its configuration, folder, image sets, models and devices."""
 
+from collections.abc import Sequence
+
+import keras
 import tensorflow as tf
 
 from fsp_tf.config import Config
@@ -17,13 +20,23 @@ class Run:
     Args:
         config: The run's configuration.
         strategy: The devices; TensorFlow's default strategy if None.
+        images: The image sets; those that the configuration names if None.
+        callbacks: Additional callbacks of every phase.
         work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
 
     Raises:
         UserError: If the folder cannot be written or holds another run, or the batch does not divide among replicas.
     """
 
-    def __init__(self, config: Config, strategy: tf.distribute.Strategy | None = None, *, work_after: float = 0.0):
+    def __init__(
+        self,
+        config: Config,
+        strategy: tf.distribute.Strategy | None = None,
+        *,
+        images: ImageSets | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        work_after: float = 0.0,
+    ):
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
         if config.batch_size % replicas:
@@ -32,7 +45,7 @@ class Run:
             )
         self.config, self.work_after = with_defaults(config), work_after
         self.folder = RunFolder(self.config, writes=devices.worker_shard(self.strategy).is_chief)
-        self.images = ImageSets(self.config)
+        self.images, self.callbacks = images or ImageSets(self.config), callbacks
         self.models = RunModels(self.config, self.folder.path, self.images)
 
     @property

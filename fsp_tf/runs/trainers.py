@@ -77,7 +77,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
         stream = live_stream(config, phase, run.images.train)
     if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
         _warn_of_weak_pairs(run, distiller)
-    record = fit.run(distiller, stream, callbacks=callbacks)
+    record = fit.run(distiller, stream, callbacks=[*callbacks, *run.callbacks])
     if not run.writes:
         return
     collapsed = callbacks[0].collapsed if callbacks else ()
@@ -157,7 +157,7 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
             fitted = SoftTargetDistiller(soft_teacher, model, fit.num_steps, config.kd_temperature, (first, last))
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    record = fit.run(fitted, live_stream(config, phase, train_set), evaluate)
+    record = fit.run(fitted, live_stream(config, phase, train_set), evaluate, run.callbacks)
     if not run.writes:
         return
     record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": test_set.name}

@@ -1,0 +1,85 @@
+"""`fsp_tf.distill`: models and images in memory."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fsp_tf
+from fsp_tf.data import load_split
+from fsp_tf.system.errors import UserError
+
+TINY = {
+    "batch_size": 16,
+    "stage1_steps": (3, 4, 5),
+    "stage2_steps": (3, 4, 5),
+    "stage2_learning_rates": (1e-3, 1e-3, 1e-3),
+}
+
+
+def cnn(*channels: int) -> keras.Model:
+    """Returns a CNN of 32x32 images with a convolution of each number of channels, half the size each time."""
+    layers = [keras.Input((32, 32, 1)), keras.layers.Rescaling(1 / 255)]
+    for filters in channels:
+        layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D()]
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+
+
+@pytest.fixture(scope="module")
+def arrays() -> list:
+    sets = load_split("digits", "train[:64]"), load_split("digits", "test[:50]")
+    return [(image_set.images, image_set.labels) for image_set in sets]
+
+
+class Batches(keras.callbacks.Callback):
+    """Counts training steps."""
+
+    count = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+
+
+def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, capsys):
+    keras.utils.set_random_seed(0)
+    teacher, student, seen = cnn(8, 12, 16), cnn(4, 6, 8), Batches()
+    before = student.get_weights()
+    run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
+    assert seen.count == 15 and set(run.folder.result["phases"]) == {"baseline", "stage1", "stage2"}
+    for expected, got in zip(before, student.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, got)
+    saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
+    images, labels = arrays[1]
+    predicted = np.asarray(saved(images.astype(np.float32))["logits"]).argmax(axis=-1)
+    assert np.mean(predicted == labels) == pytest.approx(run.folder.result["student_accuracy"])
+    assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
+    assert "student distilled" in capsys.readouterr().out
+    again = Batches()
+    batched = [tf.data.Dataset.from_tensor_slices(part).batch(20) for part in arrays]
+    fsp_tf.distill(teacher, cnn(4, 6, 8), *batched, run_dir=str(tmp_path), callbacks=[again], **TINY)
+    assert again.count == 0, "another untrained student resumes the folder's"
+    with pytest.raises(UserError, match="holds a run of another teacher"):
+        fsp_tf.distill(cnn(8, 12, 16), student, *arrays, run_dir=str(tmp_path), **TINY)
+    with pytest.raises(UserError, match="another configuration: --dataset was memory:"):
+        fsp_tf.distill(teacher, student, arrays[1], arrays[1], run_dir=str(tmp_path), **TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda images, labels: (images / 255, labels), "whole numbers from 0 to 255"),
+        (lambda images, labels: (images, labels[:-1]), "as many labels"),
+        (lambda images, labels: (images[0], labels), "must be images"),
+        (lambda images, labels: (images, labels + 1), "integer labels from 0 to 9, got 1 to 10"),
+        (lambda images, labels: (images, labels * 1.0), "integer labels"),
+    ],
+)
+def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), change(*arrays[0]), arrays[1], run_dir=str(tmp_path / "run"), **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_choices_are_named(arrays, tmp_path):
+    with pytest.raises(UserError, match="stage3_steps: unknown"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))
