@@ -86,13 +86,13 @@ class Config:
     )
     fsp_taps: tuple[str, ...] = _option(
         (),
-        "Pairs of layers of custom models, instead of --fsp_pairs: first:last for both models, or "
+        "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
         "first:last=first:last for teacher and student. --teacher and --student then name the models.",
     )
     fsp_connector: bool = _option(
         False,
         "Learn a 1x1 convolution in stage 1 for each feature map of the student that has other channels than the "
-        "teacher's.",
+        "teacher's; always with --fsp_taps=auto.",
     )
     fsp_weight: float | None = _option(
         None,
