@@ -1,6 +1,5 @@
 """Means over seeds with 95 % t intervals, and verdicts on the paper's claims."""
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +13,12 @@ ROUNDING = 1e-9  # a bound closer to 0 than this counts as 0: it is a rounding e
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns the mean and the half width of its 95 % confidence interval, with Student's t.
+    """Returns the mean of at least one value and the half width of its 95 % confidence interval, with Student's t.
 
     half_width = t(0.975, n - 1) * s / sqrt(n),   s^2 = 1/(n - 1) * sum_i (values[i] - mean)^2
 
-    Args:
-        values: One number per seed, at least one.
-    Returns:
-        The mean and the half width, which is None for a single value.
-    Raises:
-        ValueError: If there are no values.
+    The half width is None for a single value.
     """
-    if not len(values):
-        raise ValueError("mean_and_interval got no values, expected at least one.")
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None
@@ -35,45 +27,36 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def verdict(differences: Sequence[float]) -> str:
-    """Returns the verdict on a claim.
+    """Returns the verdict on a claim that positive differences favour.
 
-    Args:
-        differences: One number per seed; a positive one favours the claim.
-    Returns:
-        `holds` if the 95 % t interval of the differences lies above 0, `does not hold` if it lies below 0, otherwise
-        `undecided`. Fewer than two seeds are undecided.
+    It is `holds` if the 95 % t interval of the differences lies above 0, `does not hold` if it lies below 0, otherwise
+    `undecided`. Fewer than two seeds are undecided.
     """
-    if len(differences) < 2:
+    mean, half_width = mean_and_interval(differences) if len(differences) else (0.0, None)
+    if half_width is None or abs(mean) - half_width <= ROUNDING:
         return "undecided"
-    mean, half_width = mean_and_interval(differences)
-    assert half_width is not None
-    if mean - half_width > ROUNDING:
-        return "holds"
-    return "does not hold" if mean + half_width < -ROUNDING else "undecided"
+    return "holds" if mean > 0 else "does not hold"
 
 
 def seed_values(row: dict[str, Any], measure: str) -> list[float]:
     """Returns the values of a measure over the finished seeds of a row."""
-    found = (seed.get(measure) for seed in row["seeds"].values())
-    return [value for value in found if value is not None]
+    return [seed[measure] for seed in row["seeds"].values() if measure in seed]
 
 
 def summarise(results: dict[str, Any]) -> dict[str, Any]:
-    """Adds means, intervals and verdicts to the results.
+    """Returns the results that `measurements.collect` returns, with means, intervals and verdicts.
 
-    Args:
-        results: The results, as `measurements.collect` returns them.
-    Returns:
-        A copy. Each row has `measured`, with the `mean`, `half_width` and `num_seeds` of each measure that a seed has
-        finished. Each claim has the same three for its differences, and a `verdict`.
+    Each row has `measured`, with the `mean`, `half_width` and `num_seeds` of each measure that a seed has finished.
+    Each claim has the same three for its differences, and a `verdict`.
     """
-    summary = copy.deepcopy(results)
-    for row in summary["rows"]:
-        row["measured"] = {name: _describe(values) for name in MEASURES if (values := seed_values(row, name))}
-    for claim in summary["claims"]:
+    rows, claims = [], []
+    for row in results["rows"]:
+        found = {name: seed_values(row, name) for name in MEASURES}
+        rows.append(row | {"measured": {name: _describe(values) for name, values in found.items() if values}})
+    for claim in results["claims"]:
         differences = list(claim["differences"].values())
-        claim |= _describe(differences) | {"verdict": verdict(differences)}
-    return summary
+        claims.append(claim | _describe(differences) | {"verdict": verdict(differences)})
+    return results | {"rows": rows, "claims": claims}
 
 
 def _describe(values: list[float]) -> dict[str, Any]:
