@@ -105,11 +105,8 @@ def _row(key: str, printed: paper.Row, cells: dict[int, Cell], records: dict[str
 
 def _measures(cell: Cell, records: dict[str, dict]) -> dict[str, float]:
     """Returns the measures of one row at one seed; accuracies are fractions."""
-    measures = {
-        f"net_{number}": records[unit.id][unit.accuracy]
-        for number, unit in enumerate(cell.models, start=1)
-        if unit.id in records
-    }
+    numbered = enumerate(cell.models, start=1)
+    measures = {f"net_{number}": phase["accuracy"] for number, unit in numbered for phase in _phases([unit], records)}
     if len(measures) == len(cell.models):
         measures["average"] = sum(measures.values()) / len(cell.models)
     if cell.ensemble and (record := records.get(cell.ensemble.id)):

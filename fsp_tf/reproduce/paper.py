@@ -34,29 +34,39 @@ class Claim:
     margin: float = 0.0
 
 
-def _three(title: str, models: tuple[float, ...], average: float, ensemble: float, iterations: int) -> Row:
-    accuracies = {f"net_{number}": accuracy for number, accuracy in enumerate(models, start=1)}
-    return Row(title, accuracies | {"average": average, "ensemble": ensemble}, iterations)
+def _three(title: str, accuracies: tuple[float, ...], iterations: int) -> Row:
+    """Returns a row of three models: their accuracies, the average and the ensemble's."""
+    return Row(
+        title, dict(zip(("net_1", "net_2", "net_3", "average", "ensemble"), accuracies, strict=True)), iterations
+    )
 
 
-def _single(title: str, accuracy: float) -> Row:
-    return Row(title, {"net_1": accuracy, "average": accuracy})
+def _singles(teacher: str, /, **accuracies: float) -> dict[str, Row]:
+    """Returns the rows of a table with one model each; `teacher` is the title of the first."""
+    titles = {
+        "teacher": teacher,
+        "teacher_scratch": "Teacher trained from scratch",
+        "alone": "Student trained from scratch",
+        "fitnet_1": "FitNet",
+        "student": "FSP",
+    }
+    return {key: Row(titles[key], {"net_1": value, "average": value}) for key, value in accuracies.items()}
 
 
 TABLES = {
     "table1": Table(
         "Table 1: CIFAR-10, ResNet-26 → ResNet-26, three networks each",
         {
-            "teacher": _three("Teacher", (91.61, 91.56, 92.09), 91.75, 93.48, 192_000),
-            "teacher_short": _three("Teacher * (a third of the steps)", (90.47, 90.83, 90.62), 90.64, 92.60, 63_000),
+            "teacher": _three("Teacher", (91.61, 91.56, 92.09, 91.75, 93.48), 192_000),
+            "teacher_short": _three("Teacher * (a third of the steps)", (90.47, 90.83, 90.62, 90.64, 92.60), 63_000),
             "teacher_continued": _three(
-                "Teacher ‡ (one copied, trained on)", (91.84, 92.26, 92.01), 92.04, 92.71, 63_000
+                "Teacher ‡ (one copied, trained on)", (91.84, 92.26, 92.01, 92.04, 92.71), 63_000
             ),
-            "fitnet_1": _three("FitNet *, 1 loss", (91.69, 91.85, 91.64), 91.72, 92.98, 98_000),
-            "fitnet_3": _three("FitNet *, 3 losses", (88.90, 89.35, 89.02), 89.09, 89.92, 98_000),
-            "student": _three("Student * (one shared stage 1)", (92.28, 92.08, 92.07), 92.14, 93.26, 84_000),
+            "fitnet_1": _three("FitNet *, 1 loss", (91.69, 91.85, 91.64, 91.72, 92.98), 98_000),
+            "fitnet_3": _three("FitNet *, 3 losses", (88.90, 89.35, 89.02, 89.09, 89.92), 98_000),
+            "student": _three("Student * (one shared stage 1)", (92.28, 92.08, 92.07, 92.14, 93.26), 84_000),
             "student_shuffled": _three(
-                "Student *† (shuffled stage 1 each)", (92.28, 91.89, 92.08), 92.08, 93.67, 126_000
+                "Student *† (shuffled stage 1 each)", (92.28, 91.89, 92.08, 92.08, 93.67), 126_000
             ),
         },
         "cifar10",
@@ -64,42 +74,28 @@ TABLES = {
     "table2": Table(
         "Table 2: CIFAR-100, ResNet-32 ×4 → ResNet-32 ×4, three networks each",
         {
-            "teacher": _three("Teacher", (64.06, 64.19, 64.21), 64.15, 69.3, 192_000),
-            "teacher_short": _three("Teacher * (a third of the steps)", (61.29, 61.26, 61.41), 61.32, 67.2, 63_000),
-            "fitnet_1": _three("FitNet *", (62.85, 62.46, 62.35), 62.55, 67.6, 98_000),
-            "student": _three("Student * (one shared stage 1)", (64.66, 64.64, 64.65), 64.65, 68.8, 95_000),
+            "teacher": _three("Teacher", (64.06, 64.19, 64.21, 64.15, 69.3), 192_000),
+            "teacher_short": _three("Teacher * (a third of the steps)", (61.29, 61.26, 61.41, 61.32, 67.2), 63_000),
+            "fitnet_1": _three("FitNet *", (62.85, 62.46, 62.35, 62.55, 67.6), 98_000),
+            "student": _three("Student * (one shared stage 1)", (64.66, 64.64, 64.65, 64.65, 68.8), 95_000),
         },
         "cifar100",
     ),
     "table3": Table(
         "Table 3: CIFAR-10, ResNet-26 → ResNet-8",
-        {
-            "teacher": _single("Teacher", 91.91),
-            "alone": _single("Student trained from scratch", 87.91),
-            "fitnet_1": _single("FitNet", 88.57),
-            "student": _single("FSP", 88.70),
-        },
+        _singles("Teacher", teacher=91.91, alone=87.91, fitnet_1=88.57, student=88.70),
         "cifar10",
     ),
     "table4": Table(
         "Table 4: CIFAR-100, ResNet-32 ×4 → ResNet-14 ×4",
-        {
-            "teacher": _single("Teacher", 64.06),
-            "alone": _single("Student trained from scratch", 58.65),
-            "fitnet_1": _single("FitNet", 61.28),
-            "student": _single("FSP", 63.33),
-        },
+        _singles("Teacher", teacher=64.06, alone=58.65, fitnet_1=61.28, student=63.33),
         "cifar100",
     ),
     "table5": Table(
         "Table 5: CUB-200-2011, ImageNet ResNet-34 → ResNet-20",
-        {
-            "teacher": _single("Teacher, fine-tuned", 77.72),
-            "teacher_scratch": _single("Teacher trained from scratch", 47.53),
-            "alone": _single("Student trained from scratch", 47.73),
-            "fitnet_1": _single("FitNet", 70.19),
-            "student": _single("FSP", 74.26),
-        },
+        _singles(
+            "Teacher, fine-tuned", teacher=77.72, teacher_scratch=47.53, alone=47.73, fitnet_1=70.19, student=74.26
+        ),
         "caltech_birds2011",
         "imagenet2012",
     ),

@@ -88,7 +88,7 @@ def _three_models(units: Units) -> dict[str, Cell]:
 
 def _only_in_table_1(units: Units) -> dict[str, Cell]:
     teacher = units.teacher()
-    continued = [units.continued(teacher, number) for number in NUMBERS]
+    continued = [units.stage2(teacher, number) for number in NUMBERS]
     first_stages = [units.fsp(teacher, number, shuffled=True) for number in NUMBERS]
     students = [units.stage2(stage1, number) for stage1, number in zip(first_stages, NUMBERS, strict=True)]
     return {

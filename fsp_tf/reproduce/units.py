@@ -5,19 +5,8 @@ import pathlib
 import re
 import zlib
 
-from fsp_tf.config import Config
+from fsp_tf.config import Config, phases
 from fsp_tf.config.multiply_adds import step_multiply_adds
-from fsp_tf.config.phases import (
-    BASELINE,
-    ENSEMBLE,
-    FINE_TUNING,
-    SOURCE_TEACHER,
-    STAGE1,
-    STAGE2,
-    TEACHER,
-    Phase,
-    phases_of,
-)
 
 CURVE_POINTS = 32  # evaluations along a curve of Figure 3
 SEED_STRIDE = 1000  # model n of seed s is trained with the seed s + 1000 (n - 1)
@@ -56,9 +45,9 @@ class Unit:
         return pathlib.Path(str(self.config.run_dir))
 
     @property
-    def phase(self) -> Phase | None:
+    def phase(self) -> phases.Phase | None:
         """The one phase that it trains; None for an ensemble."""
-        return next(iter(phases_of(self.config)), None)
+        return next(iter(phases.phases_of(self.config)), None)
 
     @property
     def file(self) -> str | None:
@@ -69,11 +58,6 @@ class Unit:
     def inputs(self) -> tuple[str, ...]:
         """The model files that it reads, in the order of the digests in its record."""
         return tuple(path for path in (self.config.student, self.config.teacher, *self.config.members) if path)
-
-    @property
-    def accuracy(self) -> str:
-        """The key of its accuracy in `result.json`."""
-        return f"{self.phase.model if self.phase else ENSEMBLE}_accuracy"
 
     @property
     def steps(self) -> int:
@@ -100,8 +84,9 @@ class Units:
     def __init__(self, base: Config, seed: int, folder: pathlib.Path, units: dict[str, Unit], used: set[str]):
         self.base, self.seed, self.folder, self.units, self.used = base, seed, folder, units, used
         self.prefix = f"{_dataset_name(base.dataset)}-s{seed}"
+        self.teacher_prefix = f"{self.prefix}-teacher{base.teacher_depth}"
+        self.student_prefix = f"{self.prefix}-resnet{base.student_depth}"
         self.stored = f"_stored_{base.fsp_store_views}" if base.fsp_store_views else ""
-        self.teacher_name, self.student_name = f"teacher{base.teacher_depth}", f"resnet{base.student_depth}"
 
     def _add(self, name: str, pipeline: str, used: tuple[str, ...], number: int = 1, **changes) -> Unit:
         """Adds a unit. Fields that it does not use keep their defaults, so that tables can share it."""
@@ -112,48 +97,46 @@ class Units:
         values |= {"seed": seed, "run_dir": str(self.folder / name), "experiment": name, "pipeline": pipeline}
         return self.units.setdefault(name, Unit(name, Config(**(values | changes))))
 
-    def _curve(self, number: int, steps: tuple[int, ...]) -> dict[str, int]:
-        """Returns flags that evaluate model 1 along the way for Figure 3, unless --evaluation_steps is given."""
-        if number > 1 or self.base.evaluation_steps:
+    def _curve(self, steps: tuple[int, ...]) -> dict[str, int]:
+        """Returns flags that evaluate a model along the way for Figure 3, unless --evaluation_steps is given."""
+        if self.base.evaluation_steps:
             return {}
         every = max(1, round(steps[-1] * self.base.schedule_scale / CURVE_POINTS))
         return {"evaluation_steps": every, "log_steps": min(every, self.base.log_steps)}
 
     def teacher(self, number: int = 1) -> Unit:
-        """A teacher with the full schedule; Tables 1 and 2 have three."""
-        name = f"{self.prefix}-{self.teacher_name}-{_length(self.base.teacher_steps)}-{number}"
-        return self._add(name, TEACHER.pipeline, _TEACHER, number, **self._curve(number, self.base.teacher_steps))
+        """A teacher with the full schedule. Tables 1 and 2 have three; Figure 3 shows the first."""
+        steps = self.base.teacher_steps
+        curve = self._curve(steps) if number == 1 else {}
+        name = f"{self.teacher_prefix}-{_length(steps)}-{number}"
+        return self._add(name, phases.TEACHER.pipeline, _TEACHER, number, **curve)
 
     def _source_teacher(self) -> str:
         """Returns the file of a transfer's teacher: the one that --teacher names, or a unit's on the source data."""
         self.used.add("teacher")
         if self.base.teacher:
             return str(pathlib.Path(self.base.teacher).expanduser().absolute())
-        prefix = f"{_dataset_name(self.base.source_dataset or '')}-s{self.seed}"
-        name = f"{prefix}-{self.teacher_name}-{_length(self.base.teacher_steps)}-source"
-        return str(self._add(name, SOURCE_TEACHER.pipeline, (*_SOURCE, *_TEACHER)).file)
+        prefix = f"{_dataset_name(self.base.source_dataset or '')}-s{self.seed}-teacher{self.base.teacher_depth}"
+        name = f"{prefix}-{_length(self.base.teacher_steps)}-source"
+        return str(self._add(name, phases.SOURCE_TEACHER.pipeline, (*_SOURCE, *_TEACHER)).file)
 
     def fine_tuned_teacher(self) -> Unit:
         """A transfer's teacher, fine-tuned on the target's labels."""
-        name = f"{self.prefix}-{self.teacher_name}-fine_tuned-{_length(self.base.stage2_steps)}"
+        name = f"{self.teacher_prefix}-fine_tuned-{_length(self.base.stage2_steps)}"
         used = ("teacher_depth", *_SOURCE, *_STAGE2)
-        return self._add(name, FINE_TUNING.pipeline, used, teacher=self._source_teacher())
+        return self._add(name, phases.FINE_TUNING.pipeline, used, teacher=self._source_teacher())
 
     def teacher_from_scratch(self) -> Unit:
         """Table 5's teacher trained from scratch, with the schedule of stage 2."""
         rates, steps = self.base.stage2_learning_rates, self.base.stage2_steps
-        name = f"{self.prefix}-{self.teacher_name}-{_length(steps)}-1"
-        return self._add(name, TEACHER.pipeline, ("teacher_depth",), teacher_learning_rates=rates, teacher_steps=steps)
+        changes: dict = {"teacher_learning_rates": rates, "teacher_steps": steps}
+        name = f"{self.teacher_prefix}-{_length(steps)}-1"
+        return self._add(name, phases.TEACHER.pipeline, ("teacher_depth",), **changes)
 
     def student_from_scratch(self, number: int = 1) -> Unit:
         """The student trained from scratch with the schedule of stage 2; also Teacher *."""
-        name = f"{self.prefix}-{self.student_name}-{_length(self.base.stage2_steps)}-{number}"
-        return self._add(name, BASELINE.pipeline, ("student_depth", *_STAGE2), number)
-
-    def continued(self, teacher: Unit, number: int) -> Unit:
-        """Teacher ‡: stage 2 from a copy of a teacher."""
-        name = f"{teacher.id}-continued-{_length(self.base.stage2_steps)}-{number}"
-        return self._add(name, STAGE2.pipeline, ("student_depth", *_STAGE2), number, student=teacher.file)
+        name = f"{self.student_prefix}-{_length(self.base.stage2_steps)}-{number}"
+        return self._add(name, phases.BASELINE.pipeline, ("student_depth", *_STAGE2), number)
 
     def fsp(self, teacher: Unit, number: int = 1, *, shuffled: bool = False) -> Unit:
         """FSP's stage 1 against a teacher of the same classes."""
@@ -168,34 +151,35 @@ class Units:
         """Adds an FSP stage 1. One with stored matrices, which the students share, has a different name."""
         if self.stored:
             changes["fsp_store_dir"] = str(self.folder / "fsp_store")
-        name = f"{self.prefix}-{self.student_name}-{kind}{self.stored}"
-        return self._add(name, STAGE1.pipeline, (*_DEPTHS, *source, *_FSP), number, **changes)
+        name = f"{self.student_prefix}-{kind}{self.stored}"
+        return self._add(name, phases.STAGE1.pipeline, (*_DEPTHS, *source, *_FSP), number, **changes)
 
     def hints(self, teacher: Unit, num_hints: int) -> Unit:
         """FitNet's stage 1."""
-        name = f"{self.prefix}-{self.student_name}-fitnet_{num_hints}"
+        name = f"{self.student_prefix}-fitnet_{num_hints}"
         changes: dict = {"method": "fitnet", "num_hints": num_hints, "teacher": teacher.file}
-        return self._add(name, STAGE1.pipeline, (*_DEPTHS, *_FITNET), **changes)
+        return self._add(name, phases.STAGE1.pipeline, (*_DEPTHS, *_FITNET), **changes)
 
-    def stage2(self, stage1: Unit, number: int = 1, soft_teacher: Unit | None = None) -> Unit:
-        """Stage 2: with soft targets if `soft_teacher` is given."""
-        name = f"{stage1.id}-{_length(self.base.stage2_steps)}-{number}"
+    def stage2(self, start: Unit, number: int = 1, *, soft_teacher: Unit | None = None) -> Unit:
+        """Stage 2, with soft targets if `soft_teacher` is given; Teacher ‡ starts from a copy of a teacher."""
+        continued = "-continued" if start.phase is phases.TEACHER else ""
+        name = f"{start.id}{continued}-{_length(self.base.stage2_steps)}-{number}"
         soft: dict = {"teacher": soft_teacher.file, "method": "fitnet"} if soft_teacher else {}
         used = ("student_depth", *_STAGE2, *(_KD if soft_teacher else ()))
-        return self._add(name, STAGE2.pipeline, used, number, student=stage1.file, **soft)
+        return self._add(name, phases.STAGE2.pipeline, used, number, student=start.file, **soft)
 
     def stage2_like_teacher(self, stage1: Unit) -> Unit:
         """Figure 3's stage 2, with the teacher's schedule."""
         rates, steps = self.base.teacher_learning_rates, self.base.teacher_steps
-        changes: dict = {"stage2_learning_rates": rates, "stage2_steps": steps, **self._curve(1, steps)}
+        changes: dict = {"stage2_learning_rates": rates, "stage2_steps": steps, **self._curve(steps)}
         name = f"{stage1.id}-{_length(steps)}-1-curve"
-        return self._add(name, STAGE2.pipeline, ("student_depth",), student=stage1.file, **changes)
+        return self._add(name, phases.STAGE2.pipeline, ("student_depth",), student=stage1.file, **changes)
 
     def ensemble(self, row: str, models: list[Unit]) -> Unit:
         """The mean softmax of a row's models."""
         stored = self.stored if any(self.stored in model.id for model in models) else ""
         members = tuple(str(model.file) for model in models)
-        return self._add(f"{self.prefix}-ensemble-{row}{stored}", ENSEMBLE, ("student_depth",), members=members)
+        return self._add(f"{self.prefix}-ensemble-{row}{stored}", phases.ENSEMBLE, ("student_depth",), members=members)
 
 
 def _dataset_name(name: str) -> str:
