@@ -1,14 +1,27 @@
-"""Differences behind the paper's claims, paired by seed; a positive difference favours the claim.
-
-Each `judge_*` returns one dictionary per claim: `key`, `text`, `paper` (the paper's own difference in percent or
-times; None where it prints none), `unit` (`points`, stored as fractions, or `times`) and `differences` by seed.
-"""
+"""Differences behind the paper's claims, paired by seed; a positive difference favours the claim."""
 
 import itertools
 import math
 
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.plans import Plan
+
+
+def judge(plan: Plan, rows: list[dict], curves: list[dict], records: dict[str, dict]) -> list[dict]:
+    """Returns the differences behind each of the paper's claims on a target.
+
+    Args:
+        plan: The target's units.
+        rows: The rows of the report, each with its measures per seed.
+        curves: The curves of Figure 3.
+        records: The `result.json` of each finished unit.
+    Returns:
+        One dictionary per claim: `key`, `text`, `unit` (`points`, stored as fractions, or `times`), `paper` (the
+        paper's own difference in percent or times; None where it prints none) and `differences` by seed.
+    """
+    if plan.target == "figure3":
+        return judge_figure(curves, next(iter(plan.rows["student"].values())).first_stages[0].steps)
+    return judge_table(plan.target, rows) + (judge_costs(plan, records) if plan.target == "table1" else [])
 
 
 def judge_table(target: str, rows: list[dict]) -> list[dict]:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from fsp_tf.reproduce.intervals import mean_and_interval, seed_values
+from fsp_tf.reproduce.intervals import seed_values
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -87,14 +87,14 @@ def _bar_chart(results: dict[str, Any]) -> Figure:
 def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
     """Draws one bar with its mean, interval, seeds and the paper's value."""
     _, colour, bar_colour = MEASURES[measure]
-    values = [100 * value for value in seed_values(row, measure)]
-    if values:
-        mean, half_width = mean_and_interval(values)
+    if described := row["measured"].get(measure):
+        values = [100 * value for value in seed_values(row, measure)]
+        mean, half_width = 100 * described["mean"], described["half_width"]
         axes.barh(height, mean, thickness, color=bar_colour)
         in_margin = axes.get_yaxis_transform()
         axes.text(1.02, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, transform=in_margin)
         if half_width is not None:
-            axes.errorbar(mean, height, xerr=half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
+            axes.errorbar(mean, height, xerr=100 * half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
         axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
     paper = (row["paper"] or {}).get(measure)
     if paper is not None:

@@ -5,9 +5,9 @@ import math
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fsp_tf.config.phases import STAGE1
 from fsp_tf.reproduce import paper
-from fsp_tf.reproduce.claims import judge_costs, judge_figure, judge_table, step_seconds
+from fsp_tf.reproduce.claims import judge, step_seconds
+from fsp_tf.reproduce.intervals import summarise
 from fsp_tf.reproduce.plans import Cell, Plan
 from fsp_tf.reproduce.runner import finished_record
 from fsp_tf.reproduce.units import Unit
@@ -15,27 +15,23 @@ from fsp_tf.runs import environment
 from fsp_tf.system.errors import UserError
 
 
-def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str, given: dict[str, str]) -> dict:
-    """Collects the results of all finished units.
+def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
+    """Returns the results of all finished units, as `write_report` takes them.
 
     Args:
-        target: `table1` to `table5` or `figure3`.
         plan: The target's units and rows.
-        seeds: The seeds.
         command: The command that reproduces the target.
         given: The flags that were given in addition to the recipe, with their values.
-    Returns:
-        The results, as `write_report` takes them.
     Raises:
         UserError: If a unit's folder holds a run with a different configuration, or if a curve is missing.
     """
     records = {name: record for name, unit in plan.units.items() if (record := finished_record(unit))}
     config = next(iter(plan.units.values())).config
-    table = paper.TABLES[target]
+    table = paper.TABLES[plan.target]
     rows = [_row(key, table.rows[key], cells, records) for key, cells in plan.rows.items()]
-    curves = _curves(plan, records) if target == "figure3" else []
-    return {
-        "name": target,
+    curves = _curves(plan, records) if plan.target == "figure3" else []
+    results = {
+        "name": plan.target,
         "title": table.title,
         "command": command,
         "given": given,
@@ -46,25 +42,20 @@ def collect(target: str, plan: Plan, seeds: tuple[int, ...], command: str, given
         "paper_data": [table.dataset, table.source_dataset],
         "evaluated_on": _evaluated_on(plan, records),
         "schedule_scale": config.schedule_scale,
-        "seeds": list(seeds),
+        "seeds": list(plan.seeds),
         "num_units": len(plan.units),
         "num_finished": len(records),
         "rows": rows,
         "collapsed": [
             f"{name} ({', '.join(pairs)})"
-            for name, record in records.items()
-            if (pairs := record.get("phases", {}).get(STAGE1.name, {}).get("collapsed_pairs"))
+            for name in records
+            for phase in _phases([plan.units[name]], records)
+            if (pairs := phase.get("collapsed_pairs"))
         ],
-        "claims": _claims(target, plan, rows, curves, records),
+        "claims": judge(plan, rows, curves, records),
         "curves": curves,
     }
-
-
-def _claims(target: str, plan: Plan, rows: list[dict], curves: list[dict], records: dict[str, dict]) -> list[dict]:
-    if target == "figure3":
-        (stage1,) = next(iter(plan.rows["student"].values())).first_stages
-        return judge_figure(curves, stage1.steps)
-    return judge_table(target, rows) + (judge_costs(plan, records) if target == "table1" else [])
+    return summarise(results)
 
 
 def _evaluated_on(plan: Plan, records: dict[str, dict]) -> str | None:

@@ -30,24 +30,23 @@ class Plan:
     """The units of a target.
 
     Attributes:
+        target: `table1` to `table5` or `figure3`.
+        seeds: The seeds; each has all rows.
         units: The units by name, each after the units whose files it reads.
         rows: The cells, as {row: {seed: cell}}.
         used: The fields of the recipe that affect a unit.
     """
 
-    units: dict[str, Unit]
-    rows: dict[str, dict[int, Cell]]
-    used: set[str]
+    target: str
+    seeds: tuple[int, ...]
+    units: dict[str, Unit] = dataclasses.field(default_factory=dict)
+    rows: dict[str, dict[int, Cell]] = dataclasses.field(default_factory=dict)
+    used: set[str] = dataclasses.field(default_factory=set)
 
 
 def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathlib.Path) -> Plan:
-    """Plans a table or the figure.
+    """Plans a table or the figure, given its recipe and the folder that holds the units' folders.
 
-    Args:
-        target: `table1` to `table5` or `figure3`.
-        base: The target's recipe.
-        seeds: The seeds; each has all rows.
-        folder: The folder that holds the units' folders.
     Raises:
         UserError: If the target needs a teacher and a student of the same depth.
     """
@@ -64,7 +63,7 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
         "table5": _transfer,
         "figure3": _two_curves,
     }
-    plan = Plan({}, {}, set())
+    plan = Plan(target, seeds)
     for seed in seeds:
         cells = planners[target](Units(base, seed, folder, plan.units, plan.used))
         for row, cell in cells.items():

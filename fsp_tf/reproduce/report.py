@@ -8,15 +8,12 @@ import os
 import pathlib
 import re
 import sys
-import textwrap
 from typing import Any
 
 from fsp_tf.reproduce import figures, paper, report_tables
 from fsp_tf.reproduce.html_page import html_page
-from fsp_tf.reproduce.intervals import summarise
-from fsp_tf.reproduce.report_tables import MISSING, TextTable, has_ensembles
+from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
 
-TERMINAL_WIDTH = 110
 ALTERNATIVE_TEXTS = {
     "learning_curves.svg": "Test accuracy and training loss against the iterations of stage 2",
     "accuracy.svg": "Bar chart of each row's accuracy with its interval, its seeds and the paper's value",
@@ -31,69 +28,47 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
         folder: The folder for the files, created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarise(results)
     files = figures.draw(results)
     svgs = {name: files[name].decode() for name in ALTERNATIVE_TEXTS if name in files}
-    text = markdown(summary, list(svgs))
-    files["report.json"] = (json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = markdown(results, list(svgs))
+    files["report.json"] = (json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     files["report.md"] = text.encode()
-    files["report.html"] = html_page(summary["title"], text, svgs).encode()
+    files["report.html"] = html_page(results["title"], text, svgs).encode()
     for name, content in files.items():
         unfinished = folder / f".{name}.{os.getpid()}.writing"
         unfinished.write_bytes(content)
         unfinished.replace(folder / name)
 
 
-def redraw(folder: pathlib.Path) -> None:
-    """Recreates the figures and pages of a report from its `report.json`."""
-    write_report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
-
-
 def text_report(results: dict[str, Any]) -> str:
     """Returns the accuracies and verdicts for the terminal, at most 110 columns wide."""
-    summary = summarise(results)
-    parts = [summary["title"], f"Schedule: {schedule(summary['schedule_scale'])}. {_progress(summary)}"]
-    parts += ["", *_aligned("Accuracy, %", report_tables.accuracy_table(summary, with_models=False))]
-    parts += ["", *_aligned("Claims", report_tables.claims_table(summary))]
-    if len(summary["seeds"]) < 2:
+    parts = [results["title"], f"Schedule: {schedule(results['schedule_scale'])}. {_progress(results)}"]
+    parts += ["", *aligned("Accuracy, %", report_tables.accuracy_table(results, with_models=False))]
+    parts += ["", *aligned("Claims", report_tables.claims_table(results))]
+    if len(results["seeds"]) < 2:
         parts += ["", "One seed: no interval and no verdict."]
     return "\n".join(parts)
 
 
-def _aligned(title: str, table: TextTable) -> list[str]:
-    """Returns a table's lines; the first column is wrapped to the width that the others leave."""
-    cells = [(title, *table[0][1:]), *table[1:]]
-    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
-    first = min(first, TERMINAL_WIDTH - sum(2 + width for width in others))
-    lines = []
-    for row_title, *rest in cells:
-        *above, last = textwrap.wrap(row_title, first)
-        padded = "".join(f"  {cell:>{width}}" for cell, width in zip(rest, others, strict=True))
-        lines += [*above, f"{last:<{first}}{padded}"]
-        if len(lines) == 1:
-            lines.append("-" * len(lines[0]))
-    return lines
-
-
-def markdown(summary: dict[str, Any], images: list[str]) -> str:
+def markdown(results: dict[str, Any], images: list[str]) -> str:
     """Returns the report as Markdown.
 
     Args:
-        summary: The results, as `summarise` returns them.
+        results: The results, as `summarise` returns them.
         images: The paths of the figures, relative to the report.
     """
     parts = [
-        f"# {_escaped(summary['title'])}",
-        f"```\n{summary['command']}\n```",
-        _escaped(_progress(summary)),
+        f"# {_escaped(results['title'])}",
+        f"```\n{results['command']}\n```",
+        _escaped(_progress(results)),
         "Setup:",
-        "\n".join(f"- {label}: {_escaped(value)}" for label, value in _setup(summary).items() if value),
-        _section("Accuracy, %", report_tables.accuracy_table(summary)),
+        "\n".join(f"- {label}: {_escaped(value)}" for label, value in _setup(results).items() if value),
+        _section("Accuracy, %", report_tables.accuracy_table(results)),
         *(f"![{ALTERNATIVE_TEXTS[path]}]({path})" for path in images),
-        _section("Claims", report_tables.claims_table(summary)),
-        _section("Ensembles and cost" if has_ensembles(summary) else "Cost", report_tables.cost_table(summary)),
+        _section("Claims", report_tables.claims_table(results)),
+        _section("Ensembles and cost" if has_ensembles(results) else "Cost", report_tables.cost_table(results)),
         "## Notes",
-        *(_escaped(text) for text in _notes(summary)),
+        *(_escaped(text) for text in _notes(results)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -109,18 +84,18 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]~&])", r"\\\1", text)
 
 
-def _setup(summary: dict[str, Any]) -> dict[str, str]:
+def _setup(results: dict[str, Any]) -> dict[str, str]:
     """Returns the setup of the runs by label."""
-    data = _data(summary["dataset"], summary["source_dataset"])
-    one_seed = "" if len(summary["seeds"]) > 1 else " (one seed: no interval and no verdict)"
-    given = (f"--{name}={value}" for name, value in summary["given"].items() if name != "schedule_scale")
+    data = _data(results["dataset"], results["source_dataset"])
+    one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no interval and no verdict)"
+    given = (f"--{name}={value}" for name, value in results["given"].items() if name != "schedule_scale")
     return {
-        "Schedule": schedule(summary["schedule_scale"]),
+        "Schedule": schedule(results["schedule_scale"]),
         "Flags beside the recipe": " ".join(given),
-        "Seeds": ", ".join(map(str, summary["seeds"])) + one_seed,
-        "Data": f"{data}; evaluated on {summary['evaluated_on'] or MISSING}",
-        "Device": "; ".join(summary["devices"]) or MISSING,
-        "Versions": ", ".join(f"{name} {version}" for name, version in summary["versions"].items()),
+        "Seeds": ", ".join(map(str, results["seeds"])) + one_seed,
+        "Data": f"{data}; evaluated on {results['evaluated_on'] or MISSING}",
+        "Device": "; ".join(results["devices"]) or MISSING,
+        "Versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
     }
 
 
@@ -137,16 +112,16 @@ def _data(dataset: str, source_dataset: str | None) -> str:
     return dataset + (f", with the teacher trained on {source_dataset}" if source_dataset else "")
 
 
-def _progress(summary: dict[str, Any]) -> str:
-    finished, total = summary["num_finished"], summary["num_units"]
+def _progress(results: dict[str, Any]) -> str:
+    finished, total = results["num_finished"], results["num_units"]
     if finished == total:
         return f"All {total} units are finished."
     return f"Unfinished: {finished} of {total} units are finished; {MISSING} marks missing values."
 
 
-def _notes(summary: dict[str, Any]) -> list[str]:
+def _notes(results: dict[str, Any]) -> list[str]:
     """Returns notes on how to read the report, one string per paragraph."""
-    num_tested = sum(claim["num_seeds"] > 1 for claim in summary["claims"])
+    num_tested = sum(claim["num_seeds"] > 1 for claim in results["claims"])
     ensembles = (
         " Disagreement is the share of images for which two models of an ensemble predict different classes. The gain "
         "is the ensemble's accuracy minus the average of its models."
@@ -157,25 +132,25 @@ def _notes(summary: dict[str, Any]) -> list[str]:
         "A claim is judged by its differences, paired by seed; positive ones favour it. It holds if their 95 % t "
         "interval lies above 0, does not hold if it lies below 0, and is undecided otherwise. A claim with fewer "
         "than two seeds is undecided. If a claim names a number, the difference is measured from it. "
-        f"{num_tested} of {len(summary['claims'])} claims were tested, each at the 95 % level without correction for "
+        f"{num_tested} of {len(results['claims'])} claims were tested, each at the 95 % level without correction for "
         "multiple tests.",
-        *([paper.FIGURE_TEXT] if summary["curves"] else []),
+        *([paper.FIGURE_TEXT] if results["curves"] else []),
         "Iterations are counted as in the paper; multiply-adds and seconds cover the same steps."
-        + (ensembles if has_ensembles(summary) else ""),
+        + (ensembles if has_ensembles(results) else ""),
     ]
-    if summary["collapsed"]:
+    if results["collapsed"]:
         notes.append(
             "Stage 1 warned of a collapse (dead channels, or a relative error near that of all-zero matrices) in "
-            f"{', '.join(summary['collapsed'])}."
+            f"{', '.join(results['collapsed'])}."
         )
-    if summary["paper_data"] != [summary["dataset"], summary["source_dataset"]]:
+    if results["paper_data"] != [results["dataset"], results["source_dataset"]]:
         notes.append(
-            f"The paper uses {_data(*summary['paper_data'])}. This report uses other data: compare its rows with each "
+            f"The paper uses {_data(*results['paper_data'])}. This report uses other data: compare its rows with each "
             "other only."
         )
-    if summary["schedule_scale"] != 1:
+    if results["schedule_scale"] != 1:
         notes.append(
-            f"This report uses {schedule(summary['schedule_scale'])}: compare its rows with each other, not with the "
+            f"This report uses {schedule(results['schedule_scale'])}: compare its rows with each other, not with the "
             "paper's accuracies. A verdict applies to this schedule."
         )
     return notes
@@ -183,4 +158,4 @@ def _notes(summary: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        redraw(pathlib.Path(name))
+        write_report(json.loads(pathlib.Path(name, "report.json").read_text(encoding="utf-8")), pathlib.Path(name))
