@@ -26,10 +26,11 @@ def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
         UserError: If a unit's folder holds a run with a different configuration, or if a curve is missing.
     """
     records = {name: record for name, unit in plan.units.items() if (record := finished_record(unit))}
-    config = next(iter(plan.units.values())).config
-    table = paper.TABLES[plan.target]
+    config, table = next(iter(plan.units.values())).config, paper.TABLES[plan.target]
     rows = [_row(key, table.rows[key], cells, records) for key, cells in plan.rows.items()]
-    curves = _curves(plan, records) if plan.target == "figure3" else []
+    curves = _curves(plan, table, records) if plan.target == "figure3" else []
+    models = {unit.id for cells in plan.rows.values() for cell in cells.values() for unit in cell.models}
+    phases = {name: phase for name, record in records.items() for phase in record.get("phases", {}).values()}
     results = {
         "name": plan.target,
         "title": table.title,
@@ -40,33 +41,19 @@ def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
         "dataset": config.dataset,
         "source_dataset": config.source_dataset,
         "paper_data": [table.dataset, table.source_dataset],
-        "evaluated_on": _evaluated_on(plan, records),
+        "evaluated_on": ", ".join(sorted({phases[name]["evaluated_on"] for name in models & set(phases)})) or None,
         "schedule_scale": config.schedule_scale,
         "seeds": list(plan.seeds),
         "num_units": len(plan.units),
         "num_finished": len(records),
         "rows": rows,
         "collapsed": [
-            f"{name} ({', '.join(pairs)})"
-            for name in records
-            for phase in _phases([plan.units[name]], records)
-            if (pairs := phase.get("collapsed_pairs"))
+            f"{name} ({', '.join(pairs)})" for name, phase in phases.items() if (pairs := phase.get("collapsed_pairs"))
         ],
         "claims": judge(plan, rows, curves, records),
         "curves": curves,
     }
     return summarise(results)
-
-
-def _evaluated_on(plan: Plan, records: dict[str, dict]) -> str | None:
-    """Returns the images on which the rows' finished models were evaluated."""
-    models = [unit for cells in plan.rows.values() for cell in cells.values() for unit in cell.models]
-    return ", ".join(sorted({phase["evaluated_on"] for phase in _phases(models, records)})) or None
-
-
-def _phases(units: list[Unit], records: dict[str, dict]) -> list[dict]:
-    """Returns the record of the phase that each finished unit trained."""
-    return [phase for unit in units for phase in records.get(unit.id, {}).get("phases", {}).values()]
 
 
 def _versions(records: list[dict]) -> dict[str, str]:
@@ -81,13 +68,14 @@ def _versions(records: list[dict]) -> dict[str, str]:
 def _row(key: str, printed: paper.Row, cells: dict[int, Cell], records: dict[str, dict]) -> dict:
     """Returns one row of the report."""
     cell = next(iter(cells.values()))
+    record = records.get(cell.models[0].id, {})
     return {
         "key": key,
         "title": printed.title,
         "num_nets": len(cell.models),
         "iterations": sum(unit.steps for unit in cell.counted),
         "paper_iterations": printed.iterations,
-        "parameters": next((phase["parameters"] for phase in _phases(cell.models, records)), None),
+        "parameters": next((phase["parameters"] for phase in record.get("phases", {}).values()), None),
         "tera_operations": sum(unit.tera_multiply_adds for unit in cell.counted),
         "seeds": {str(seed): _measures(cell, records) for seed, cell in cells.items()},
         "paper": printed.accuracies or None,
@@ -96,8 +84,11 @@ def _row(key: str, printed: paper.Row, cells: dict[int, Cell], records: dict[str
 
 def _measures(cell: Cell, records: dict[str, dict]) -> dict[str, float]:
     """Returns the measures of one row at one seed; accuracies are fractions."""
-    numbered = enumerate(cell.models, start=1)
-    measures = {f"net_{number}": phase["accuracy"] for number, unit in numbered for phase in _phases([unit], records)}
+    measures = {
+        f"net_{number}": phase["accuracy"]
+        for number, unit in enumerate(cell.models, start=1)
+        for phase in records.get(unit.id, {}).get("phases", {}).values()
+    }
     if len(measures) == len(cell.models):
         measures["average"] = sum(measures.values()) / len(cell.models)
     if cell.ensemble and (record := records.get(cell.ensemble.id)):
@@ -110,18 +101,18 @@ def _measures(cell: Cell, records: dict[str, dict]) -> dict[str, float]:
     return measures
 
 
-def _curves(plan: Plan, records: dict[str, dict]) -> list[dict]:
-    """Returns Figure 3's curves per seed, read from the units' TensorBoard logs."""
+def _curves(plan: Plan, table: paper.Table, records: dict[str, dict]) -> list[dict]:
+    """Returns Figure 3's curves per seed."""
     curves = []
     for key, cells in plan.rows.items():
         models = {str(seed): cell.models[0] for seed, cell in cells.items()}
-        seeds = {seed: _scalars(unit) for seed, unit in models.items() if unit.id in records}
-        curves.append({"key": key, "title": paper.TABLES["figure3"].rows[key].title, "seeds": seeds})
+        seeds = {seed: read_scalars(unit) for seed, unit in models.items() if unit.id in records}
+        curves.append({"key": key, "title": table.rows[key].title, "seeds": seeds})
     return curves
 
 
-def _scalars(unit: Unit) -> dict[str, list[tuple[int, float]]]:
-    """Returns a unit's logged curves, {name: [(step, value), ...]}; a step logged twice has its later value."""
+def read_scalars(unit: Unit) -> dict[str, list[tuple[int, float]]]:
+    """Returns a unit's curves, {name: [(step, value), ...]}; a step logged twice has its later value."""
     assert unit.phase, "ensembles have no curve"
     folder = unit.folder / "tensorboard" / unit.phase.name
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0})

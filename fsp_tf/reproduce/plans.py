@@ -2,13 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 
 from fsp_tf.config import Config
+from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.units import Unit, Units
 from fsp_tf.system.errors import UserError
-
-NUMBERS = (1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +14,8 @@ class Cell:
     """One row at one seed: its models, the first stages that they start from, and the models' ensemble."""
 
     models: list[Unit]
-    first_stages: list[Unit] = dataclasses.field(default_factory=list)
-    ensemble: Unit | None = None
+    first_stages: list[Unit]
+    ensemble: Unit | None
 
     @property
     def counted(self) -> list[Unit]:
@@ -55,80 +53,33 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
             f"the teacher and the student have the same depth here, got --teacher_depth={base.teacher_depth} and "
             f"--student_depth={base.student_depth}: give both the same value, or use --table=3 for a smaller student."
         )
-    planners: dict[str, Callable[[Units], dict[str, Cell]]] = {
-        "table1": lambda units: _three_models(units) | _only_in_table_1(units),
-        "table2": _three_models,
-        "table3": _one_model,
-        "table4": _one_model,
-        "table5": _transfer,
-        "figure3": _two_curves,
-    }
     plan = Plan(target, seeds)
     for seed in seeds:
-        cells = planners[target](Units(base, seed, folder, plan.units, plan.used))
-        for row, cell in cells.items():
-            plan.rows.setdefault(row, {})[seed] = cell
+        units = Units(base, seed, folder, plan.units, plan.used)
+        for row in paper.TABLES[target].rows:
+            plan.rows.setdefault(row, {})[seed] = _cell(target, row, units)
     return plan
 
 
-def _three_models(units: Units) -> dict[str, Cell]:
-    """The rows that Tables 1 and 2 share."""
-    teachers = [units.teacher(number) for number in NUMBERS]
-    short = [units.student_from_scratch(number) for number in NUMBERS]
-    stage1 = units.fsp(teachers[0])
-    students = [units.stage2(stage1, number) for number in NUMBERS]
-    return {
-        "teacher": Cell(teachers, ensemble=units.ensemble("teacher", teachers)),
-        "teacher_short": Cell(short, ensemble=units.ensemble("teacher_short", short)),
-        "fitnet_1": _fitnet(units, teachers[0], 1),
-        "student": Cell(students, [stage1], units.ensemble("student", students)),
-    }
-
-
-def _only_in_table_1(units: Units) -> dict[str, Cell]:
-    teacher = units.teacher()
-    continued = [units.stage2(teacher, number) for number in NUMBERS]
-    first_stages = [units.fsp(teacher, number, shuffled=True) for number in NUMBERS]
-    students = [units.stage2(stage1, number) for stage1, number in zip(first_stages, NUMBERS, strict=True)]
-    return {
-        "teacher_continued": Cell(continued, ensemble=units.ensemble("teacher_continued", continued)),
-        "fitnet_3": _fitnet(units, teacher, 3),
-        "student_shuffled": Cell(students, first_stages, units.ensemble("student_shuffled", students)),
-    }
-
-
-def _fitnet(units: Units, teacher: Unit, num_hints: int) -> Cell:
-    """FitNet in Tables 1 and 2: three models share one stage 1."""
-    stage1 = units.hints(teacher, num_hints)
-    models = [units.stage2(stage1, number, soft_teacher=teacher) for number in NUMBERS]
-    return Cell(models, [stage1], units.ensemble(f"fitnet_{num_hints}", models))
-
-
-def _one_model(units: Units) -> dict[str, Cell]:
-    """Tables 3 and 4."""
-    teacher, scratch = units.teacher(), units.student_from_scratch()
-    hints, stage1 = units.hints(teacher, 1), units.fsp(teacher)
-    return {"teacher": Cell([teacher]), "alone": Cell([scratch]), **_students(units, teacher, hints, stage1)}
-
-
-def _transfer(units: Units) -> dict[str, Cell]:
-    """Table 5."""
-    teacher, teacher_scratch = units.fine_tuned_teacher(), units.teacher_from_scratch()
-    scratch, hints = units.student_from_scratch(), units.hints(teacher, 1)
-    units.used.add("transfer_teacher")
-    stage1 = units.fsp(teacher) if units.base.transfer_teacher == "fine_tuned" else units.fsp_of_source()
-    rows = {"teacher": Cell([teacher]), "teacher_scratch": Cell([teacher_scratch]), "alone": Cell([scratch])}
-    return rows | _students(units, teacher, hints, stage1)
-
-
-def _students(units: Units, teacher: Unit, hints: Unit, stage1: Unit) -> dict[str, Cell]:
-    """The rows FitNet and FSP of Tables 3 to 5, given their first stages."""
-    fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
-    return {"fitnet_1": Cell([fitnet], [hints]), "student": Cell([student], [stage1])}
-
-
-def _two_curves(units: Units) -> dict[str, Cell]:
-    """Figure 3."""
-    teacher = units.teacher()
-    stage1 = units.fsp(teacher)
-    return {"teacher": Cell([teacher]), "student": Cell([units.stage2_like_teacher(stage1)], [stage1])}
+def _cell(target: str, row: str, units: Units) -> Cell:
+    """Returns one row at one seed; adds its units."""
+    numbers = (1, 2, 3) if target in ("table1", "table2") else (1,)
+    first_stages: list[Unit] = []
+    if row == "teacher":
+        models = [units.teacher(number) for number in numbers]
+    elif row == "teacher_scratch":
+        models = [units.teacher_from_scratch()]
+    elif row in ("teacher_short", "alone"):
+        models = [units.student_from_scratch(number) for number in numbers]
+    elif row == "teacher_continued":
+        models = [units.stage2(units.teacher(), number) for number in numbers]
+    elif target == "figure3":
+        first_stages = [units.fsp()]
+        models = [units.stage2_like_teacher(first_stages[0])]
+    elif row == "student_shuffled":
+        first_stages = [units.fsp(number, shuffled=True) for number in numbers]
+        models = [units.stage2(stage1, number) for stage1, number in zip(first_stages, numbers, strict=True)]
+    else:  # models that share a stage 1
+        first_stages = [units.fsp() if row == "student" else units.hints(int(row.removeprefix("fitnet_")))]
+        models = [units.stage2(first_stages[0], number) for number in numbers]
+    return Cell(models, first_stages, units.ensemble(row, models) if len(models) > 1 else None)

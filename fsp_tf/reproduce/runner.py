@@ -44,7 +44,7 @@ def finished_record(unit: Unit) -> dict:
     return folder.result if has_finished else {}
 
 
-def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], None] = lambda: None) -> None:
+def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], object] = lambda: None) -> None:
     """Runs the unfinished units. Waits for other processes when every unit that could run is locked.
 
     Args:
@@ -91,7 +91,7 @@ def _check_inputs(units: list[Unit]) -> None:
                 methods.add(method)
 
 
-def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], None]) -> bool:
+def _run_locked(unit: Unit, units: list[Unit], after_each: Callable[[], object]) -> bool:
     """Runs a unit and returns True, or returns False if another process holds its lock."""
     unit.folder.parent.mkdir(parents=True, exist_ok=True)
     try:

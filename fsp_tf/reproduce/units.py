@@ -50,9 +50,9 @@ class Unit:
         return next(iter(phases.phases_of(self.config)), None)
 
     @property
-    def file(self) -> str | None:
-        """The model file that it writes; None for an ensemble."""
-        return str(self.folder / self.phase.file) if self.phase else None
+    def file(self) -> str:
+        """The model file that it writes; empty for an ensemble."""
+        return str(self.folder / self.phase.file) if self.phase else ""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -83,6 +83,7 @@ class Units:
 
     def __init__(self, base: Config, seed: int, folder: pathlib.Path, units: dict[str, Unit], used: set[str]):
         self.base, self.seed, self.folder, self.units, self.used = base, seed, folder, units, used
+        self.transfers = base.pipeline == phases.TRANSFER
         self.prefix = f"{_dataset_name(base.dataset)}-s{seed}"
         self.teacher_prefix = f"{self.prefix}-teacher{base.teacher_depth}"
         self.student_prefix = f"{self.prefix}-resnet{base.student_depth}"
@@ -105,7 +106,11 @@ class Units:
         return {"evaluation_steps": every, "log_steps": min(every, self.base.log_steps)}
 
     def teacher(self, number: int = 1) -> Unit:
-        """A teacher with the full schedule. Tables 1 and 2 have three; Figure 3 shows the first."""
+        """A teacher: with the full schedule, or fine-tuned on the target's labels in a transfer."""
+        if self.transfers:
+            name = f"{self.teacher_prefix}-fine_tuned-{_length(self.base.stage2_steps)}"
+            used = ("teacher_depth", *_SOURCE, *_STAGE2)
+            return self._add(name, phases.FINE_TUNING.pipeline, used, teacher=self._source_teacher())
         steps = self.base.teacher_steps
         curve = self._curve(steps) if number == 1 else {}
         name = f"{self.teacher_prefix}-{_length(steps)}-{number}"
@@ -118,13 +123,7 @@ class Units:
             return str(pathlib.Path(self.base.teacher).expanduser().absolute())
         prefix = f"{_dataset_name(self.base.source_dataset or '')}-s{self.seed}-teacher{self.base.teacher_depth}"
         name = f"{prefix}-{_length(self.base.teacher_steps)}-source"
-        return str(self._add(name, phases.SOURCE_TEACHER.pipeline, (*_SOURCE, *_TEACHER)).file)
-
-    def fine_tuned_teacher(self) -> Unit:
-        """A transfer's teacher, fine-tuned on the target's labels."""
-        name = f"{self.teacher_prefix}-fine_tuned-{_length(self.base.stage2_steps)}"
-        used = ("teacher_depth", *_SOURCE, *_STAGE2)
-        return self._add(name, phases.FINE_TUNING.pipeline, used, teacher=self._source_teacher())
+        return self._add(name, phases.SOURCE_TEACHER.pipeline, (*_SOURCE, *_TEACHER)).file
 
     def teacher_from_scratch(self) -> Unit:
         """Table 5's teacher trained from scratch, with the schedule of stage 2."""
@@ -138,35 +137,36 @@ class Units:
         name = f"{self.student_prefix}-{_length(self.base.stage2_steps)}-{number}"
         return self._add(name, phases.BASELINE.pipeline, ("student_depth", *_STAGE2), number)
 
-    def fsp(self, teacher: Unit, number: int = 1, *, shuffled: bool = False) -> Unit:
-        """FSP's stage 1 against a teacher of the same classes."""
+    def fsp(self, number: int = 1, *, shuffled: bool = False) -> Unit:
+        """FSP's stage 1. One with stored matrices, which the students share, has a different name."""
         kind = f"fsp_shuffled_{number}" if shuffled else "fsp"
-        return self._fsp(kind, (), number, teacher=teacher.file, fsp_shuffle=shuffled)
-
-    def fsp_of_source(self) -> Unit:
-        """FSP's stage 1 against the source teacher without fine-tuning."""
-        return self._fsp("fsp_of_source", _SOURCE, teacher=self._source_teacher())
-
-    def _fsp(self, kind: str, source: tuple[str, ...], number: int = 1, **changes) -> Unit:
-        """Adds an FSP stage 1. One with stored matrices, which the students share, has a different name."""
-        if self.stored:
-            changes["fsp_store_dir"] = str(self.folder / "fsp_store")
+        used: tuple[str, ...] = (*_DEPTHS, *_FSP)
+        changes: dict = {"fsp_store_dir": str(self.folder / "fsp_store")} if self.stored else {}
+        if self.transfers:
+            self.used.add("transfer_teacher")
+        if self.transfers and self.base.transfer_teacher == "source":
+            kind, used, teacher = "fsp_of_source", (*used, *_SOURCE), self._source_teacher()
+        else:
+            teacher = self.teacher().file
         name = f"{self.student_prefix}-{kind}{self.stored}"
-        return self._add(name, phases.STAGE1.pipeline, (*_DEPTHS, *source, *_FSP), number, **changes)
+        return self._add(name, phases.STAGE1.pipeline, used, number, teacher=teacher, fsp_shuffle=shuffled, **changes)
 
-    def hints(self, teacher: Unit, num_hints: int) -> Unit:
+    def hints(self, num_hints: int) -> Unit:
         """FitNet's stage 1."""
         name = f"{self.student_prefix}-fitnet_{num_hints}"
-        changes: dict = {"method": "fitnet", "num_hints": num_hints, "teacher": teacher.file}
+        changes: dict = {"method": "fitnet", "num_hints": num_hints, "teacher": self.teacher().file}
         return self._add(name, phases.STAGE1.pipeline, (*_DEPTHS, *_FITNET), **changes)
 
-    def stage2(self, start: Unit, number: int = 1, *, soft_teacher: Unit | None = None) -> Unit:
-        """Stage 2, with soft targets if `soft_teacher` is given; Teacher ‡ starts from a copy of a teacher."""
+    def stage2(self, start: Unit, number: int = 1) -> Unit:
+        """Stage 2, after FitNet's stage 1 with soft targets; Teacher ‡ starts from a copy of a teacher."""
         continued = "-continued" if start.phase is phases.TEACHER else ""
         name = f"{start.id}{continued}-{_length(self.base.stage2_steps)}-{number}"
-        soft: dict = {"teacher": soft_teacher.file, "method": "fitnet"} if soft_teacher else {}
-        used = ("student_depth", *_STAGE2, *(_KD if soft_teacher else ()))
-        return self._add(name, phases.STAGE2.pipeline, used, number, student=start.file, **soft)
+        used: tuple[str, ...] = ("student_depth", *_STAGE2)
+        changes: dict = {"student": start.file}
+        if start.config.method == "fitnet":
+            used += _KD
+            changes |= {"method": "fitnet", "teacher": self.teacher().file}
+        return self._add(name, phases.STAGE2.pipeline, used, number, **changes)
 
     def stage2_like_teacher(self, stage1: Unit) -> Unit:
         """Figure 3's stage 2, with the teacher's schedule."""
@@ -178,7 +178,7 @@ class Units:
     def ensemble(self, row: str, models: list[Unit]) -> Unit:
         """The mean softmax of a row's models."""
         stored = self.stored if any(self.stored in model.id for model in models) else ""
-        members = tuple(str(model.file) for model in models)
+        members = tuple(model.file for model in models)
         return self._add(f"{self.prefix}-ensemble-{row}{stored}", phases.ENSEMBLE, ("student_depth",), members=members)
 
 
