@@ -134,10 +134,7 @@ def parse_with_recipe(arguments: list[str]) -> list[str]:
     _GIVEN.clear()
     _GIVEN.update(name for name in config.fields() if flags.FLAGS[name].present)
     if number := _TABLE.value or (_FIGURE.value and FIGURES_TABLE):
-        recipe = RECIPES / f"table{number}.cfg"
-        if not recipe.exists():
-            sys.exit(f"fsp_tf: the recipe {recipe} does not exist; run the command in a checkout of the project.")
-        words = config.parse([arguments[0], f"--flagfile={recipe}", *arguments[1:]])
+        return config.parse([arguments[0], f"--flagfile={RECIPES / f'table{number}.cfg'}", *arguments[1:]])
     return words
 
 

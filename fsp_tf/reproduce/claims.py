@@ -8,19 +8,13 @@ from fsp_tf.reproduce.plans import Plan
 
 
 def judge(plan: Plan, rows: list[dict], curves: list[dict], records: dict[str, dict]) -> list[dict]:
-    """Returns the differences behind each of the paper's claims on a target.
+    """Returns the claims on a target, given its units, the report's rows and curves, and each unit's `result.json`.
 
-    Args:
-        plan: The target's units.
-        rows: The rows of the report, each with its measures per seed.
-        curves: The curves of Figure 3.
-        records: The `result.json` of each finished unit.
-    Returns:
-        One dictionary per claim: `key`, `text`, `unit` (`points`, stored as fractions, or `times`), `paper` (the
-        paper's own difference in percent or times; None where it prints none) and `differences` by seed.
+    A claim has `key`, `text`, `unit` (`points`, stored as fractions, or `times`), `paper` (the paper's own difference
+    in percent or times; None where it prints none) and `differences` by seed.
     """
     if plan.target == "figure3":
-        return judge_figure(curves, next(iter(plan.rows["student"].values())).first_stages[0].steps)
+        return judge_figure(curves, plan.rows["student"][plan.seeds[0]].first_stages[0].steps)
     return judge_table(plan.target, rows) + (judge_costs(plan, records) if plan.target == "table1" else [])
 
 
@@ -41,16 +35,17 @@ def judge_table(target: str, rows: list[dict]) -> list[dict]:
 
 
 def judge_costs(plan: Plan, records: dict[str, dict]) -> list[dict]:
-    """Judges Table 1's claims about training time (Section 4.1), given the `result.json` of each finished unit."""
+    """Judges Table 1's claims about training time (Section 4.1)."""
     claims = []
+    suffixes = {False: ("live", ""), True: ("stored", ", with stored matrices")}
     for stored, cost in paper.STAGE1_COST.items():
-        kind, suffix = ("stored", ", with stored matrices") if stored else ("live", "")
+        kind, suffix = suffixes[stored]
         text = f"A stage-1 step takes less than {cost:g} times the time of a plain step{suffix}"
         ratios = _time_ratios(plan, records, "student", stored)
         differences = {seed: cost - stage1 for seed, (stage1, _) in ratios.items()}
         claims.append(_claim(f"table1_stage1_cost_{kind}", text, 0.0, "times", differences))
     for row, stored, speed_up in paper.STUDENTS_SPEED_UP:
-        kind, suffix = ("stored", ", with stored matrices") if stored else ("live", "")
+        kind, suffix = suffixes[stored]
         title = paper.TABLES["table1"].rows[row].title.partition(" (")[0]
         text = f"Three models of {title} train more than {speed_up:g} times as fast as three Teachers{suffix}"
         ratios = _time_ratios(plan, records, row, stored)

@@ -48,13 +48,7 @@ MEASURES = {  # in words, its seeds' colour, its bar's colour
 
 
 def draw(results: dict[str, Any]) -> dict[str, bytes]:
-    """Draws a report's figures, each as PNG and SVG.
-
-    Args:
-        results: The results, as `measurements.collect` returns them.
-    Returns:
-        The content of each file by its name.
-    """
+    """Draws the figures of results that `measurements.collect` returns; returns PNG and SVG files by name."""
     with matplotlib.style.context(["default", STYLE]):
         figures = {"learning_curves": _learning_curves(results)} if results["curves"] else {}
         figures["accuracy"] = _bar_chart(results)
@@ -75,11 +69,9 @@ def _bar_chart(results: dict[str, Any]) -> Figure:
         for index, measure in enumerate(measures):
             _bar(axes, row, measure, position + (index - (len(measures) - 1) / 2) * step, 0.86 * step)
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, 100)
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel=_accuracy_label(results))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(_accuracy_label(results))
     _bar_legend(figure, results, measures)
     return figure
 
@@ -96,9 +88,8 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
         if half_width is not None:
             axes.errorbar(mean, height, xerr=100 * half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
         axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
-    paper = (row["paper"] or {}).get(measure)
-    if paper is not None:
-        axes.plot(paper, height, zorder=5, **PAPER_MARK)
+    if row["paper"]:
+        axes.plot(row["paper"][measure], height, zorder=5, **PAPER_MARK)
 
 
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
@@ -128,12 +119,10 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
     left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
     right.set_title("training loss", loc="left", fontsize=11)
     for axes in (left, right):
-        axes.set_xlabel("iterations (student: of stage 2)")
-        axes.set_xlim(left=0)
+        axes.set(xlabel="iterations (student: of stage 2)", xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    handles = left.get_legend_handles_labels()[0]
-    if handles:
+    if handles := left.get_legend_handles_labels()[0]:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
 

@@ -29,12 +29,9 @@ figure svg { display: block; width: 100%; min-width: 34rem; max-width: 56rem; he
 
 
 def html_page(title: str, markdown: str, svgs: dict[str, str]) -> str:
-    """Returns a report as HTML, with its figures inside and tables that scroll sideways in a narrow window.
+    """Returns a report in Markdown as HTML, with its figures inside; `svgs` has their text by path.
 
-    Args:
-        title: The title of the page.
-        markdown: The report as Markdown.
-        svgs: The text of each SVG by the path that the Markdown gives.
+    Tables scroll sideways in a narrow window.
     """
     body = MarkdownIt("commonmark").enable("table").render(markdown)
     body = re.sub("<table>.*?</table>", r'<div class="table" tabindex="0">\n\g<0>\n</div>', body, flags=re.DOTALL)

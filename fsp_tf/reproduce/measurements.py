@@ -16,12 +16,8 @@ from fsp_tf.system.errors import UserError
 
 
 def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
-    """Returns the results of all finished units, as `write_report` takes them.
+    """Returns the results of all finished units, with the command and the given flags that reproduce them.
 
-    Args:
-        plan: The target's units and rows.
-        command: The command that reproduces the target.
-        given: The flags that were given in addition to the recipe, with their values.
     Raises:
         UserError: If a unit's folder holds a run with a different configuration, or if a curve is missing.
     """

@@ -21,11 +21,9 @@ ALTERNATIVE_TEXTS = {
 
 
 def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes each file of the report atomically; several processes may write it at once.
+    """Writes the report of results that `measurements.collect` returns to a folder, created if missing.
 
-    Args:
-        results: The results, as `measurements.collect` returns them; unfinished rows have blanks.
-        folder: The folder for the files, created if missing.
+    Each file is written atomically; several processes may write the report at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = figures.draw(results)
@@ -51,12 +49,7 @@ def text_report(results: dict[str, Any]) -> str:
 
 
 def markdown(results: dict[str, Any], images: list[str]) -> str:
-    """Returns the report as Markdown.
-
-    Args:
-        results: The results, as `summarise` returns them.
-        images: The paths of the figures, relative to the report.
-    """
+    """Returns the report as Markdown; `images` are the paths of its figures."""
     parts = [
         f"# {_escaped(results['title'])}",
         f"```\n{results['command']}\n```",

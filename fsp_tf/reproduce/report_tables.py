@@ -57,11 +57,9 @@ def cost_table(results: dict[str, Any]) -> TextTable:
 
 
 def aligned(title: str, table: TextTable) -> list[str]:
-    """Returns a table's lines for the terminal; the first column is wrapped to the width that the others leave.
+    """Returns a table's lines for the terminal; `title` replaces the header of the first column.
 
-    Args:
-        title: Replaces the header of the first column.
-        table: The table.
+    The first column is wrapped to the width that the others leave.
     """
     cells = [(title, *table[0][1:]), *table[1:]]
     first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))

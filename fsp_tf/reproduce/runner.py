@@ -45,12 +45,10 @@ def finished_record(unit: Unit) -> dict:
 
 
 def run_units(plan: dict[str, Unit], wanted: list[str], after_each: Callable[[], object] = lambda: None) -> None:
-    """Runs the unfinished units. Waits for other processes when every unit that could run is locked.
+    """Runs the wanted units of a plan and those they need; calls `after_each` after each.
 
-    Args:
-        plan: All units of the target.
-        wanted: The names of the units to run; the units they need run first.
-        after_each: Called after each unit that this process runs.
+    Waits for other processes when every unit that could run is locked.
+
     Raises:
         UserError: If a unit's folder holds a run with a different configuration or one that started from a different
             model, if data or a model is missing or does not fit, or if a unit fails.

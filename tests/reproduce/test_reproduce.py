@@ -232,7 +232,7 @@ def test_given_flags_override_the_recipe(tmp_path):
 
 def test_missing_recipe_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "RECIPES", tmp_path)
-    with pytest.raises(SystemExit, match=r"the recipe .*table2.cfg does not exist"):
+    with pytest.raises(SystemExit, match=r"--flagfile=.*table2.cfg: No such file"):
         given("--table=2")
 
 
