@@ -19,13 +19,10 @@ def describe(values: Sequence[float]) -> dict[str, Any]:
 
     The mean of no value is None, and so is the half width of fewer than two.
     """
-    n = len(values)
-    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n) if n > 1 else None
-    return {
-        "mean": float(np.mean(values)) if n else None,
-        "half_width": None if half_width is None else float(half_width),
-        "num_seeds": n,
-    }
+    n, half_width = len(values), None
+    if n > 1:
+        half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return {"mean": float(np.mean(values)) if n else None, "half_width": half_width, "num_seeds": n}
 
 
 def verdict(differences: Sequence[float]) -> str:
