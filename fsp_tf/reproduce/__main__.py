@@ -23,6 +23,7 @@ from absl import app, flags
 from fsp_tf import config
 from fsp_tf.config import command_line
 from fsp_tf.reproduce.plans import Plan, plan_target
+from fsp_tf.reproduce.report_tables import aligned
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
 from fsp_tf.system.errors import UserError
 
@@ -48,13 +49,7 @@ def main(arguments: list[str]) -> None:
     """Plans the target's units, then lists them or runs them and writes the report."""
     with command_line.exit_on_user_error():
         command_line.reject_arguments(arguments)
-        if (_TABLE.value is None) == (_FIGURE.value is None):
-            raise UserError("give either --table (1 to 5) or --figure=3.")
-        if flags.FLAGS.distribution == "multi_worker" or os.environ.get("TF_CONFIG"):
-            raise UserError(
-                "multi-worker training is not supported here: start the command on each machine with the same "
-                "--run_dir, without TF_CONFIG and --distribution=multi_worker. The processes share the units."
-            )
+        _check_flags()
         target = f"table{_TABLE.value}" if _TABLE.value else f"figure{_FIGURE.value}"
         folder = pathlib.Path(flags.FLAGS.run_dir or f"saved_models/{target}").expanduser()
         units_folder = pathlib.Path(_UNITS_DIR.value).expanduser() if _UNITS_DIR.value else folder / "units"
@@ -65,22 +60,22 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--unit={_UNIT.value} is not a unit of {target}; --list prints the units.")
         if _LIST.value:
             _print_units(plan)
-            return
-        _run(target, plan, folder)
+        else:
+            _run(plan, folder)
 
 
-def _run(target: str, plan: Plan, folder: pathlib.Path) -> None:
+def _run(plan: Plan, folder: pathlib.Path) -> None:
     command_line.prepare_tensorflow()
     from fsp_tf.reproduce import measurements, report, runner  # --help and --list need no TensorFlow
 
-    def collect() -> dict[str, Any]:
-        return measurements.collect(target, plan, _seeds(), _command(sys.argv[1:]), _given())
+    def write_report() -> dict[str, Any]:
+        results = measurements.collect(plan, _command(sys.argv[1:]), _given())
+        report.write_report(results, folder)
+        return results
 
     wanted = [_UNIT.value] if _UNIT.value else list(plan.units)
-    runner.run_units(plan.units, wanted, after_each=lambda: report.write_report(collect(), folder))
-    results = collect()
-    report.write_report(results, folder)
-    print(f"\n{report.text_report(results)}\n\nReport: {folder / 'report.html'}")
+    runner.run_units(plan.units, wanted, after_each=write_report)
+    print(f"\n{report.text_report(write_report())}\n\nReport: {folder / 'report.html'}")
 
 
 def _command(arguments: list[str]) -> str:
@@ -95,15 +90,26 @@ def _given() -> dict[str, str]:
     return {name: values[name] for name in config.decisive_fields() if name in _GIVEN & set(values)}
 
 
+def _check_flags() -> None:
+    """Raises UserError for flags that are missing or do not fit each other."""
+    if (_TABLE.value is None) == (_FIGURE.value is None):
+        raise UserError("give either --table (1 to 5) or --figure=3.")
+    if flags.FLAGS.distribution == "multi_worker" or os.environ.get("TF_CONFIG"):
+        raise UserError(
+            "multi-worker training is not supported here: start the command on each machine with the same "
+            "--run_dir, without TF_CONFIG and --distribution=multi_worker. The processes share the units."
+        )
+    if not _LIST.value and flags.FLAGS["format"].present:
+        raise UserError("--format applies to --list only: give both or neither.")
+    if _LIST.value and _UNIT.value:
+        raise UserError("--list prints all units and --unit runs one: give one of the two.")
+
+
 def _refuse_unused(target: str, used: set[str]) -> None:
     """Raises UserError for a given flag that affects nothing."""
     if unused := sorted(_GIVEN - used - {"run_dir"}):
         names = ", ".join(f"--{name}" for name in unused)
         raise UserError(f"no unit of {target} uses {names}; leave it out, or start a separate run with fsp_tf.main.")
-    if not _LIST.value and flags.FLAGS["format"].present:
-        raise UserError("--format applies to --list only: give both or neither.")
-    if _LIST.value and _UNIT.value:
-        raise UserError("--list prints all units and --unit runs one: give one of the two.")
 
 
 def _seeds() -> tuple[int, ...]:
@@ -116,12 +122,10 @@ def _print_units(plan: Plan) -> None:
     if _FORMAT.value == "ids":
         print("\n".join(plan.units))
         return
-    width = max(map(len, plan.units))
-    print(f"{'unit':<{width}}  {'steps':>7}  {'10^12 multiply-adds':>19}")
-    for name, unit in plan.units.items():
-        print(f"{name:<{width}}  {unit.steps:>7,}  {unit.tera_multiply_adds:>19,.1f}")
-    total = sum(unit.tera_multiply_adds for unit in plan.units.values())
-    print(f"{f'{len(plan.units)} units':<{width}}  {'':>7}  {total:>19,.1f}")
+    units = plan.units.values()
+    rows = [(unit.id, f"{unit.steps:,}", f"{unit.tera_multiply_adds:,.1f}") for unit in units]
+    total = (f"{len(units)} units", "", f"{sum(unit.tera_multiply_adds for unit in units):,.1f}")
+    print("\n".join(aligned("unit", [("", "steps", "10^12 multiply-adds"), *rows, total])))
 
 
 def parse_with_recipe(arguments: list[str]) -> list[str]:
@@ -130,10 +134,7 @@ def parse_with_recipe(arguments: list[str]) -> list[str]:
     _GIVEN.clear()
     _GIVEN.update(name for name in config.fields() if flags.FLAGS[name].present)
     if number := _TABLE.value or (_FIGURE.value and FIGURES_TABLE):
-        recipe = RECIPES / f"table{number}.cfg"
-        if not recipe.exists():
-            sys.exit(f"fsp_tf: the recipe {recipe} does not exist; run the command in a checkout of the project.")
-        words = config.parse([arguments[0], f"--flagfile={recipe}", *arguments[1:]])
+        return config.parse([arguments[0], f"--flagfile={RECIPES / f'table{number}.cfg'}", *arguments[1:]])
     return words
 
 

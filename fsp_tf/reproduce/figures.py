@@ -1,8 +1,6 @@
 """A report's figures as PNG and SVG: a bar chart of accuracies, and learning curves (Figure 3)."""
 
-import itertools
-import os
-import pathlib
+import io
 import re
 import textwrap
 from typing import Any
@@ -10,13 +8,12 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from fsp_tf.reproduce.intervals import mean_and_interval, seed_values
+from fsp_tf.reproduce.intervals import seed_values
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -39,6 +36,10 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fsp_tf",
 }
+METADATA: dict[str, dict[str, Any]] = {  # by format: nothing that changes between two runs
+    "png": {"Software": None},
+    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
+}
 PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
 MEASURES = {  # in words, its seeds' colour, its bar's colour
     "average": ("one model", COLOURS[0], "#99c7e0"),
@@ -46,48 +47,49 @@ MEASURES = {  # in words, its seeds' colour, its bar's colour
 }
 
 
-def bar_chart(results: dict[str, Any], path_stem: pathlib.Path) -> None:
+def draw(results: dict[str, Any]) -> dict[str, bytes]:
+    """Draws the figures of results that `measurements.collect` returns; returns PNG and SVG files by name."""
+    with matplotlib.style.context(["default", STYLE]):
+        figures = {"learning_curves": _learning_curves(results)} if results["curves"] else {}
+        figures["accuracy"] = _bar_chart(results)
+        return {f"{stem}.{kind}": _save(figure, kind) for stem, figure in figures.items() for kind in METADATA}
+
+
+def _bar_chart(results: dict[str, Any]) -> Figure:
     """Draws each row's mean accuracy as a bar with its 95 % t interval, a dot per seed and the paper's value.
 
     Tables with ensembles have two bars per row: the average of the single models and their ensemble.
-
-    Args:
-        results: The results, as `measurements.collect` returns them.
-        path_stem: Path of the `.png` and `.svg` files without the suffix.
     """
-    measures = list(MEASURES) if any(row["num_nets"] > 1 for row in results["rows"]) else ["average"]
-    with matplotlib.style.context(["default", STYLE]):
-        figure = _figure(1.5 + len(results["rows"]) * (0.2 + 0.26 * len(measures)))
-        axes = figure.add_subplot()
-        step = 0.8 / len(measures)
-        for position, row in enumerate(results["rows"]):
-            for index, measure in enumerate(measures):
-                _bar(axes, row, measure, position + (index - (len(measures) - 1) / 2) * step, 0.86 * step)
-        axes.set_yticks(range(len(results["rows"])), [row["title"] for row in results["rows"]])
-        axes.set_ylim(len(results["rows"]) - 0.4, -0.6)
-        axes.set_xlim(0, 100)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel(_accuracy_label(results))
-        _bar_legend(figure, results, measures)
-        _save(figure, path_stem)
+    rows = results["rows"]
+    measures = list(MEASURES) if any(row["num_nets"] > 1 for row in rows) else ["average"]
+    figure = Figure(figsize=(WIDTH, 1.5 + len(rows) * (0.2 + 0.26 * len(measures))), layout="constrained")
+    axes = figure.add_subplot()
+    step = 0.8 / len(measures)
+    for position, row in enumerate(rows):
+        for index, measure in enumerate(measures):
+            _bar(axes, row, measure, position + (index - (len(measures) - 1) / 2) * step, 0.86 * step)
+    axes.set_yticks(range(len(rows)), [row["title"] for row in rows])
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel=_accuracy_label(results))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    _bar_legend(figure, results, measures)
+    return figure
 
 
 def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
     """Draws one bar with its mean, interval, seeds and the paper's value."""
     _, colour, bar_colour = MEASURES[measure]
-    values = [100 * value for value in seed_values(row, measure)]
-    if values:
-        mean, half_width = mean_and_interval(values)
+    if described := row["measured"].get(measure):
+        values = [100 * value for value in seed_values(row, measure)]
+        mean, half_width = 100 * described["mean"], described["half_width"]
         axes.barh(height, mean, thickness, color=bar_colour)
         in_margin = axes.get_yaxis_transform()
         axes.text(1.02, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, transform=in_margin)
         if half_width is not None:
-            axes.errorbar(mean, height, xerr=half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
+            axes.errorbar(mean, height, xerr=100 * half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
         axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
-    paper = (row["paper"] or {}).get(measure)
-    if paper is not None:
-        axes.plot(paper, height, zorder=5, **PAPER_MARK)
+    if row["paper"]:
+        axes.plot(row["paper"][measure], height, zorder=5, **PAPER_MARK)
 
 
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
@@ -102,39 +104,32 @@ def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) ->
     figure.legend(handles=handles, loc="outside lower center", ncols=3 if len(handles) > 4 else len(handles))
 
 
-def learning_curves(results: dict[str, Any], path_stem: pathlib.Path) -> None:
+def _learning_curves(results: dict[str, Any]) -> Figure:
     """Draws test accuracy and training loss against iterations (Figure 3).
 
     Each seed is a thin line. A thick line is their mean and a shaded band their range, over the iterations that all
     seeds have reached.
-
-    Args:
-        results: The results with `curves`, as `measurements.collect` returns them.
-        path_stem: Path of the `.png` and `.svg` files without the suffix.
     """
-    with matplotlib.style.context(["default", STYLE]):
-        figure = _figure(3.7)
-        left, right = figure.subplots(1, 2)
-        for curve, colour in zip(results["curves"], itertools.cycle(COLOURS), strict=False):
-            seeds = curve["seeds"].values()
-            _line(left, [seed.get("test_accuracy", []) for seed in seeds], curve["title"], colour, factor=100)
-            _line(right, [seed.get("loss", []) for seed in seeds], curve["title"], colour)
-        left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
-        right.set_title("training loss", loc="left", fontsize=11)
-        for axes in (left, right):
-            axes.set_xlabel("iterations (student: of stage 2)")
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        handles = left.get_legend_handles_labels()[0]
-        if handles:
-            figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        _save(figure, path_stem)
+    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for curve, colour in zip(results["curves"], COLOURS, strict=False):
+        seeds = curve["seeds"].values()
+        _line(left, [seed["test_accuracy"] for seed in seeds], curve["title"], colour, factor=100)
+        _line(right, [seed["loss"] for seed in seeds], curve["title"], colour)
+    left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
+    right.set_title("training loss", loc="left", fontsize=11)
+    for axes in (left, right):
+        axes.set(xlabel="iterations (student: of stage 2)", xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if handles := left.get_legend_handles_labels()[0]:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
 
 
 def _line(axes: Axes, seeds: list[list], title: str, colour: str, factor: float = 1) -> None:
     """Draws one model's seeds, each a list of (iteration, value) pairs, with their mean."""
-    curves = [{step: factor * value for step, value in points} for points in seeds if points]
+    curves = [{step: factor * value for step, value in points} for points in seeds]
     if not curves:
         return
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -150,23 +145,10 @@ def _accuracy_label(results: dict[str, Any]) -> str:
     return f"accuracy on {results['evaluated_on'] or 'the test images'}, %"
 
 
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path_stem: pathlib.Path) -> None:
-    """Writes both formats, each atomically."""
-    for kind, metadata in (("png", {"Software": None}), ("svg", dict.fromkeys(("Creator", "Date", "Format", "Type")))):
-        path = path_stem.with_name(f"{path_stem.name}.{kind}")
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.writing")
-        figure.savefig(unfinished, format=kind, metadata=metadata)
-        if kind == "svg":
-            unfinished.write_text(_with_short_numbers(unfinished.read_text(encoding="utf-8")), encoding="utf-8")
-        unfinished.replace(path)
-
-
-def _with_short_numbers(svg: str) -> str:
-    """Cuts coordinates to two decimals; text between the tags stays as it is."""
-    return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)
+def _save(figure: Figure, kind: str) -> bytes:
+    """Returns a figure in a format. Of an SVG, coordinates are cut to two decimals."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, metadata=METADATA[kind])
+    if kind == "svg":  # text between the tags stays as it is
+        return re.sub(rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), file.getvalue())
+    return file.getvalue()

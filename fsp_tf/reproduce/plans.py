@@ -2,143 +2,84 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import BASELINE, STAGE2, TEACHER
+from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.units import Unit, Units
 from fsp_tf.system.errors import UserError
-
-NUMBERS = (1, 2, 3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One row at one seed: the units of its models, the units in the paper's count of iterations, the ensemble."""
+    """One row at one seed: its models, the first stages that they start from, and the models' ensemble."""
 
-    models: tuple[str, ...]
-    counted: tuple[str, ...]
-    ensemble: str | None = None
+    models: list[Unit]
+    first_stages: list[Unit]
+    ensemble: Unit | None
+
+    @property
+    def counted(self) -> list[Unit]:
+        """The units in the paper's count of iterations."""
+        return [*self.first_stages, *self.models]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """The units of a target.
 
     Attributes:
-        units: The units by name, each after the units it needs.
+        target: `table1` to `table5` or `figure3`.
+        seeds: The seeds; each has all rows.
+        units: The units by name, each after the units whose files it reads.
         rows: The cells, as {row: {seed: cell}}.
         used: The fields of the recipe that affect a unit.
     """
 
-    units: dict[str, Unit]
-    rows: dict[str, dict[int, Cell]]
+    target: str
+    seeds: tuple[int, ...]
+    units: dict[str, Unit] = dataclasses.field(default_factory=dict)
+    rows: dict[str, dict[int, Cell]] = dataclasses.field(default_factory=dict)
     used: set[str] = dataclasses.field(default_factory=set)
 
 
 def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathlib.Path) -> Plan:
-    """Plans a table or the figure.
+    """Plans a table or the figure, given its recipe and the folder that holds the units' folders.
 
-    Args:
-        target: `table1` to `table5` or `figure3`.
-        base: The target's recipe.
-        seeds: The seeds; each has all rows.
-        folder: The folder that holds the units' folders.
     Raises:
         UserError: If the target needs a teacher and a student of the same depth.
     """
-    planners: dict[str, Callable[[Units], dict[str, Cell]]] = {
-        "table1": lambda units: _three_models(units) | _only_in_table_1(units),
-        "table2": _three_models,
-        "table3": _one_model,
-        "table4": _one_model,
-        "table5": _transfer,
-        "figure3": _two_curves,
-    }
-    plan = Plan({}, {})
-    for seed in seeds:
-        cells = planners[target](Units(base, seed, folder, plan.units, plan.used))
-        for row, cell in cells.items():
-            plan.rows.setdefault(row, {})[seed] = cell
-    return plan
-
-
-def _three_models(units: Units) -> dict[str, Cell]:
-    """The rows that Tables 1 and 2 share."""
-    _require_equal_depths(units.base)
-    teachers = tuple(units.teacher(number) for number in NUMBERS)
-    short = tuple(units.student_from_scratch(number) for number in NUMBERS)
-    stage1 = units.fsp(teachers[0])
-    students = tuple(units.stage2(stage1, number) for number in NUMBERS)
-    depth = units.base.teacher_depth
-    return {
-        "teacher": Cell(teachers, teachers, units.ensemble("teacher", teachers, TEACHER, depth)),
-        "teacher_short": Cell(short, short, units.ensemble("teacher_short", short, BASELINE)),
-        "fitnet_1": _fitnet(units, teachers[0], 1),
-        "student": Cell(students, (stage1, *students), units.ensemble("student", students, STAGE2)),
-    }
-
-
-def _only_in_table_1(units: Units) -> dict[str, Cell]:
-    teacher = units.teacher()
-    continued = tuple(units.continued(teacher, number) for number in NUMBERS)
-    stages1 = tuple(units.fsp(teacher, number, shuffled=True) for number in NUMBERS)
-    students = tuple(units.stage2(stage1, number) for stage1, number in zip(stages1, NUMBERS, strict=True))
-    ensemble = units.ensemble("teacher_continued", continued, STAGE2)
-    return {
-        "teacher_continued": Cell(continued, continued, ensemble),
-        "fitnet_3": _fitnet(units, teacher, 3),
-        "student_shuffled": Cell(students, (*stages1, *students), units.ensemble("student_shuffled", students, STAGE2)),
-    }
-
-
-def _fitnet(units: Units, teacher: str, num_hints: int) -> Cell:
-    """FitNet in Tables 1 and 2: three models share one stage 1."""
-    stage1 = units.hints(teacher, num_hints)
-    models = tuple(units.stage2(stage1, number, soft_teacher=teacher) for number in NUMBERS)
-    return Cell(models, (stage1, *models), units.ensemble(f"fitnet_{num_hints}", models, STAGE2))
-
-
-def _one_model(units: Units) -> dict[str, Cell]:
-    """Tables 3 and 4."""
-    teacher, scratch = units.teacher(), units.student_from_scratch()
-    hints, stage1 = units.hints(teacher, 1), units.fsp(teacher)
-    return _single("teacher", teacher) | _single("alone", scratch) | _students(units, teacher, hints, stage1)
-
-
-def _transfer(units: Units) -> dict[str, Cell]:
-    """Table 5."""
-    teacher, teacher_scratch = units.fine_tuned_teacher(), units.teacher_from_scratch()
-    scratch, hints = units.student_from_scratch(), units.hints(teacher, 1)
-    units.used.add("transfer_teacher")
-    stage1 = units.fsp(teacher) if units.base.transfer_teacher == "fine_tuned" else units.fsp_of_source()
-    rows = _single("teacher", teacher) | _single("teacher_scratch", teacher_scratch) | _single("alone", scratch)
-    return rows | _students(units, teacher, hints, stage1)
-
-
-def _two_curves(units: Units) -> dict[str, Cell]:
-    """Figure 3: stage 2 has the teacher's schedule."""
-    _require_equal_depths(units.base)
-    teacher = units.teacher()
-    stage1 = units.fsp(teacher)
-    student = units.stage2(stage1, like_teacher=True)
-    return _single("teacher", teacher) | {"student": Cell((student,), (stage1, student))}
-
-
-def _single(row: str, unit: str) -> dict[str, Cell]:
-    return {row: Cell((unit,), (unit,))}
-
-
-def _students(units: Units, teacher: str, hints: str, stage1: str) -> dict[str, Cell]:
-    """The rows FitNet and FSP of Tables 3 to 5, given their first stages."""
-    fitnet, student = units.stage2(hints, soft_teacher=teacher), units.stage2(stage1)
-    return {"fitnet_1": Cell((fitnet,), (hints, fitnet)), "student": Cell((student,), (stage1, student))}
-
-
-def _require_equal_depths(base: Config) -> None:
-    """Raises UserError unless the teacher and the student have the same depth."""
-    if base.student_depth != base.teacher_depth:
+    if target in ("table1", "table2", "figure3") and base.student_depth != base.teacher_depth:
         raise UserError(
             f"the teacher and the student have the same depth here, got --teacher_depth={base.teacher_depth} and "
             f"--student_depth={base.student_depth}: give both the same value, or use --table=3 for a smaller student."
         )
+    plan = Plan(target, seeds)
+    for seed in seeds:
+        units = Units(base, seed, folder, plan.units, plan.used)
+        for row in paper.TABLES[target].rows:
+            plan.rows.setdefault(row, {})[seed] = _cell(target, row, units)
+    return plan
+
+
+def _cell(target: str, row: str, units: Units) -> Cell:
+    """Returns one row at one seed; adds its units."""
+    numbers = (1, 2, 3) if target in ("table1", "table2") else (1,)
+    first_stages: list[Unit] = []
+    if row == "teacher":
+        models = [units.teacher(number) for number in numbers]
+    elif row == "teacher_scratch":
+        models = [units.teacher_from_scratch()]
+    elif row in ("teacher_short", "alone"):
+        models = [units.student_from_scratch(number) for number in numbers]
+    elif row == "teacher_continued":
+        models = [units.stage2(units.teacher(), number) for number in numbers]
+    elif target == "figure3":
+        first_stages = [units.fsp()]
+        models = [units.stage2_like_teacher(first_stages[0])]
+    elif row == "student_shuffled":
+        first_stages = [units.fsp(number, shuffled=True) for number in numbers]
+        models = [units.stage2(stage1, number) for stage1, number in zip(first_stages, numbers, strict=True)]
+    else:  # models that share a stage 1
+        first_stages = [units.fsp() if row == "student" else units.hints(int(row.removeprefix("fitnet_")))]
+        models = [units.stage2(first_stages[0], number) for number in numbers]
+    return Cell(models, first_stages, units.ensemble(row, models) if len(models) > 1 else None)

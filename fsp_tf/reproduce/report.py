@@ -8,101 +8,68 @@ import os
 import pathlib
 import re
 import sys
-import textwrap
 from typing import Any
 
-from fsp_tf.reproduce import figures, html_page, report_tables
-from fsp_tf.reproduce.intervals import summarise
-from fsp_tf.reproduce.report_tables import TextTable
+from fsp_tf.reproduce import figures, paper, report_tables
+from fsp_tf.reproduce.html_page import html_page
+from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
 
-TERMINAL_WIDTH = 110
-ACCURACY_ALT = "Bar chart of each row's accuracy with its interval, its seeds and the paper's value"
-CURVES_ALT = "Test accuracy and training loss against the iterations of stage 2"
+ALTERNATIVE_TEXTS = {
+    "learning_curves.svg": "Test accuracy and training loss against the iterations of stage 2",
+    "accuracy.svg": "Bar chart of each row's accuracy with its interval, its seeds and the paper's value",
+}
 
 
 def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
-    """Writes each file of the report atomically; several processes may write it at once.
+    """Writes the report of results that `measurements.collect` returns to a folder, created if missing.
 
-    Args:
-        results: The results, as `measurements.collect` returns them; unfinished rows have blanks.
-        folder: The folder for the files, created if missing.
+    Each file is written atomically; several processes may write the report at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    if results["curves"]:
-        figures.learning_curves(results, folder / "learning_curves")
-        drawn["learning_curves"] = CURVES_ALT
-    if results["rows"]:
-        figures.bar_chart(results, folder / "accuracy")
-        drawn["accuracy"] = ACCURACY_ALT
-    summary = summarise(results)
-    images = {alt: (folder / f"{stem}.svg").read_text(encoding="utf-8") for stem, alt in drawn.items()}
-    texts = {
-        "report.json": json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.md": markdown(summary, {alt: f"{stem}.svg" for stem, alt in drawn.items()}),
-        "report.html": html_page.html_page(summary, images),
-    }
-    for name, text in texts.items():
+    files = figures.draw(results)
+    svgs = {name: files[name].decode() for name in ALTERNATIVE_TEXTS if name in files}
+    text = markdown(results, list(svgs))
+    files["report.json"] = (json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    files["report.md"] = text.encode()
+    files["report.html"] = html_page(results["title"], text, svgs).encode()
+    for name, content in files.items():
         unfinished = folder / f".{name}.{os.getpid()}.writing"
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
         unfinished.replace(folder / name)
-
-
-def redraw(folder: pathlib.Path) -> None:
-    """Recreates the figures and pages of a report from its `report.json`."""
-    write_report(json.loads((folder / "report.json").read_text(encoding="utf-8")), folder)
 
 
 def text_report(results: dict[str, Any]) -> str:
     """Returns the accuracies and verdicts for the terminal, at most 110 columns wide."""
-    summary = summarise(results)
-    schedule = report_tables.schedule(results["schedule_scale"])
-    parts = [results["title"], f"Schedule: {schedule}. {report_tables.progress(results)}"]
-    parts += ["", *_aligned(report_tables.accuracy_table(summary, with_models=False))]
-    if summary["claims"]:
-        parts += ["", *_aligned(report_tables.claims_table(summary))]
+    parts = [results["title"], f"Schedule: {schedule(results['schedule_scale'])}. {_progress(results)}"]
+    parts += ["", *aligned("Accuracy, %", report_tables.accuracy_table(results, with_models=False))]
+    parts += ["", *aligned("Claims", report_tables.claims_table(results))]
     if len(results["seeds"]) < 2:
         parts += ["", "One seed: no interval and no verdict."]
     return "\n".join(parts)
 
 
-def _aligned(table: TextTable) -> list[str]:
-    """Returns a table's lines; the first column is wrapped to the width that the others leave."""
-    cells = [(table.title, *table.headers[1:]), *table.rows]
-    first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
-    first = min(first, TERMINAL_WIDTH - sum(2 + width for width in others))
-    blocks = []
-    for title, *rest in cells:
-        *above, last = textwrap.wrap(title, first)
-        padded = "".join(f"  {cell:>{width}}" for cell, width in zip(rest, others, strict=True))
-        blocks.append([*above, f"{last:<{first}}{padded}"])
-    head, *rows = blocks
-    return [*head, "-" * len(head[-1]), *(line for block in rows for line in block)]
+def markdown(results: dict[str, Any], images: list[str]) -> str:
+    """Returns the report as Markdown; `images` are the paths of its figures."""
+    parts = [
+        f"# {_escaped(results['title'])}",
+        f"```\n{results['command']}\n```",
+        _escaped(_progress(results)),
+        "Setup:",
+        "\n".join(f"- {label}: {_escaped(value)}" for label, value in _setup(results).items() if value),
+        _section("Accuracy, %", report_tables.accuracy_table(results)),
+        *(f"![{ALTERNATIVE_TEXTS[path]}]({path})" for path in images),
+        _section("Claims", report_tables.claims_table(results)),
+        _section("Ensembles and cost" if has_ensembles(results) else "Cost", report_tables.cost_table(results)),
+        "## Notes",
+        *(_escaped(text) for text in _notes(results)),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def markdown(summary: dict[str, Any], images: dict[str, str]) -> str:
-    """Returns the report as Markdown.
-
-    Args:
-        summary: The results, as `summarise` returns them.
-        images: The relative path of each figure by its alternative text.
-    """
-    parts = [f"# {_escaped(summary['title'])}", f"```\n{summary['command']}\n```"]
-    parts += [_escaped(report_tables.progress(summary)), "Setup:"]
-    parts.append("\n".join(f"- {label}: {_escaped(value)}" for label, value in report_tables.setup(summary)))
-    tables = [report_tables.accuracy_table(summary), report_tables.cost_table(summary)]
-    if summary["claims"]:
-        tables.insert(1, report_tables.claims_table(summary))
-    sections = [f"## {table.title}\n\n{_markdown_table(table)}" for table in tables]
-    sections.insert(1, "\n\n".join(f"![{alt}]({path})" for alt, path in images.items()))
-    parts += [*sections, "## Notes", *(_escaped(text) for text in report_tables.notes(summary))]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _markdown_table(table: TextTable) -> str:
-    rule = ["---", *("---:" for _ in table.headers[1:])]
-    lines = [table.headers, rule, *([_escaped(cell) for cell in row] for row in table.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _section(title: str, table: TextTable) -> str:
+    header, *rows = [[_escaped(cell) for cell in row] for row in table]
+    rule = ["---", *("---:" for _ in header[1:])]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
 
 def _escaped(text: str) -> str:
@@ -110,6 +77,78 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]~&])", r"\\\1", text)
 
 
+def _setup(results: dict[str, Any]) -> dict[str, str]:
+    """Returns the setup of the runs by label."""
+    data = _data(results["dataset"], results["source_dataset"])
+    one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no interval and no verdict)"
+    given = (f"--{name}={value}" for name, value in results["given"].items() if name != "schedule_scale")
+    return {
+        "Schedule": schedule(results["schedule_scale"]),
+        "Flags beside the recipe": " ".join(given),
+        "Seeds": ", ".join(map(str, results["seeds"])) + one_seed,
+        "Data": f"{data}; evaluated on {results['evaluated_on'] or MISSING}",
+        "Device": "; ".join(results["devices"]) or MISSING,
+        "Versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+    }
+
+
+def schedule(scale: float) -> str:
+    """Returns a schedule scale in words."""
+    if scale == 1:
+        return "full"
+    inverse = round(1 / scale)
+    share = f"1/{inverse}" if inverse > 1 and abs(inverse * scale - 1) < 1e-6 else f"{scale:g}"
+    return f"{share} of every schedule"
+
+
+def _data(dataset: str, source_dataset: str | None) -> str:
+    return dataset + (f", with the teacher trained on {source_dataset}" if source_dataset else "")
+
+
+def _progress(results: dict[str, Any]) -> str:
+    finished, total = results["num_finished"], results["num_units"]
+    if finished == total:
+        return f"All {total} units are finished."
+    return f"Unfinished: {finished} of {total} units are finished; {MISSING} marks missing values."
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    """Returns notes on how to read the report, one string per paragraph."""
+    num_tested = sum(claim["num_seeds"] > 1 for claim in results["claims"])
+    ensembles = (
+        " Disagreement is the share of images for which two models of an ensemble predict different classes. The gain "
+        "is the ensemble's accuracy minus the average of its models."
+    )
+    notes = [
+        "Accuracy is measured on the evaluated images at the last step: the mean over seeds ± the half width of its "
+        "95 % t interval.",
+        "A claim is judged by its differences, paired by seed; positive ones favour it. It holds if their 95 % t "
+        "interval lies above 0, does not hold if it lies below 0, and is undecided otherwise. A claim with fewer "
+        "than two seeds is undecided. If a claim names a number, the difference is measured from it. "
+        f"{num_tested} of {len(results['claims'])} claims were tested, each at the 95 % level without correction for "
+        "multiple tests.",
+        *([paper.FIGURE_TEXT] if results["curves"] else []),
+        "Iterations are counted as in the paper; multiply-adds and seconds cover the same steps."
+        + (ensembles if has_ensembles(results) else ""),
+    ]
+    if results["collapsed"]:
+        notes.append(
+            "Stage 1 warned of a collapse (dead channels, or a relative error near that of all-zero matrices) in "
+            f"{', '.join(results['collapsed'])}."
+        )
+    if results["paper_data"] != [results["dataset"], results["source_dataset"]]:
+        notes.append(
+            f"The paper uses {_data(*results['paper_data'])}. This report uses other data: compare its rows with each "
+            "other only."
+        )
+    if results["schedule_scale"] != 1:
+        notes.append(
+            f"This report uses {schedule(results['schedule_scale'])}: compare its rows with each other, not with the "
+            "paper's accuracies. A verdict applies to this schedule."
+        )
+    return notes
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        redraw(pathlib.Path(name))
+        write_report(json.loads(pathlib.Path(name, "report.json").read_text(encoding="utf-8")), pathlib.Path(name))

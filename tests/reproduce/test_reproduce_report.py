@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pathlib
 import re
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from html.parser import HTMLParser
 import matplotlib
 import pytest
 
-from fsp_tf.reproduce.figures import bar_chart, learning_curves
-from fsp_tf.reproduce.intervals import mean_and_interval, summarise, verdict
-from fsp_tf.reproduce.report import redraw, text_report, write_report
-from fsp_tf.reproduce.report_tables import schedule
+from fsp_tf.reproduce import figures, report
+from fsp_tf.reproduce.intervals import describe, summarise, verdict
+from fsp_tf.reproduce.report import schedule
 
 # Two-sided 95 % quantiles of Student's t for one and two degrees of freedom, from a printed table.
 T_1, T_2 = 12.706205, 4.302653
 VOID = {"meta", "link", "br"}
+
+
+def write_report(results: dict, folder: pathlib.Path) -> None:
+    report.write_report(summarise(results), folder)
 
 
 def three_nets(average: float, ensemble: float) -> dict[str, float]:
@@ -85,7 +89,11 @@ def single(results) -> dict:
     seed = {"0": {"net_1": 0.8123, "average": 0.8123, "seconds": 0.25}}
     points = {"test_accuracy": [[10, 0.4], [20, 0.5]], "loss": [[5, 1.9], [10, 1.5]]}
     curves = [
-        {"key": "teacher", "title": "From scratch", "seeds": {"0": points, "1": {"test_accuracy": [[10, 0.3]]}}},
+        {
+            "key": "teacher",
+            "title": "From scratch",
+            "seeds": {"0": points, "1": points | {"test_accuracy": [[10, 0.3]]}},
+        },
         {"key": "student", "title": "After stage 1", "seeds": {}},
     ]
     facts = {"name": "figure3", "seeds": [0], "schedule_scale": 1, "num_finished": 9, "evaluated_on": None}
@@ -96,13 +104,11 @@ def single(results) -> dict:
 
 
 def test_mean_and_interval():
-    mean, half_width = mean_and_interval([0.80, 0.81, 0.82])
-    assert mean == pytest.approx(0.81)
-    assert half_width == pytest.approx(T_2 * 0.01 / math.sqrt(3), rel=1e-6)
-    assert mean_and_interval([0.5]) == (0.5, None)
-    assert mean_and_interval([0.25, 0.25]) == (0.25, 0)
-    with pytest.raises(ValueError, match="no values"):
-        mean_and_interval([])
+    half_width = pytest.approx(T_2 * 0.01 / math.sqrt(3), rel=1e-6)
+    assert describe([0.80, 0.81, 0.82]) == {"mean": pytest.approx(0.81), "half_width": half_width, "num_seeds": 3}
+    assert describe([0.5]) == {"mean": 0.5, "half_width": None, "num_seeds": 1}
+    assert describe([0.25, 0.25]) == {"mean": 0.25, "half_width": 0, "num_seeds": 2}
+    assert describe([]) == {"mean": None, "half_width": None, "num_seeds": 0}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_report_names_collapsed_units(results, tmp_path):
 def test_text_report_fits_the_terminal(results):
     results["rows"][2]["title"] = "Student * " + "with a very very very long title " * 4
     results["claims"][0]["text"] = "A claim that needs more than one line " * 3
-    text = text_report(results)
+    text = report.text_report(summarise(results))
     assert max(map(len, text.splitlines())) <= 110
     assert "7 of 9 units" in text and "does not hold" in text
     lines = [line for line in text.splitlines() if line.startswith(("Teacher", "FitNet"))]
@@ -317,22 +323,20 @@ def is_png(data: bytes) -> bool:
     return data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 5000
 
 
-def test_figures(results, single, tmp_path):
+def test_figures(results, single):
     before = dict(matplotlib.rcParams)
-    bar_chart(results, tmp_path / "bars")
-    learning_curves(single, tmp_path / "curves")
+    files = figures.draw(summarise(results | {"curves": single["curves"]}))
     assert dict(matplotlib.rcParams) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "bars.svg", "curves.png", "curves.svg"]
-    for stem in ("bars", "curves"):
-        assert is_png((tmp_path / f"{stem}.png").read_bytes())
-        assert "</svg>" in (tmp_path / f"{stem}.svg").read_text()
+    assert sorted(files) == ["accuracy.png", "accuracy.svg", "learning_curves.png", "learning_curves.svg"]
+    for stem in ("accuracy", "learning_curves"):
+        assert is_png(files[f"{stem}.png"])
+        assert b"</svg>" in files[f"{stem}.svg"]
 
 
-def test_svg_text_is_searchable(results, single, tmp_path):
+def test_svg_text_is_searchable(results, single):
     results["rows"][0]["title"] = "1.23456 <Teacher>"
-    bar_chart(results, tmp_path / "bars")
-    learning_curves(single, tmp_path / "curves")
-    bars, curves = ((tmp_path / f"{stem}.svg").read_text() for stem in ("bars", "curves"))
+    files = figures.draw(summarise(results | {"curves": single["curves"]}))
+    bars, curves = (files[f"{stem}.svg"].decode() for stem in ("accuracy", "learning_curves"))
     assert all(f">{word}</text>" in bars for word in ("1.23456 &lt;Teacher&gt;", "Student *", "81.00", "the paper"))
     assert all(f">{word}</text>" in curves for word in ("From scratch", "training loss"))
     assert len(bars) < 25_000, "text as outlines takes several times as much"
@@ -344,18 +348,13 @@ def test_redrawn_report_is_the_same(results, single, tmp_path):
     assert len(before) == 7
     for name in set(before) - {"report.json"}:
         (tmp_path / name).unlink()
-    redraw(tmp_path)
+    subprocess.run([sys.executable, "-m", "fsp_tf.reproduce.report", tmp_path], check=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_figures_are_deterministic(kind, results, single, tmp_path):
-    for name in ("first", "second"):
-        bar_chart(results, tmp_path / f"bars_{name}")
-        learning_curves(single, tmp_path / f"curves_{name}")
-    for stem in ("bars", "curves"):
-        first, second = (tmp_path / f"{stem}_{name}.{kind}" for name in ("first", "second"))
-        assert first.read_bytes() == second.read_bytes()
+def test_figures_are_deterministic(results, single):
+    one, other = (figures.draw(summarise(results | {"curves": single["curves"]})) for _ in range(2))
+    assert one == other
 
 
 def test_nothing_finished(results, tmp_path):
@@ -365,7 +364,7 @@ def test_nothing_finished(results, tmp_path):
     nothing = {"rows": rows, "claims": claims, "curves": curves, "num_finished": 0, "devices": [], "evaluated_on": None}
     write_report(results | nothing, tmp_path)
     assert markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]["Teacher"][3] == "–"
-    assert "0 of 9 units" in text_report(results | nothing)
+    assert "0 of 9 units" in report.text_report(summarise(results | nothing))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("accuracy.png", "accuracy.svg", "learning_curves.png", "learning_curves.svg"),
         *("report.html", "report.json", "report.md"),
