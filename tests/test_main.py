@@ -93,7 +93,7 @@ def test_help_lists_every_flag_and_needs_no_tensorflow():
         assert f"--{name}" in finished.stdout or f"--[no]{name}" in finished.stdout
     assert "--flagfile=flags/cifar10.cfg" in finished.stdout
     lines = finished.stdout.splitlines()
-    headings = [f"{topic.title}: {topic.summary}" for topic in topics.topics()]
+    headings = [f"{title}: {summary}" for title, summary in topics.topics()]
     assert [line for line in lines if line in headings] == headings
     assert max(map(len, lines)) <= 80
     imports = subprocess.run(

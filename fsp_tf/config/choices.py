@@ -234,8 +234,7 @@ class Config:
     def __post_init__(self):
         if self.stage2_loss is None:
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
-        choices = {name: field.metadata["choices"] for name, field in fields().items()}
-        if problem := next(problems(self, choices), None):
+        if problem := next(problems(self), None):
             raise UserError(problem)
 
     @property

@@ -9,9 +9,16 @@ import typing
 from absl import flags
 
 from fsp_tf.config.choices import Config, fields
-from fsp_tf.config.topics import define_help
+from fsp_tf.config.topics import HelpFlag
+from fsp_tf.config.validation import written
 from fsp_tf.system.errors import UserError
 
+DEFINE: dict[type, typing.Any] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 # The start of Python's error for a value of the wrong kind, and the kind.
 PYTHON_ERRORS = {"invalid literal": "a whole number", "could not convert": "a number", "Non-boolean": "true or false"}
 
@@ -26,19 +33,19 @@ def define_flags() -> None:
             flags.DEFINE_list(name, [str(entry) for entry in default], help_text)
         elif choices:
             flags.DEFINE_enum(name, default, choices, help_text)
-        elif kind is bool:
-            flags.DEFINE_bool(name, default, help_text)
-        elif kind is int:
-            flags.DEFINE_integer(name, default, help_text)
-        elif kind is float:
-            flags.DEFINE_float(name, default, help_text)
         else:
-            flags.DEFINE_string(name, default, help_text)
-    define_help()
+            DEFINE[kind](name, default, help_text)
+
+
+def kind_of(name: str):
+    """Returns a field's type without its `| None`."""
+    kind = typing.get_type_hints(Config)[name]
+    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
 
 
 def parse(arguments: list[str]) -> list[str]:
     """Parses a command line for `absl.app.run`; on a mistake, exits with one sentence and exit code 1."""
+    flags.DEFINE_flag(HelpFlag())
     try:
         return flags.FLAGS(arguments)
     except UnicodeDecodeError:
@@ -51,9 +58,8 @@ def _sentence(error: Exception, arguments: list[str]) -> str:
     text = str(error)
     if missing := re.search(r"Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
         is_named = any(missing[2] in argument for argument in arguments)
-        return f"--flagfile={missing[2]}: {missing[1]}" + (
-            "" if is_named else "; the project's flagfiles refer to each other from its root: run the command there"
-        )
+        hint = "; the project's flagfiles refer to each other from its root: run the command there"
+        return f"--flagfile={missing[2]}: {missing[1]}" + ("" if is_named else hint)
     if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
         kind = next((kind for words, kind in PYTHON_ERRORS.items() if words in wrong[3]), None)
         return f"--{wrong[1]} must be {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"
@@ -66,23 +72,10 @@ def from_flags() -> Config:
     Raises:
         UserError: If a value is invalid.
     """
-    return Config(**{name: _parsed(name, flags.FLAGS[name].value) for name in fields()})
+    return Config(**{name: _converted(name, flags.FLAGS[name].value) for name in fields()})
 
 
-def to_flags(config: Config) -> dict[str, str]:
-    """Returns every value that is not None, formatted for a flag."""
-    values = {name: getattr(config, name) for name in fields()}
-    return {name: written(value) for name, value in values.items() if value is not None}
-
-
-def written(value) -> str:
-    """Returns a value formatted for a flag."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _parsed(name: str, value):
+def _converted(name: str, value):
     """Converts a list flag's strings to the field's type; absl has converted other flags already."""
     if not isinstance(value, list):
         return value
@@ -94,9 +87,7 @@ def _parsed(name: str, value):
         raise UserError(f"--{name} must be a list of {kind}, got {','.join(value)}.") from error
 
 
-def kind_of(name: str):
-    """Returns a field's type without its `| None`."""
-    kind = typing.get_type_hints(Config)[name]
-    if isinstance(kind, types.UnionType):
-        kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    return kind
+def to_flags(config: Config) -> dict[str, str]:
+    """Returns every value that is not None, as its flag is written."""
+    values = {name: getattr(config, name) for name in fields()}
+    return {name: written(value) for name, value in values.items() if value is not None}

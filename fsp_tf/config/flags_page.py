@@ -1,46 +1,31 @@
-"""Writes docs/flags.md: every flag of `fsp_tf.main`, as the fields of `Config` describe it.
+"""Prints the tables of docs/flags.md: every flag of `fsp_tf.main`, by topic.
 
-python -m fsp_tf.config.flags_page > docs/flags.md
+python -m fsp_tf.config.flags_page
 """
 
 import dataclasses
 import typing
 
-from fsp_tf.config.flags import kind_of, written
+from fsp_tf.config.flags import kind_of
 from fsp_tf.config.topics import topics
+from fsp_tf.config.validation import written
 
 KINDS = {str: "text", int: "whole number", float: "number"}
-HEAD = """# Flags
-
-The flags of `python -m fsp_tf.main`; `--help` prints the same on a terminal. `--flagfile=FILE` reads flags from a file,
-one per line. The last assignment of a flag wins, so flags after a flagfile override it. The flagfiles in `flags/` refer
-to each other relative to the project's root: run the command there. `python -m fsp_tf.reproduce` takes the flags that
-its units use, and its own ([reproduce.md](reproduce.md)). The flags of `python -m fsp_tf.predict` are in
-[serving.md](serving.md).
-
-A run's folder belongs to one configuration. A run with other values of the flags that decide its numbers is refused.
-Flags with "yes" in the last column may change between calls, but a folder is refused if its models were made from
-another teacher or student than the one named now.
-
-`--verbosity=-1` hides the progress and `--verbosity=-2` the warnings too; errors and the final tables are always
-printed. `--verbosity=1` adds TensorFlow's log messages.
-
-Written by `python -m fsp_tf.config.flags_page > docs/flags.md`; a test compares.
-"""
 COLUMNS = "| flag | default | values | meaning | may change |\n|---|---|---|---|---|"
 
 
-def page() -> str:
-    """Returns the page in Markdown."""
-    lines = [HEAD.rstrip()]
-    for topic in topics():
-        lines += ["", f"## {topic.title}", "", topic.summary, "", COLUMNS, *map(_row, topic.fields)]
-    return "\n".join(lines) + "\n"
+def tables() -> str:
+    """Returns the tables in Markdown."""
+    parts = [
+        "\n".join([f"## {title}\n\n{summary}\n\n{COLUMNS}", *map(_row, members)])
+        for (title, summary), members in topics().items()
+    ]
+    return "\n\n".join(parts)
 
 
 def _row(field: dataclasses.Field) -> str:
     meaning = field.metadata["help"].replace("<", "&lt;")
-    default = "" if field.default is None or field.default == () else f"`{written(field.default)}`"
+    default = f"`{written(field.default)}`" if field.default not in (None, ()) else ""
     may_change = "no" if field.metadata["changes_numbers"] else "yes"
     return f"| `--{field.name}` | {default} | {_values(field)} | {meaning} | {may_change} |"
 
@@ -58,4 +43,4 @@ def _values(field: dataclasses.Field) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(tables())

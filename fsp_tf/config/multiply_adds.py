@@ -20,55 +20,48 @@ def forward_multiply_adds(
         image_size: Side in pixels.
         num_blocks: Counts only the first blocks; all of them if None.
     """
-    side, total = image_size, 0
-    blocks, widths = _sections(architecture, depth)
+    widths = [width * width_multiplier for width in _block_widths(architecture, depth)]
+    channels, side = widths[0], image_size
     if architecture == "cifar":
-        total += side * side * 3 * 9 * widths[0] * width_multiplier
+        total = side * side * 3 * 9 * channels
     else:
-        side = -(-side // 2)
-        total += side * side * 3 * 49 * widths[0] * width_multiplier
-        side = -(-side // 2)
-    channels = widths[0] * width_multiplier
-    left = sum(blocks) if num_blocks is None else num_blocks
-    for section, (in_section, width) in enumerate(zip(blocks, widths, strict=True)):
-        counted = min(in_section, left)
-        if not counted:
-            break
-        left -= counted
-        width *= width_multiplier
-        side = -(-side // 2) if section else side
-        total += side * side * 9 * width * (channels + width * (2 * counted - 1))
-        if section and architecture == "imagenet":
-            total += side * side * channels * width  # the projection
+        side = _half(side)
+        total = side * side * 3 * 49 * channels
+        side = _half(side)
+    for width in widths[:num_blocks]:
+        if width != channels:  # the first block of a section
+            side = _half(side)
+            total += side * side * channels * width if architecture == "imagenet" else 0  # the projection
+        total += side * side * 9 * width * (channels + width)
         channels = width
     return total
 
 
 def last_hint(architecture: str, depth: int, num_hints: int) -> int:
     """Returns the number (from 1) of the block whose output is FitNet's last hint; see `distillation.hints`."""
-    return -(-num_hints * sum(_sections(architecture, depth)[0]) // (num_hints + 1))
-
-
-def _sections(architecture: str, depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the blocks and the channels of each section."""
-    if architecture == "cifar":
-        return ((depth - 2) // 6,) * 3, (16, 32, 64)
-    return IMAGENET_BLOCKS[depth], (64, 128, 256, 512)
+    return -(-num_hints * len(_block_widths(architecture, depth)) // (num_hints + 1))
 
 
 def step_multiply_adds(config: Config, phase: Phase) -> int:
     """Returns the multiply-adds of one training step of a phase, for the models of this project."""
     size = config.image_size or DEFAULT_SIZES[config.architecture]
-    to_the_hint = phase is STAGE1 and config.method == "fitnet"
-    teacher, student = (
-        forward_multiply_adds(
-            config.architecture,
-            depth,
-            config.width_multiplier,
-            size,
-            last_hint(config.architecture, depth, config.num_hints) if to_the_hint else None,
-        )
-        for depth in (config.teacher_depth, config.student_depth)
-    )
-    trained = teacher if phase.trains_teacher else student
-    return (TRAINING * trained + teacher * phase.runs_teacher(config)) * config.batch_size
+
+    def forward(depth: int) -> int:
+        ends_at_hint = phase is STAGE1 and config.method == "fitnet"
+        num_blocks = last_hint(config.architecture, depth, config.num_hints) if ends_at_hint else None
+        return forward_multiply_adds(config.architecture, depth, config.width_multiplier, size, num_blocks)
+
+    trained = forward(config.teacher_depth if phase.trains_teacher else config.student_depth)
+    teacher = forward(config.teacher_depth) if phase.runs_teacher(config) else 0
+    return (TRAINING * trained + teacher) * config.batch_size
+
+
+def _block_widths(architecture: str, depth: int) -> list[int]:
+    """Returns the channels of every block."""
+    blocks = ((depth - 2) // 6,) * 3 if architecture == "cifar" else IMAGENET_BLOCKS[depth]
+    widths = (16, 32, 64) if architecture == "cifar" else (64, 128, 256, 512)
+    return [width for count, width in zip(blocks, widths, strict=True) for _ in range(count)]
+
+
+def _half(side: int) -> int:
+    return -(-side // 2)

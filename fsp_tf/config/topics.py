@@ -5,11 +5,11 @@ import dataclasses
 import sys
 import textwrap
 
-from absl import app, flags
+from absl import flags
 
 from fsp_tf.config.choices import fields
 
-TOPICS = {  # by the first field that `Config` has of each
+TOPICS = {  # a topic's first field in `Config`, its title, and a line about it
     "dataset": ("Data", "The images to train on and to evaluate on."),
     "architecture": ("Models", "The networks of teacher and student."),
     "method": ("Method", "How the student learns from the teacher."),
@@ -19,52 +19,36 @@ TOPICS = {  # by the first field that `Config` has of each
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Topic:
-    """A title, a line about it, and its fields of `Config`."""
-
-    title: str
-    summary: str
-    fields: list[dataclasses.Field]
-
-
-def topics() -> list[Topic]:
-    """Returns the topics, with the fields of each in the order of `Config`."""
-    found: dict[str, list[dataclasses.Field]] = {first: [] for first in TOPICS}
-    current = next(iter(fields()))
+def topics() -> dict[tuple[str, str], list[dataclasses.Field]]:
+    """Returns the fields of `Config` by the title and the line of their topic."""
+    found: dict[tuple[str, str], list[dataclasses.Field]] = {}
     for name, field in fields().items():
-        current = name if name in TOPICS else current
-        found[current].append(field)
-    return [Topic(*TOPICS[first], members) for first, members in found.items()]
+        if name in TOPICS:
+            current = found.setdefault(TOPICS[name], [])
+        current.append(field)
+    return found
 
 
-class HelpFlag(app.HelpFlag):
-    """`--help`, with the flags of the command grouped by topic."""
+class HelpFlag(flags.BooleanFlag):
+    """Replaces absl's `--help`: groups the flags of the command by topic."""
 
     def __init__(self):
-        super().__init__()
-        self.allow_override = True  # in place of absl's own
+        super().__init__("help", False, "show this help", short_name="?", allow_override=True)
 
-    def parse(self, arg):
-        if self._parse(arg):
+    def parse(self, argument):
+        if self._parse(argument):
             with contextlib.suppress(BrokenPipeError):  # `--help | head`
                 print(help_text(), flush=True)
             sys.exit(1)  # as absl does
 
 
-def define_help() -> None:
-    """Replaces absl's `--help`."""
-    app.define_help_flags()
-    flags.DEFINE_flag(HelpFlag())
-
-
 def help_text() -> str:
     """Returns the main module's docstring, its own flags, and those of `Config` that it takes by topic."""
     taken = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
-    groups = [("Command", "The flags of this command alone.", sorted(taken.keys() - fields().keys()))]
-    groups += [(topic.title, topic.summary, [field.name for field in topic.fields]) for topic in topics()]
+    groups = {("Command", "The flags of this command alone."): sorted(taken.keys() - fields().keys())}
+    groups |= {topic: [field.name for field in members] for topic, members in topics().items()}
     lines = [(sys.modules["__main__"].__doc__ or "").strip()]
-    for title, summary, names in groups:
+    for (title, summary), names in groups.items():
         if shown := [taken[name] for name in names if name in taken]:
             lines += [f"\n{title}: {summary}", *map(_flag_help, shown)]
     return "\n".join([*lines, "\nTry --helpfull to get a list of all flags."])
@@ -74,10 +58,5 @@ def _flag_help(flag: flags.Flag) -> str:
     default = f"default: {flag.default_as_str}" if flag.default_as_str else ""
     details = ", ".join(filter(None, [flag.parser.syntactic_help, default]))
     text = f"--{'[no]' * flag.boolean}{flag.name}: {flag.help.replace('|', ' | ')}{f' ({details})' * bool(details)}"
-    return textwrap.fill(
-        text,
-        flags.get_help_width(),
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_on_hyphens=False,
-    )
+    width = flags.get_help_width()
+    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

@@ -1,89 +1,79 @@
 """Validates the values of `Config`."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
-from fsp_tf.config.phases import (
-    DISTILL,
-    ENSEMBLE,
-    EVALUATE,
-    EXPORT,
-    SCHEDULES,
-    SOURCE_TEACHER,
-    STAGE1,
-    STAGE2,
-    TRANSFER,
-)
+from fsp_tf.config import phases
 
-AT_LEAST_ONE = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
-NOT_NEGATIVE = (
-    "holdout",
-    "fsp_weight",
-    "stage1_clipnorm",
-    "weight_decay",
-    "evaluation_steps",
-    "seed",
-    "fsp_store_views",
-)
 LARGEST_NUMBER = 2**31 - 1
+AT_LEAST_0 = ("holdout", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight", "stage1_clipnorm")
+AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
+LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
+BOUNDS = (  # fields, what they must be, and its check for every number of a list
+    ((*AT_LEAST_0, "kd_weights"), "at least 0", lambda number: 0 <= number < math.inf),
+    (AT_LEAST_1, "at least 1", lambda number: number >= 1),
+    (("image_size",), "at least 8 pixels", lambda number: number >= 8),
+    (("kd_temperature", *LEARNING_RATES), "above 0", lambda number: 0 < number < math.inf),
+    (("schedule_scale",), "above 0 and at most 1", lambda number: 0 < number <= 1),
+    (("momentum",), "at least 0 and below 1", lambda number: 0 <= number < 1),
+    (("num_hints",), "1 or 3", lambda number: number in (1, 3)),
+)
 
 
-def problems(config, choices: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """Yields one sentence per invalid value: what was expected, what was received, and what to do.
-
-    Args:
-        config: A `Config`.
-        choices: By field name, the values that the field, or each entry of a list, may have; empty for any.
-    """
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        entries = value if isinstance(value, tuple) else [value]
-        if allowed and value is not None and not set(entries) <= set(allowed):
-            which = "some" if isinstance(value, tuple) else "one"
-            got = ",".join(value) if isinstance(value, tuple) else value
-            yield f"--{name} must be {which} of {', '.join(allowed)}, got {got!r}."
-    for name in choices:
-        yield from _text_problems(name, getattr(config, name))
-    yield from _number_problems(config)
-    for stage in SCHEDULES:
-        yield from _schedule_problems(
-            stage, getattr(config, f"{stage}_learning_rates"), getattr(config, f"{stage}_steps")
-        )
+def problems(config) -> Iterator[str]:
+    """Yields one sentence per invalid value of a `Config`: what was expected, what was received, and what to do."""
+    for field in dataclasses.fields(config):
+        yield from _value_problems(field.name, getattr(config, field.name), field.metadata["choices"])
+    for names, bounds, is_valid in BOUNDS:
+        for name in names:
+            if not all(map(is_valid, _entries(getattr(config, name)))):
+                yield f"--{name} must be {bounds}, got {written(getattr(config, name))}."
+    for schedule in phases.SCHEDULES:
+        yield from _schedule_problems(config, schedule)
+    yield from _model_problems(config)
     yield from _method_problems(config)
     yield from _pipeline_problems(config)
 
 
-def _text_problems(name: str, value) -> Iterator[str]:
-    """Checks that a value survives a line of flags.cfg and that the experiment names a folder."""
-    for entry in value if isinstance(value, tuple) else [value]:
+def written(value) -> str:
+    """Returns a value as its flag is written: lists with commas, `true` and `false`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _entries(value) -> tuple:
+    """Returns the entries of a list, or a single value as a tuple; nothing for None."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
+def _value_problems(name: str, value, choices: tuple[str, ...]) -> Iterator[str]:
+    """Checks that a value is one of its choices, and that a line of flags.cfg can hold it."""
+    is_list = isinstance(value, tuple)
+    if choices and not set(_entries(value)) <= set(choices):
+        yield f"--{name} must be {'some' if is_list else 'one'} of {', '.join(choices)}, got {written(value)!r}."
+    for entry in _entries(value):
         if isinstance(entry, int) and abs(entry) > LARGEST_NUMBER:
             yield f"--{name} must be at most {LARGEST_NUMBER:,}, got {entry:.3g}."
-        if not isinstance(entry, str):
-            continue
-        if not entry.isprintable() or entry != entry.strip():
+        if isinstance(entry, str) and (not entry.isprintable() or entry != entry.strip()):
             yield f"--{name} must have only printable characters and no spaces around them, got {entry!r}."
-        if isinstance(value, tuple) and (not entry or set(entry) & set(',"')):
+        if isinstance(entry, str) and is_list and (not entry or set(entry) & set(',"')):
             yield f"--{name} must be a list of names without commas and quotation marks, got {entry!r}."
-        if name == "experiment" and (
-            "/" in entry or entry in ("", ".", "..") or len(entry.encode(errors="replace")) > 200
-        ):
-            yield f"--experiment must name a folder in saved_models, got {entry!r}; for another place use --run_dir."
 
 
-def _number_problems(config) -> Iterator[str]:
-    for name in AT_LEAST_ONE:
-        if getattr(config, name) < 1:
-            yield f"--{name} must be at least 1, got {getattr(config, name)}."
-    for name in NOT_NEGATIVE:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value < math.inf:
-            yield f"--{name} must not be negative, got {value}."
-    if config.image_size is not None and config.image_size < 8:
-        yield f"--image_size must be at least 8 pixels, got {config.image_size}."
-    if not 0 < config.schedule_scale <= 1:
-        yield f"--schedule_scale must be above 0 and at most 1, got {config.schedule_scale}."
-    if not 0 <= config.momentum < 1:
-        yield f"--momentum must be at least 0 and below 1, got {config.momentum}."
+def _schedule_problems(config, schedule: str) -> Iterator[str]:
+    rates, steps = getattr(config, f"{schedule}_learning_rates"), getattr(config, f"{schedule}_steps")
+    if not rates or len(rates) != len(steps):
+        yield (
+            f"--{schedule}_learning_rates and --{schedule}_steps must have the same number of entries, "
+            f"got {len(rates)} and {len(steps)}."
+        )
+    if any(later <= earlier for earlier, later in zip((0, *steps), steps, strict=False)):
+        yield f"--{schedule}_steps must be positive and increasing, got {written(steps)}."
+
+
+def _model_problems(config) -> Iterator[str]:
     for name in ("teacher_depth", "student_depth"):
         depth = getattr(config, name)
         if config.architecture == "cifar" and (depth < 8 or (depth - 2) % 6):
@@ -95,35 +85,6 @@ def _number_problems(config) -> Iterator[str]:
             f"--batch_size must be a multiple of --num_virtual_devices, got {config.batch_size} for "
             f"{config.num_virtual_devices} replicas."
         )
-
-
-def _schedule_problems(stage: str, rates: tuple[float, ...], steps: tuple[int, ...]) -> Iterator[str]:
-    if not rates or len(rates) != len(steps):
-        yield (
-            f"--{stage}_learning_rates and --{stage}_steps must have the same number of entries, "
-            f"got {len(rates)} and {len(steps)}."
-        )
-    if not all(0 < rate < math.inf for rate in rates):
-        yield f"--{stage}_learning_rates must be above 0, got {', '.join(map(str, rates))}."
-    if any(later <= earlier for earlier, later in zip((0, *steps), steps, strict=False)):
-        yield f"--{stage}_steps must be positive and increasing, got {', '.join(map(str, steps))}."
-
-
-def _method_problems(config) -> Iterator[str]:
-    if config.num_hints not in (1, 3):
-        yield f"--num_hints must be 1 or 3, got {config.num_hints}."
-    if not 0 < config.kd_temperature < math.inf:
-        yield f"--kd_temperature must be above 0, got {config.kd_temperature}."
-    if len(config.kd_weights) != 2 or not all(0 <= weight < math.inf for weight in config.kd_weights):
-        yield f"--kd_weights must be two numbers that are not negative, got {', '.join(map(str, config.kd_weights))}."
-    if config.method == "kd" and config.stage2_loss != "kd":
-        yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
-    if config.method == "kd" and config.pipeline == STAGE1.pipeline:
-        yield "--method=kd has no stage 1: use --pipeline=stage2, or --method=fsp or fitnet."
-    if config.fsp_store_views and config.method != "fsp":
-        yield f"--fsp_store_views needs --method=fsp, got --method={config.method}."
-    if config.fsp_taps and config.method == "fitnet":
-        yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
     if config.sync_batch_norm and config.fsp_taps:
         yield "--sync_batch_norm does not apply to custom models: set synchronized=True in their normalization layers."
     if config.fsp_taps and config.precision.startswith("mixed"):
@@ -131,28 +92,43 @@ def _method_problems(config) -> Iterator[str]:
             f"--precision={config.precision} does not apply to custom models: set the dtype policy of their layers, or "
             "leave out --precision."
         )
+
+
+def _method_problems(config) -> Iterator[str]:
+    if len(config.kd_weights) != 2:
+        yield f"--kd_weights must be two numbers, got {written(config.kd_weights)!r}."
+    if config.method == "kd" and config.stage2_loss != "kd":
+        yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
+    if config.method == "kd" and config.pipeline == phases.STAGE1.pipeline:
+        yield "--method=kd has no stage 1: use --pipeline=stage2, or --method=fsp or fitnet."
+    if config.method == "fitnet" and config.fsp_taps:
+        yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
+    uses_batch = config.fsp_teacher_statistics == "batch"
+    options = {"fsp_store_views": config.fsp_store_views, "fsp_shuffle": config.fsp_shuffle}
+    for option, is_used in (options | {"fsp_teacher_statistics=batch": uses_batch}).items():
+        if is_used and config.method != "fsp":
+            yield f"--{option} needs --method=fsp, got --method={config.method}."
     if config.fsp_shuffle and config.fsp_taps:
         yield "--fsp_shuffle does not apply to custom models: leave out --fsp_shuffle or --fsp_taps."
-    if config.fsp_shuffle and config.method != "fsp":
-        yield f"--fsp_shuffle needs --method=fsp, got --method={config.method}."
-    if config.fsp_teacher_statistics == "batch":
-        for name in ("fsp_taps", "fsp_store_views"):
-            if getattr(config, name):
-                yield f"--fsp_teacher_statistics=batch cannot be combined with --{name}: leave out one of them."
-        if config.method != "fsp":
-            yield f"--fsp_teacher_statistics=batch needs --method=fsp, got --method={config.method}."
+    for name in ("fsp_taps", "fsp_store_views"):
+        if uses_batch and getattr(config, name):
+            yield f"--fsp_teacher_statistics=batch cannot be combined with --{name}: leave out one of them."
 
 
 def _pipeline_problems(config) -> Iterator[str]:
-    if config.student and not config.fsp_taps and config.pipeline not in (STAGE2.pipeline, EVALUATE, EXPORT):
-        yield f"--student needs --pipeline=stage2, evaluate or export, got --pipeline={config.pipeline}."
-    if config.source_dataset and config.pipeline == DISTILL:
+    name, pipeline = config.experiment, config.pipeline
+    if "/" in name or name in ("", ".", "..") or len(name.encode(errors="replace")) > 200:
+        yield f"--experiment must name a folder in saved_models, got {name!r}; for another place use --run_dir."
+    may_start_from_student = (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT)
+    if config.student and not config.fsp_taps and pipeline not in may_start_from_student:
+        yield f"--student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
+    if config.source_dataset and pipeline == phases.DISTILL:
         yield "--source_dataset needs --pipeline=transfer, got --pipeline=distill."
-    if config.pipeline == TRANSFER and not (config.teacher or config.source_dataset):
+    if pipeline == phases.TRANSFER and not (config.teacher or config.source_dataset):
         yield "--pipeline=transfer needs the teacher's data set: set --source_dataset=NAME or --teacher=PATH."
-    if config.pipeline == SOURCE_TEACHER.pipeline and not config.source_dataset:
+    if pipeline == phases.SOURCE_TEACHER.pipeline and not config.source_dataset:
         yield "--pipeline=source_teacher needs its data set: set --source_dataset=NAME."
-    if config.pipeline == ENSEMBLE and len(config.members) < 2:
+    if pipeline == phases.ENSEMBLE and len(config.members) < 2:
         yield f"--pipeline=ensemble needs at least two models, got {len(config.members)}: set --members=PATH,PATH."
-    if config.members and config.pipeline != ENSEMBLE:
-        yield f"--members needs --pipeline=ensemble, got --pipeline={config.pipeline}."
+    if config.members and pipeline != phases.ENSEMBLE:
+        yield f"--members needs --pipeline=ensemble, got --pipeline={pipeline}."
