@@ -1,7 +1,7 @@
 """Prints log records on standard output, with a progress line that is overwritten on a terminal.
 
-The library reports through `logging.getLogger("fsp_tf")` and `log_progress`; nothing is printed unless a handler is
-installed. The commands install `ConsoleHandler`; a notebook may call `console.install_handler()`.
+The library reports through `logging.getLogger("fsp_tf")`; nothing is printed unless a handler is installed. The
+commands install one, and a notebook may call `console.install_handler()`.
 """
 
 import logging
@@ -26,7 +26,9 @@ class ConsoleHandler(logging.Handler):
             line = f"{record.levelname}: {line}"
         if sys.stdout.isatty():
             if hasattr(record, "is_overwritten"):
-                line, end = _fit_to_terminal(line), "" if record.is_overwritten else "\n"
+                end = "" if record.is_overwritten else "\n"
+                while len(line) >= shutil.get_terminal_size().columns and SEPARATOR in line:
+                    line = line.rpartition(SEPARATOR)[0]
             line = CLEAR_LINE + line
         print(line, end=end, flush=True)
 
@@ -40,11 +42,9 @@ def install_handler(level: int = logging.INFO) -> None:
 
 
 def log_progress(parts: list[str], *, is_last: bool = False) -> None:
-    """Logs a progress line at level INFO.
+    """Logs a progress line: the most important part first, since a narrow terminal shows only the first ones.
 
-    Args:
-        parts: The most important first; `ConsoleHandler` drops the last ones on a narrow terminal.
-        is_last: Whether the line stays on the terminal; otherwise the next record overwrites it.
+    The next record overwrites it on a terminal, unless it is the last.
     """
     logger.info(SEPARATOR.join(parts), extra={"is_overwritten": not is_last})
 
@@ -53,9 +53,3 @@ def clear_line() -> None:
     """Clears a progress line on a terminal."""
     if sys.stdout.isatty():
         print(CLEAR_LINE, end="", flush=True)
-
-
-def _fit_to_terminal(line: str) -> str:
-    while len(line) >= shutil.get_terminal_size().columns and SEPARATOR in line:
-        line = line.rpartition(SEPARATOR)[0]
-    return line

@@ -13,10 +13,8 @@ NUM_DIGITS = 16  # of a digest in a file name
 
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path; renames it to `path` on success and removes it on failure.
+    """Yields a temporary path for a file or folder; renames it to `path` on success and removes it on failure.
 
-    Args:
-        path: The file or folder to write or to replace.
     Raises:
         OSError: If writing fails; `filename` is the affected path.
     """
@@ -32,7 +30,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_with_digest(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> pathlib.Path:
-    """Writes a file atomically and adds the digest of its bytes to its name: `x.npy` becomes `x.<16 hex digits>.npy`.
+    """Writes a file atomically, with the digest of its bytes in its name: `x.npy` becomes `x.<16 hex digits>.npy`.
 
     Args:
         path: The name without the digest.

@@ -3,56 +3,36 @@
 import errno
 import os
 import re
-import sys
 
-DISK_FULL = "the disk is full; free some space"
-READ_ONLY = "the disk is read-only; make it writable"
-NOT_ALLOWED = "permission denied; change the owner or the mode"
-MISSING = "no such file or folder any more; restore it"
-BROKEN_DISK = "the disk cannot be read or written; repair it"
-TOO_MANY_FILES = "too many open files; raise the limit (ulimit -n)"
 NO_MEMORY = "out of memory; raise the memory limit of the process, or use a smaller --batch_size in a new --run_dir"
 CORRUPT_DATA = "a data file is corrupt; restore it or prepare it again"
-
 MESSAGES = {
-    errno.ENOSPC: DISK_FULL,
-    errno.EDQUOT: DISK_FULL,
-    errno.EROFS: READ_ONLY,
-    errno.EACCES: NOT_ALLOWED,
-    errno.EPERM: NOT_ALLOWED,
-    errno.ENOENT: MISSING,
-    errno.ENOTDIR: MISSING,
-    errno.ESTALE: MISSING,
-    errno.EIO: BROKEN_DISK,
-    errno.EMFILE: TOO_MANY_FILES,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full; free some space"),
+    errno.EROFS: "the disk is read-only; make it writable",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "permission denied; change the owner or the mode"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "no such file or folder any more; restore it"),
+    errno.EIO: "the disk cannot be read or written; repair it",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
     errno.ENOMEM: NO_MEMORY,
 }
 
 
 def describe(error: BaseException) -> str | None:
     """Returns what happened and what to do, without a full stop; None for a bug in the program."""
+    kind, text = type(error), str(error)
     if isinstance(error, MemoryError):
         return NO_MEMORY
     if isinstance(error, OSError) and error.errno in MESSAGES:
         return f"{error.filename or _summary(error)}: {MESSAGES[error.errno]}"
-    if not (isinstance(error, OSError) or _is_from_tensorflow(error)):
+    if not (isinstance(error, OSError) or kind.__module__.startswith("tensorflow.")):
         return None
     # TensorFlow and HDF5 pass on the system's message without its number.
     for number, message in MESSAGES.items():
-        if os.strerror(number) in str(error):
+        if os.strerror(number) in text:
             return f"{_summary(error)}: {message}"
-    kind = type(error).__name__
-    if "MemoryError" in str(error) or "bad_alloc" in str(error) or kind == "ResourceExhaustedError":
+    if "MemoryError" in text or "bad_alloc" in text or kind.__name__ == "ResourceExhaustedError":
         return NO_MEMORY
-    return f"{_summary(error)}: {CORRUPT_DATA}" if kind == "DataLossError" else None
-
-
-def _is_from_tensorflow(error: BaseException) -> bool:
-    if "tensorflow" not in sys.modules:
-        return False
-    import tensorflow as tf  # imported late: commands that do not need TensorFlow start faster
-
-    return isinstance(error, tf.errors.OpError)
+    return f"{_summary(error)}: {CORRUPT_DATA}" if kind.__name__ == "DataLossError" else None
 
 
 def _summary(error: BaseException) -> str:

@@ -30,12 +30,9 @@ class _State:
 def catch_signals() -> Iterator[None]:
     """Turns SIGTERM and SIGINT into `Stopped`, immediately or at the points that `defer_signals` allows.
 
-    A second signal, or `GRACE_SECONDS` without an end, exits the process even in the middle of a step. Does nothing
-    outside the main thread, where Python cannot handle signals.
+    A second signal, or `GRACE_SECONDS` without an end, exits the process even in the middle of a step. Python handles
+    signals in the main thread only.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     _State.received, _State.is_deferred = None, False
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
