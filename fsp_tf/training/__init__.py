@@ -4,8 +4,8 @@ from fsp_tf.training.checkpoints import Checkpoints
 from fsp_tf.training.evaluation import accuracy, confusion_counter
 from fsp_tf.training.fit import fit_stage
 from fsp_tf.training.guard import CollapseWarning, NaNGuard
-from fsp_tf.training.heat_maps import FSPHeatMaps
 from fsp_tf.training.optimizer import CoupledSGD, LossScaleOptimizer, make_optimizer
+from fsp_tf.training.plots import FSPHeatMaps
 from fsp_tf.training.profiler import Profile
 from fsp_tf.training.progress import Progress
 from fsp_tf.training.tensorboard_log import TensorBoardLog, remove_later_events

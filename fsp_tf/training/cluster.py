@@ -32,6 +32,12 @@ def make_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     )
 
 
+def num_workers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
+    """Returns the number of workers of a cluster, including the chief."""
+    spec = resolver.cluster_spec()
+    return sum(spec.num_tasks(job) for job in spec.jobs)
+
+
 def _tf_config() -> dict:
     text = os.environ.get("TF_CONFIG", "{}")
     try:

@@ -41,13 +41,11 @@ def make_strategy(distribution: str = "auto", num_virtual_devices: int = 1) -> t
     Raises:
         UserError: If TensorFlow is in use and the CPU can no longer be split, or there is no such cluster.
     """
-    has_cluster = cluster.has_tf_config()
-    if distribution == "auto" and has_cluster:
+    if distribution == "auto" and cluster.has_tf_config():
         distribution = "multi_worker"
     if num_virtual_devices > 1 and distribution not in ("auto", "mirrored"):
         raise UserError(
-            f"--num_virtual_devices={num_virtual_devices} needs a single process: use --distribution=mirrored, got "
-            f"{distribution}."
+            f"--num_virtual_devices={num_virtual_devices} needs --distribution=mirrored, got {distribution}."
         )
     if distribution == "multi_worker":
         return _multi_worker_strategy()
@@ -68,12 +66,11 @@ def _mirrored_strategy(kind: str, count: int) -> tf.distribute.MirroredStrategy:
 
 def worker_shard(strategy: tf.distribute.Strategy) -> Shard:
     """Returns this process's shard of every batch. Like TensorFlow, it counts a chief before the workers."""
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not resolver.cluster_spec():
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return Shard()
-    tasks = {job: resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs}
-    before = 0 if resolver.task_type == "chief" else tasks.get("chief", 0)
-    return Shard(before + resolver.task_id, sum(tasks.values()))
+    resolver = strategy.cluster_resolver
+    comes_after_chief = resolver.task_type != "chief" and "chief" in resolver.cluster_spec().jobs
+    return Shard(comes_after_chief + resolver.task_id, cluster.num_workers(resolver))
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
@@ -89,7 +86,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 def distribute(
     strategy: tf.distribute.Strategy, make_stream: Callable[[Shard], tf.data.Dataset], batch_size: int
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Splits the batches of a stream among the replicas, in the order of the replicas.
+    """Splits the batches of a stream among the replicas, in order.
 
     Args:
         strategy: The devices.
@@ -108,14 +105,7 @@ def distribute(
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy, **states: object) -> None:
-    """Waits until every worker has called it, and checks that their states are equal.
-
-    Args:
-        strategy: The devices.
-        **states: What must be equal on all workers, by name.
-    Raises:
-        UserError: If a state differs: the workers would do different work.
-    """
+    """Waits until every worker has called it, and raises UserError if one of the named states differs among them."""
     shard = worker_shard(strategy)
     if shard.count == 1:
         return
@@ -139,11 +129,7 @@ def wait_for_workers(strategy: tf.distribute.Strategy, **states: object) -> None
 
 @contextlib.contextmanager
 def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turns the cluster's errors about a lost worker into one sentence.
-
-    Raises:
-        UserError: If another worker has ended or cannot be reached.
-    """
+    """Raises UserError in place of TensorFlow's errors if another worker has ended or cannot be reached."""
     try:
         yield
     except LOST as error:
@@ -158,14 +144,10 @@ def report_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 @functools.cache
 def _multi_worker_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Waits for all processes of the cluster and returns the strategy for their devices.
-
-    Raises:
-        UserError: If there is no cluster, or joining it fails.
-    """
+    """Waits for all processes of the cluster and returns the strategy for their devices."""
     resolver = cluster.make_resolver()
     _gpus_with_memory_growth()
-    count = sum(resolver.cluster_spec().num_tasks(job) for job in resolver.cluster_spec().jobs)
+    count = cluster.num_workers(resolver)
     logger.info(f"devices: {resolver.task_type} {resolver.task_id} is waiting for all {count} workers")
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)

@@ -13,10 +13,10 @@ def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
 
 
 def confusion_counter(model: keras.Model) -> Callable[..., np.ndarray]:
-    """Returns a function of (image_set, batch_size=500) that computes the confusion matrix.
+    """Returns a function of (image_set, batch_size=500) that computes the confusion matrix of every image.
 
-    The matrix is int32 (classes, classes), with the true class in rows and the predicted class in columns; every image
-    counts once. The model is traced once, and its weights may change between calls.
+    The matrix is int32 (classes, classes), with the true class in rows and the predicted class in columns. The model is
+    traced once, and its weights may change between calls.
     """
     num_classes = model.output["logits"].shape[-1]
 

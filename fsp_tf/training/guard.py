@@ -16,10 +16,7 @@ TOO_LARGE_STAGE1 = (
     "The steps are probably too large: lower --fsp_weight and --stage1_clipnorm, or the learning rate, and use a new "
     "--run_dir."
 )
-BROKEN_START = (
-    "No step was taken before, so the weights of the teacher or of the trained model are probably NaN or infinite: "
-    "recreate their file."
-)
+BROKEN_START = "No step was taken before, so the teacher or the trained model is probably NaN or infinite: recreate it."
 BROKEN_DATA = "The images or targets of that step contain NaN or infinite values: correct the data."
 COLLAPSE_FIRST_STEP = 100  # before it, large errors are normal
 COLLAPSED_RELATIVE_ERROR, COLLAPSED_DEAD_CHANNELS = 0.9, 0.25
@@ -31,10 +28,10 @@ class NaNGuard(keras.callbacks.Callback):
     """Stops a stage at the first loss that is NaN or infinite, before anything is saved.
 
     Args:
-        stage: The stage's name, for the message.
+        stage: The stage's name.
         trained: The model whose weights are trained.
         first_step: The number of steps done before this fit.
-        batch_of: Returns the batch of a step, counted from 1; if given, the message says whether the data is to blame.
+        batch_of: Returns the batch of a step, counted from 1, in which to look for the cause.
     """
 
     def __init__(
@@ -49,8 +46,7 @@ class NaNGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises UserError with the stage, the step and, in stage 1, the pair."""
-        broken = [name for name, value in (logs or {}).items() if not math.isfinite(value)]
-        if broken:
+        if broken := [name for name, value in logs.items() if not math.isfinite(value)]:
             pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
             where = f" in the pair {', '.join(pairs)}" if pairs else ""
             step = self.first_step + batch + 1
@@ -78,11 +74,7 @@ class NaNGuard(keras.callbacks.Callback):
 
 
 class CollapseWarning(keras.callbacks.Callback):
-    """Warns, once per pair, that stage 1 has killed the student's features.
-
-    Args:
-        pair_names: The pairs.
-    """
+    """Warns, once per pair, that stage 1 has killed the student's features."""
 
     def __init__(self, pair_names: list[str]):
         super().__init__()

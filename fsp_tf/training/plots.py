@@ -1,23 +1,61 @@
 """Pictures for TensorBoard: FSP matrices as heat maps, and the confusion matrix."""
 
+import pathlib
 from collections.abc import Sequence
 
+import keras
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from fsp_tf.system import signals
+
+NUM_HEAT_MAPS = 4  # of each pair, besides the first
 DOTS_PER_INCH = 100
 MAX_LABELLED_CLASSES = 15  # more names are illegible
 
 
-def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Tensor:
-    """Draws the teacher's and the student's FSP matrix of one pair side by side, on one color scale.
+class FSPHeatMaps(keras.callbacks.Callback):
+    """Draws every pair's matrices, averaged over some images, before the first step and four times until the last.
 
     Args:
-        title: The title.
-        teacher: Float (m, n), the mean over some images.
-        student: Float (m, n), the same for the student.
+        directory: The stage's TensorBoard folder.
+        distiller: An `FSPDistiller`.
+        images: uint8 (images, height, width, channels).
+        num_steps: The stage's length.
+    """
+
+    def __init__(self, directory: pathlib.Path, distiller: keras.Model, images: np.ndarray, num_steps: int):
+        super().__init__()
+        self.directory, self.distiller, self.images = directory, distiller, images
+        self.steps = {round(number * num_steps / NUM_HEAT_MAPS) for number in range(NUM_HEAT_MAPS + 1)}
+        self.first_step = 0
+
+    def on_train_begin(self, logs=None):
+        if self.first_step == 0:
+            self._draw(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self.first_step + batch + 1
+        if step in self.steps:
+            self._draw(step)
+
+    def _draw(self, step: int) -> None:
+        with signals.allow_signals():
+            teacher, student = self.distiller.mean_matrices(self.images)
+        writer = tf.summary.create_file_writer(str(self.directory), filename_suffix=".pictures")
+        with writer.as_default():
+            for name, expected, got in zip(self.distiller.pair_names, teacher, student, strict=True):
+                error = float(np.sum(np.square(expected - got)) / np.sum(np.square(expected)))
+                title = f"step {step:,}, relative error of the means {error:.3f}"
+                tf.summary.image(f"fsp/{name}", fsp_heat_maps(title, expected, got), step=step)
+        writer.close()
+
+
+def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Tensor:
+    """Draws the teacher's and the student's FSP matrix of one pair, both (m, n), side by side on one color scale.
+
     Returns:
         uint8 (1, height, width, 4).
     """
@@ -35,11 +73,8 @@ def fsp_heat_maps(title: str, teacher: np.ndarray, student: np.ndarray) -> tf.Te
 
 
 def confusion_image(matrix: np.ndarray, class_names: Sequence[str]) -> tf.Tensor:
-    """Draws a confusion matrix as fractions of the true class.
+    """Draws a confusion matrix as fractions of the true class, which is in rows; labels the axes of few classes.
 
-    Args:
-        matrix: Integers (classes, classes), the true class in rows.
-        class_names: One per class; labels the axes if there are few.
     Returns:
         uint8 (1, height, width, 4).
     """

@@ -9,11 +9,7 @@ FIRST_BATCH, LAST_BATCH = 10, 19  # after the graph is traced and the input pipe
 
 
 class Profile(keras.callbacks.Callback):
-    """Profiles batches 10 to 19 of a fit, or as many of them as there are.
-
-    Args:
-        directory: The stage's TensorBoard folder.
-    """
+    """Profiles batches 10 to 19 of a fit, or as many of them as there are, into the stage's TensorBoard folder."""
 
     def __init__(self, directory: pathlib.Path):
         super().__init__()

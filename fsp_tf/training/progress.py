@@ -17,7 +17,7 @@ class Progress(keras.callbacks.Callback):
     Args:
         stage: The stage's name.
         first_step: The number of steps done before this fit.
-        num_steps: The stage's length in steps.
+        num_steps: The stage's length.
         batch_size: Images per step.
         steps_ahead: The work of the stages after this one, in steps of this one; None if unknown.
     """

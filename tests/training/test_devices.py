@@ -73,7 +73,7 @@ def test_invalid_cluster_is_refused(monkeypatch, tf_config, message):
 def test_logical_devices_in_a_cluster_are_refused(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", worker())
     for distribution in ("auto", "multi_worker", "off"):
-        with pytest.raises(UserError, match="--num_virtual_devices=2 needs a single process"):
+        with pytest.raises(UserError, match="--num_virtual_devices=2 needs --distribution=mirrored"):
             make_strategy(distribution, 2)
 
 
