@@ -2,15 +2,3 @@
 
 from fsp_tf.config.choices import EXPORT_FORMATS, METHODS, Config, decisive_fields, fields
 from fsp_tf.config.flags import define_flags, from_flags, parse, to_flags
-
-__all__ = [
-    "EXPORT_FORMATS",
-    "METHODS",
-    "Config",
-    "decisive_fields",
-    "define_flags",
-    "fields",
-    "from_flags",
-    "parse",
-    "to_flags",
-]

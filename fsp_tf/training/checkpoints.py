@@ -5,7 +5,6 @@ import logging
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -23,9 +22,8 @@ logger = logging.getLogger("fsp_tf")
 class Checkpoints(keras.callbacks.Callback):
     """Saves the whole state of a stage: weights, batch statistics, random state, optimizer and running means.
 
-    A checkpoint is one file, `step-<number>.<digest>.npz`. It is saved every `every` steps, at the last step, and when
-    a signal asks the process to stop. It is saved before the callbacks in `later` see the step; after a restore they
-    see that step again.
+    A checkpoint is one file, `step-<number>.<digest>.npz`, saved every `every` steps, at the last step, and when a
+    signal asks the process to stop. The callbacks in `later` see a step after it is saved, and again after a restore.
 
     Args:
         directory: Keeps the last two checkpoints.
@@ -138,9 +136,12 @@ class Checkpoints(keras.callbacks.Callback):
             self.guard.check_weights(self.step)
         if not self.writes:
             return
-        notes: dict[str, Any] = {"step": self.step, "seconds": self.training_seconds}
-        notes["logs"] = {name: float(value) for name, value in self.logs.items()}
-        notes["later"] = {type(callback).__name__: getattr(callback, "state", None) for callback in self.later}
+        notes = {
+            "step": self.step,
+            "seconds": self.training_seconds,
+            "logs": {name: float(value) for name, value in self.logs.items()},
+            "later": {type(callback).__name__: getattr(callback, "state", None) for callback in self.later},
+        }
         arrays = {"notes": np.array(json.dumps(notes))}
         for kind, values in (*self.variables.items(), ("running_sum", self.model.metric_sums)):
             for number, value in enumerate(values):
@@ -153,5 +154,5 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _of_kind(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
-    names = [name for name in arrays if name.rpartition("_")[0] == kind]
-    return [arrays[name] for name in sorted(names, key=lambda name: int(name.rpartition("_")[2]))]
+    """Returns the arrays of one kind, in the order in which `save` wrote them."""
+    return [array for name, array in arrays.items() if name.rpartition("_")[0] == kind]

@@ -43,6 +43,7 @@ class NaNGuard(keras.callbacks.Callback):
     ):
         super().__init__()
         self.stage, self.trained, self.first_step, self.batch_of = stage, trained, first_step, batch_of
+        self.too_large = TOO_LARGE_STAGE1 if stage == STAGE1.name else TOO_LARGE
 
     def on_train_batch_end(self, batch, logs=None):
         """Raises UserError with the stage, the step and, in stage 1, the pair."""
@@ -56,18 +57,14 @@ class NaNGuard(keras.callbacks.Callback):
         """Raises UserError if a weight is NaN or infinite, which a finite loss does not rule out."""
         for weight in self.trained.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
-                self._stop(f"{weight.path} is NaN or infinite after step {step}", self._too_large)
+                self._stop(f"{weight.path} is NaN or infinite after step {step}", self.too_large)
 
     def _cause(self, step: int) -> str:
         """Returns the likely cause: the data, the initial weights before the first update, or the learning rate."""
         batch = self.batch_of(step) if self.batch_of else ()
         if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in batch):
             return BROKEN_DATA
-        return self._too_large if step > 1 else BROKEN_START
-
-    @property
-    def _too_large(self) -> str:
-        return TOO_LARGE_STAGE1 if self.stage == STAGE1.name else TOO_LARGE
+        return self.too_large if step > 1 else BROKEN_START
 
     def _stop(self, what: str, cause: str) -> None:
         raise UserError(f"{self.stage}: {what}. {cause} The last checkpoint is valid and from before that step.")

@@ -56,13 +56,13 @@ def make_optimizer(
     clipnorm: float = 0.0,
     scales_loss: bool = False,
 ) -> keras.optimizers.Optimizer:
-    """Makes SGD with one learning rate per phase: the first for steps 0 to phase_ends[0] - 1, and so on.
+    """Makes `CoupledSGD` with one learning rate per phase: the first for steps 0 to phase_ends[0] - 1, and so on.
 
     Args:
         learning_rates: One per phase.
         phase_ends: The step at which each phase ends; the last is the stage's length.
-        momentum: The momentum.
-        weight_decay: The coupled weight decay, see `CoupledSGD`.
+        momentum: See `CoupledSGD`.
+        weight_decay: See `CoupledSGD`.
         clipnorm: The largest global norm of the gradient; 0 does not clip.
         scales_loss: Whether to scale the loss dynamically, as float16 needs.
     """

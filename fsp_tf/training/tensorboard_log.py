@@ -21,8 +21,8 @@ class TensorBoardLog(keras.callbacks.Callback):
     """Logs losses, training accuracy and images/s as means over windows, the learning rate, and the test accuracy.
 
     Args:
-        directory: The folder of the event files; None writes none, for workers that do not write.
-        num_steps: The stage's length in steps.
+        directory: The folder of the event files; None writes none.
+        num_steps: The stage's length.
         batch_size: Images per step.
         log_steps: The length of a window.
         first_step: The number of steps done before this fit.
@@ -79,9 +79,10 @@ class TensorBoardLog(keras.callbacks.Callback):
         # Evaluated first: if a signal stops it, nothing of this step has been logged.
         evaluated = {"test_accuracy": self.evaluate()} if self.evaluate and due else {}
         if batch > 0:  # batch 0 also traces the graph, and batch -1 is a restored step
-            seconds = now - self.began
-            self.window_seconds, self.total_seconds = self.window_seconds + seconds, self.total_seconds + seconds
-            self.window_count, self.total_count = self.window_count + 1, self.total_count + 1
+            self.window_seconds += now - self.began
+            self.total_seconds += now - self.began
+            self.window_count += 1
+            self.total_count += 1
         scalars = {}
         if step % self.log_steps == 0 or step == self.num_steps:
             scalars = {name.replace("logits_accuracy", "training_accuracy"): value for name, value in logs.items()}
@@ -103,13 +104,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
 
 def remove_later_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
-    """Removes from a stage's event files what an interrupted process logged after its last checkpoint.
-
-    Args:
-        directory: The stage's TensorBoard folder.
-        first_step: The step of the checkpoint, which is logged again, as are those after it.
-        batch_size: Images per step, the unit of `against_images`.
-    """
+    """Removes from a stage's event files the step of its last checkpoint and later ones, which are logged again."""
     for path in sorted(directory.glob("events.out.tfevents.*")):
         kept = [event for event in _events_in(path) if _step_of(event, batch_size) < first_step]
         if path.name.endswith(OUTCOME_SUFFIX) or not any(event.HasField("summary") for event in kept):

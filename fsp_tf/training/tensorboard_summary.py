@@ -30,7 +30,7 @@ def log_summary(
 
     Args:
         directory: The stage's TensorBoard folder.
-        model: The trained classifier, as it is used for inference.
+        model: The trained classifier, in its form for inference.
         step: The stage's last step.
         confusion_matrix: Integers (classes, classes), the true class in rows.
         class_names: One per class.
