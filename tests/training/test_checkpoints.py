@@ -11,34 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
-from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, make_optimizer, remove_later_events
 from fsp_tf.training.devices import make_strategy
+from tests.support.small_convnet import BATCH_SIZE, small_convnet, stream
 
-IMAGE_SHAPE, BATCH_SIZE, NUM_STEPS, EVERY = (8, 8, 3), 8, 12, 3
-
-
-def small_model(seed: int = 1, channels: int = 4, dropout: float = 0.0) -> keras.Model:
-    images = keras.Input(IMAGE_SHAPE)
-    x = keras.layers.Conv2D(channels, 3, kernel_initializer=keras.initializers.HeNormal(seed), use_bias=False)(images)
-    x = keras.layers.ReLU(name="features")(FusedBatchNormalization(momentum=0.9)(x))
-    x = keras.layers.Dropout(dropout, seed=seed)(keras.layers.GlobalAveragePooling2D()(x))
-    return keras.Model(
-        images, {"logits": keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed))(x)}
-    )
-
-
-def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
-    """Yields eight images and labels per step, a pure function of the step."""
-
-    def batch_of_step(step):
-        seed = tf.stack([step, 0])
-        images = tf.random.stateless_normal((BATCH_SIZE, *IMAGE_SHAPE), seed)
-        return images, tf.random.stateless_uniform((BATCH_SIZE,), seed, 0, 5, tf.int64)
-
-    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
+NUM_STEPS, EVERY = 12, 3
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -63,9 +42,9 @@ class Process:
             self.optimizer = make_optimizer(
                 (0.1, 0.02), (6, 12), momentum=0.9, weight_decay=1e-3, scales_loss=stage == "scaled loss"
             )
-            self.model = self.trained = small_model(dropout=0.5 if stage == "dropout" else 0.0)
+            self.model = self.trained = small_convnet(dropout=0.5 if stage == "dropout" else 0.0)
             if stage == "stage 1":
-                self.model = FSPDistiller(small_model(seed=3), self.model, [("features", "features")], weight=1.0)
+                self.model = FSPDistiller(small_convnet(seed=3), self.model, [("features", "features")], weight=1.0)
                 self.model.compile(self.optimizer)
                 self.trained = self.model.trained
             else:
@@ -186,7 +165,7 @@ def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(tmp_path, caps
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     Process(tmp_path, die_after=4).run()
-    model = Classifier(small_model(channels=3))
+    model = Classifier(small_convnet(channels=3))
     model.compile(make_optimizer((0.1,), (12,), momentum=0.9, weight_decay=0.0))
     model.optimizer.build(model.trained.trainable_variables)
     with pytest.raises(UserError, match="of another model or optimizer: use another --run_dir"):

@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf.data import ImageSet
 from fsp_tf.distillation.classifier import Classifier
-from fsp_tf.models import FusedBatchNormalization
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import (
     Checkpoints,
@@ -24,24 +23,9 @@ from fsp_tf.training import (
     progress,
 )
 from fsp_tf.training.devices import make_strategy
+from tests.support.small_convnet import batch_of_step, small_convnet, stream
 
-IMAGE_SHAPE = (8, 8, 3)
 DECAY, MOMENTUM = 0.1, 0.9
-
-
-def small_model(decay: float = 0.0, seed: int = 1) -> keras.Model:
-    """Returns conv-BN-ReLU, pooling, logits; with Keras's L2 on every trained weight if decay is given."""
-    regularizer = keras.regularizers.L2(decay) if decay else None
-    images = keras.Input(IMAGE_SHAPE)
-    x = keras.layers.Conv2D(
-        4, 3, kernel_initializer=keras.initializers.HeNormal(seed), kernel_regularizer=regularizer, use_bias=False
-    )(images)
-    x = FusedBatchNormalization(momentum=0.9, beta_regularizer=regularizer, gamma_regularizer=regularizer)(x)
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(name="features")(x))
-    logits = keras.layers.Dense(
-        5, kernel_initializer=keras.initializers.HeNormal(seed + 1), kernel_regularizer=regularizer, use_bias=False
-    )(x)
-    return keras.Model(images, {"logits": logits})
 
 
 def compiled(model: keras.Model, optimizer) -> keras.Model:
@@ -49,22 +33,12 @@ def compiled(model: keras.Model, optimizer) -> keras.Model:
     return model
 
 
-def batch_of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns eight images and labels, a pure function of the step."""
-    seed = tf.stack([step, 0])
-    return tf.random.stateless_normal((8, *IMAGE_SHAPE), seed), tf.random.stateless_uniform((8,), seed, 0, 5, tf.int64)
-
-
-def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
-    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
-
-
 def weights_of(*holders) -> list[np.ndarray]:
     return [variable.numpy() for holder in holders for variable in holder.variables]
 
 
 def test_coupled_sgd_matches_numpy():
-    model, optimizer = small_model(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
+    model, optimizer = small_convnet(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
     generator = np.random.default_rng(0)
     kernel, gamma, beta, head = expected = [variable.numpy() for variable in model.trainable_variables]
     assert [value.shape for value in (kernel, gamma, beta, head)] == [(3, 3, 3, 4), (4,), (4,), (4, 5)]
@@ -82,8 +56,8 @@ def test_coupled_sgd_matches_numpy():
 
 def test_coupled_sgd_matches_keras_sgd_with_l2_of_half_the_decay():
     images, labels = batch_of_step(tf.constant(0))
-    ours = compiled(small_model(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
-    keras_own = compiled(small_model(decay=DECAY / 2), keras.optimizers.SGD(0.1, MOMENTUM))
+    ours = compiled(small_convnet(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
+    keras_own = compiled(small_convnet(decay=DECAY / 2), keras.optimizers.SGD(0.1, MOMENTUM))
     for _ in range(4):
         ours.train_on_batch(images, labels)
         keras_own.train_on_batch(images, labels)
@@ -139,22 +113,17 @@ def test_overflow_on_any_replica_skips_the_step(replica):
     assert model.optimizer.dynamic_scale.numpy() == 2**14
 
 
-def test_strategy_is_created_once():
-    assert make_strategy(num_virtual_devices=2) is make_strategy(num_virtual_devices=2)
-    assert make_strategy(num_virtual_devices=2).num_replicas_in_sync == 2
-
-
 def test_sample_and_class_weights_scale_the_losses():
     images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
     weights = np.linspace(0.0, 2.0, len(labels)).astype(np.float32)
     per_class = {label: 1.0 + label for label in np.unique(labels).tolist()}
-    model = small_model()
+    model = small_convnet()
     losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True)["logits"], True)
     for options, factors in (
         ({"sample_weight": weights}, weights),
         ({"class_weight": per_class}, np.array([per_class[label] for label in labels])),
     ):
-        classifier = compiled(small_model(), keras.optimizers.SGD(0.0))
+        classifier = compiled(small_convnet(), keras.optimizers.SGD(0.0))
         history = classifier.fit(images, labels, batch_size=len(labels), verbose=0, **options).history
         np.testing.assert_allclose(history["loss"][0], np.mean(factors * losses), rtol=1e-5)
 
@@ -182,14 +151,14 @@ def test_accuracy_counts_every_image_once():
     ],
 )
 def test_nan_guard_reports_step_and_pair(logs, message):
-    guard = NaNGuard("stage1", small_model(), first_step=10)
+    guard = NaNGuard("stage1", small_convnet(), first_step=10)
     guard.on_train_batch_end(1, {"loss": 1.0, "loss/a-b": 1.0})
     with pytest.raises(UserError, match=message):
         guard.on_train_batch_end(2, logs)
 
 
 def test_diverging_fit_stops_before_saving(tmp_path):
-    model = small_model()
+    model = small_convnet()
     classifier = Classifier(model)
     classifier.compile(CoupledSGD(1e30, MOMENTUM))
     classifier.optimizer.build(model.trainable_variables)
@@ -202,7 +171,7 @@ def test_diverging_fit_stops_before_saving(tmp_path):
 
 def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    model = compiled(small_model(), CoupledSGD(0.01))
+    model = compiled(small_convnet(), CoupledSGD(0.01))
     fit_stage(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
     output = capsys.readouterr().out
     assert "\r" not in output and "\x1b" not in output
@@ -214,7 +183,7 @@ def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
 
 def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    model = compiled(small_model(), CoupledSGD(0.01))
+    model = compiled(small_convnet(), CoupledSGD(0.01))
     fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
     last = capsys.readouterr().out.splitlines()[-1]
     left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
@@ -224,7 +193,7 @@ def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
 
 
 def test_progress_prints_nothing_between_its_lines(capsys):
-    model = compiled(small_model(), CoupledSGD(0.01))
+    model = compiled(small_convnet(), CoupledSGD(0.01))
     fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
     assert [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()] == ["stage2   step     5/5"]
 
@@ -240,7 +209,7 @@ class StepLosses(keras.callbacks.Callback):
 
 
 def test_tensorboard_log_writes_means_over_windows(tmp_path):
-    model = compiled(small_model(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    model = compiled(small_convnet(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
     means = StepLosses()
     log = TensorBoardLog(
         tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
@@ -259,7 +228,7 @@ def test_tensorboard_log_writes_means_over_windows(tmp_path):
     assert min(scalars("images_per_second").values()) > 0 and log.images_per_second > 0
     assert log.last_scalars["loss"] == means.means[-1]
 
-    reference = compiled(small_model(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    reference = compiled(small_convnet(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
     losses = []
     for images, labels in stream(0, 5):
         reference.reset_metrics()

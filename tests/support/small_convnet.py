@@ -1,0 +1,33 @@
+"""A convolutional network of four trained weights, and batches for it."""
+
+import keras
+import tensorflow as tf
+
+from fsp_tf.models import FusedBatchNormalization
+
+IMAGE_SHAPE, BATCH_SIZE = (8, 8, 3), 8
+
+
+def small_convnet(seed: int = 1, *, channels: int = 4, decay: float = 0.0, dropout: float = 0.0) -> keras.Model:
+    """Returns conv-BN-ReLU, pooling, logits; with Keras's L2 on every trained weight if decay is given."""
+    regularizer = keras.regularizers.L2(decay) if decay else None
+    options = {"kernel_regularizer": regularizer, "use_bias": False}
+    images = keras.Input(IMAGE_SHAPE)
+    x = keras.layers.Conv2D(channels, 3, kernel_initializer=keras.initializers.HeNormal(seed), **options)(images)
+    x = FusedBatchNormalization(momentum=0.9, beta_regularizer=regularizer, gamma_regularizer=regularizer)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(name="features")(x))
+    x = keras.layers.Dropout(dropout, seed=seed)(x) if dropout else x
+    logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed + 1), **options)(x)
+    return keras.Model(images, {"logits": logits})
+
+
+def batch_of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns eight images and labels, a pure function of the step."""
+    seed = tf.stack([step, 0])
+    images = tf.random.stateless_normal((BATCH_SIZE, *IMAGE_SHAPE), seed)
+    return images, tf.random.stateless_uniform((BATCH_SIZE,), seed, 0, 5, tf.int64)
+
+
+def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
+    """Yields the batches from a step to the end."""
+    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
