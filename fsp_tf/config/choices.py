@@ -1,12 +1,12 @@
 """The configuration of a run: a frozen dataclass from which the flags are defined."""
 
 import dataclasses
+import functools
 
 from fsp_tf.config.phases import FITNET_SCHEDULE, PIPELINES, STAGE1, TRANSFER, Phase
 from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
-DISTRIBUTIONS = ("auto", "off", "mirrored", "multi_worker")
 METHODS = ("fsp", "fitnet", "kd")
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 
@@ -17,17 +17,19 @@ def _option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_n
     return dataclasses.field(default=default, metadata=metadata)
 
 
+_free_option = functools.partial(_option, changes_numbers=False)  # may change when a run is resumed
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The configuration of a run. Flags, keys in `result.json` and columns of tables have the names of these fields."""
 
     # Data.
     dataset: str = _option(
-        "cifar10",
-        "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/.",
+        "cifar10", "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/."
     )
     source_dataset: str | None = _option(None, "Data set of the teacher in a transfer.")
-    data_dir: str | None = _option(None, "Data folder of TFDS. Default: TFDS's own.", changes_numbers=False)
+    data_dir: str | None = _free_option(None, "Data folder of TFDS. Default: TFDS's own.")
     train_split: str = _option("train", "Split to train on; may be a slice such as train[:1000].")
     eval_split: str = _option("test", "Split to evaluate on.")
     source_train_split: str = _option("train", "Split of --source_dataset to train on.")
@@ -117,14 +119,11 @@ class Config:
         "Number of augmented views per image whose teacher matrices are computed once and read in stage 1; 0 runs the "
         "teacher at every step.",
     )
-    fsp_store_dir: str | None = _option(
-        None,
-        "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir.",
-        changes_numbers=False,
+    fsp_store_dir: str | None = _free_option(
+        None, "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir."
     )
     stage1_clipnorm: float | None = _option(
-        None,
-        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps.",
+        None, "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps."
     )
     num_hints: int = _option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
@@ -160,75 +159,61 @@ class Config:
         "supports: bfloat16 on CPUs with AMX and GPUs since Ampere, float16 on older tensor cores.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
-    deterministic: bool | None = _option(
+    deterministic: bool | None = _free_option(
         None,
         "Use only deterministic kernels, so that an interrupted run ends with the same weights as an uninterrupted "
         "one. Default: true on a CPU, where it is free, and false on a GPU. See docs/faults.md.",
-        changes_numbers=False,
     )
-    distribution: str = _option(
+    distribution: str = _free_option(
         "auto",
         "Devices that share each batch. off: one device. mirrored: all visible GPUs, or the CPU's logical devices. "
         "multi_worker: the devices of all workers in TF_CONFIG, or else of the Slurm step. auto: multi_worker if "
         "TF_CONFIG describes a cluster, mirrored if there are several devices, otherwise off.",
-        choices=DISTRIBUTIONS,
-        changes_numbers=False,
+        choices=("auto", "off", "mirrored", "multi_worker"),
     )
-    num_virtual_devices: int = _option(
-        1, "Number of logical devices to split the CPU into and to train on.", changes_numbers=False
-    )
+    num_virtual_devices: int = _free_option(1, "Number of logical devices to split the CPU into and to train on.")
     sync_batch_norm: bool = _option(
         False,
         "Compute batch statistics over all devices, so that several devices train like one. No effect on one device.",
     )
-    checkpoint_steps: int = _option(500, "Steps between checkpoints.", changes_numbers=False)
-    evaluation_steps: int = _option(
-        0, "Steps between evaluations on the test images; 0 evaluates only at the end.", changes_numbers=False
+    checkpoint_steps: int = _free_option(500, "Steps between checkpoints.")
+    evaluation_steps: int = _free_option(
+        0, "Steps between evaluations on the test images; 0 evaluates only at the end."
     )
-    log_steps: int = _option(50, "Steps between TensorBoard points.", changes_numbers=False)
-    profile: bool = _option(False, "Profile ten steps of every phase for TensorBoard.", changes_numbers=False)
+    log_steps: int = _free_option(50, "Steps between TensorBoard points.")
+    profile: bool = _free_option(False, "Profile ten steps of every phase for TensorBoard.")
 
     # Run.
-    experiment: str = _option("fsp", "Name of the run's folder in saved_models.", changes_numbers=False)
-    pipeline: str = _option(
+    experiment: str = _free_option("fsp", "Name of the run's folder in saved_models.")
+    pipeline: str = _free_option(
         "distill",
         "Phases to run. distill: teacher, baseline, stage 1, stage 2 and export. transfer: the same with a teacher of "
         "another data set. The others run one part and use the files of earlier parts in --run_dir.",
         choices=PIPELINES,
-        changes_numbers=False,
     )
-    run_dir: str | None = _option(
-        None, "Folder for all files of the run. Default: saved_models/<experiment>.", changes_numbers=False
+    run_dir: str | None = _free_option(None, "Folder for all files of the run. Default: saved_models/<experiment>.")
+    resume: bool = _free_option(
+        True, "Resume an interrupted run and skip finished phases; --noresume repeats the phases of this pipeline."
     )
-    resume: bool = _option(
-        True,
-        "Resume an interrupted run and skip finished phases; --noresume repeats the phases of this pipeline.",
-        changes_numbers=False,
-    )
-    baseline: bool = _option(
+    baseline: bool = _free_option(
         True,
         "Also train the models to compare with: the student from scratch, with the same initial weights and batches, "
         "and in a transfer the fine-tuned teacher.",
-        changes_numbers=False,
     )
-    teacher: str | None = _option(
+    teacher: str | None = _free_option(
         None,
         "A .keras file to use as the teacher instead of training one; --pipeline=teacher fine-tunes it. Default: the "
         "teacher in --run_dir.",
-        changes_numbers=False,
     )
-    student: str | None = _option(
-        None,
-        "The .keras file that stage2 starts from, or that evaluate and export use; with --fsp_taps, the student.",
-        changes_numbers=False,
+    student: str | None = _free_option(
+        None, "The .keras file that stage2 starts from, or that evaluate and export use; with --fsp_taps, the student."
     )
-    members: tuple[str, ...] = _option((), "The .keras files of the models in an ensemble.", changes_numbers=False)
-    export_formats: tuple[str, ...] = _option(
+    members: tuple[str, ...] = _free_option((), "The .keras files of the models in an ensemble.")
+    export_formats: tuple[str, ...] = _free_option(
         ("saved_model",),
         "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need "
         "requirements-export.txt.",
         choices=EXPORT_FORMATS,
-        changes_numbers=False,
     )
 
     def __post_init__(self):
