@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.config.phases import PHASES
-from fsp_tf.data import Augmentation, ImageSet, StreamOptions, augment, training_stream
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, draw_views, take_views, training_stream
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import MatrixStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
@@ -143,9 +143,12 @@ def test_resumed_stream_equals_uninterrupted_stream_and_epochs_differ(data, seed
 @settings(max_examples=30)
 def test_views_are_repeatable_crops_of_the_padded_image(seed, other, count, side, crop, flip):
     images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
-    options = {"seed": tf.constant([seed, other], tf.int64), "augmentation": Augmentation(crop, flip)}
-    views = augment(tf.constant(images), **options).numpy()
-    np.testing.assert_array_equal(augment(tf.constant(images), **options), views)
+    key, augmentation = tf.constant([seed, other], tf.int64), Augmentation(crop, flip)
+    views, again = (
+        take_views(tf.constant(images), draw_views(key, count, side, side + 3, augmentation), augmentation).numpy()
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(again, views)
     y, x = (images.shape[1] // 8, images.shape[2] // 8) if crop else (0, 0)
     padded = np.pad(images, [(0, 0), (y, y), (x, x), (0, 0)])
     for image, view in zip(padded, views, strict=True):

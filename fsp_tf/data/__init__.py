@@ -1,6 +1,6 @@
 """Image sets, their augmentation and the training stream."""
 
-from fsp_tf.data.augmentation import Augmentation, Views, augment, take_views
+from fsp_tf.data.augmentation import Augmentation, Views, draw_views, take_views
 from fsp_tf.data.datasets import ImageSet, load_split
 from fsp_tf.data.image_files import resize_and_crop
 from fsp_tf.data.stream import StreamOptions, stored_stream, stored_views, training_stream
@@ -10,7 +10,7 @@ __all__ = [
     "ImageSet",
     "StreamOptions",
     "Views",
-    "augment",
+    "draw_views",
     "load_split",
     "resize_and_crop",
     "stored_stream",

@@ -33,32 +33,8 @@ class Views(NamedTuple):
     mirrored: tf.Tensor
 
 
-def augment(
-    images: tf.Tensor,
-    seed: tf.Tensor,
-    augmentation: Augmentation,
-    *,
-    batch_size: int | None = None,
-    rows: slice = slice(None),
-) -> tf.Tensor:
-    """Draws a view for each image of a batch and returns the views.
-
-    Args:
-        images: uint8 (batch, height, width, channels), all or some rows of the batch.
-        seed: int64 (2,), decides the views.
-        augmentation: Whether to crop and to flip.
-        batch_size: Size of the whole batch, for which views are drawn; defaults to the number of images.
-        rows: The rows of the whole batch that `images` holds; defaults to all.
-    Returns:
-        uint8 (batch, height, width, channels).
-    """
-    num_images = tf.shape(images)[0] if batch_size is None else batch_size
-    views = draw_views(seed, num_images, images.shape[1], images.shape[2], augmentation)
-    return take_views(images, Views(*(part[rows] for part in views)), augmentation)
-
-
 def draw_views(seed: tf.Tensor, num_images, height: int, width: int, augmentation: Augmentation) -> Views:
-    """Draws a view for each of `num_images` images of size (height, width); see `augment`."""
+    """Draws a view for each of `num_images` images of size (height, width); the int64 (2,) seed decides the views."""
     tops = lefts = tf.zeros([num_images, 1], tf.int32)
     mirrored = tf.zeros([num_images, 1], tf.bool)
     if augmentation.flip:

@@ -14,8 +14,6 @@ from fsp_tf.data.tfds_sets import prepared_builder, split_source
 from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
-DIGITS_TRAINING_IMAGES = 1000
-DIGITS_SIZE = 32
 SPLIT_FLAGS = "name one with --train_split or --eval_split"
 
 
@@ -70,15 +68,13 @@ def load_split(
         holdout: Number of images to hold out; the same random choice in every run.
         held_out: Whether to return the held-out images instead of the rest.
         memory_limit_bytes: Larger sets are read from disk when needed; defaults to 2 GiB.
-    Returns:
-        The images of the split.
     Raises:
         UserError: If the set or split does not exist, has no images or different sizes, or cannot be downloaded.
     """
-    limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
     if name == "digits":
-        full = _digits(split, image_size or DIGITS_SIZE)
+        full = _digits(split, image_size or 32)
     else:
+        limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
         full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}; lower it.")
@@ -101,25 +97,21 @@ def _digits(split: str, size: int) -> ImageSet:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    bounds = {"train": (0, DIGITS_TRAINING_IMAGES), "test": (DIGITS_TRAINING_IMAGES, len(digits.target))}
+    bounds = {"train": (0, 1000), "test": (1000, 1797)}
     infos = {key: tfds.core.SplitInfo(name=key, shard_lengths=[b - a], num_bytes=0) for key, (a, b) in bounds.items()}
-    rows = []
     try:
-        for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(infos):
-            start, stop = bounds[part.splitname]
-            rows.append(np.arange(start, stop)[slice(part.from_, part.to)])
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except (ValueError, AssertionError) as error:
         raise UserError(
             f"digits has the splits train and test and slices such as train[:200], got {split!r}; {SPLIT_FLAGS}."
         ) from error
-    chosen = np.concatenate(rows)
+    chosen = np.concatenate([np.arange(*bounds[part.splitname])[part.from_ : part.to] for part in parts])
     if not len(chosen):
         raise UserError(f"digits has no images in {split!r}.")
     images = tf.image.resize(digits.images[chosen][..., np.newaxis] * (255 / 16), [size, size])
     images = np.clip(np.rint(images.numpy()), 0, 255).astype(np.uint8)
-    names = tuple(str(digit) for digit in range(10))
     labels = digits.target[chosen].astype(np.int64)
-    return ImageSet(f"digits/{split}", names, images.shape[1:], len(images), images, labels)
+    return ImageSet(f"digits/{split}", tuple("0123456789"), images.shape[1:], len(images), images, labels)
 
 
 def _from_builder(name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int) -> ImageSet:
@@ -136,18 +128,17 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     if not num_images:
         raise UserError(f"{name} has no images in {split!r}.")
     shape = (image_size, image_size, image.shape[-1] or 3) if image_size else _common_shape(name, builder, split)
-
     source = split_source(builder, split, shape, resize=bool(image_size) and shape != image.shape)
     names = tuple(label.names or (str(index) for index in range(label.num_classes)))
-    title = f"{name}/{split}"
-    on_disk = ImageSet(title, names, shape, num_images, source=source)
+    on_disk = ImageSet(f"{name}/{split}", names, shape, num_images, source=source)
+
     fits = num_images * int(np.prod(shape)) <= memory_limit_bytes
-    with _report_damaged_files(title):
+    with _report_damaged_files(on_disk.name):
         batches = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
         images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     if labels.min() < 0:
-        raise UserError(f"{title} has images without labels; name another split.")
-    return ImageSet(title, names, shape, num_images, images, labels) if fits else on_disk
+        raise UserError(f"{on_disk.name} has images without labels; name another split.")
+    return dataclasses.replace(on_disk, images=images, labels=labels, source=None) if fits else on_disk
 
 
 @contextlib.contextmanager
@@ -162,19 +153,17 @@ def _report_damaged_files(title: str) -> Iterator[None]:
 
 
 def _common_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
-    """Returns the shape of all images: the one that the set declares, or the one found by reading every image."""
+    """Returns the shape of all images: the declared one, or the one found by reading every image."""
     declared = builder.info.features["image"].shape
     if None not in declared:
         return declared
     source = split_source(builder, split)
-    shapes = prefetched(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS))
-    found: set[tuple[int, int, int]] = set()
+    shapes = prefetched(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS).unique())
     with _report_damaged_files(f"{name}/{split}"):
-        for shape in shapes.as_numpy_iterator():
-            found.add((int(shape[0]), int(shape[1]), int(shape[2])))
-            if len(found) > 1:
-                raise UserError(f"The images of {name} differ in size; set --image_size=PIXELS to resize them.")
-    return found.pop()
+        first, *others = shapes.take(2).as_numpy_iterator()
+    if others:
+        raise UserError(f"The images of {name} differ in size; set --image_size=PIXELS to resize them.")
+    return tuple(first.tolist())
 
 
 def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
@@ -183,8 +172,8 @@ def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
     mask[np.random.default_rng(0).permutation(full.num_images)[:holdout]] = True
     keep = mask if held_out else ~mask
     name = f"{full.name} ({'held out' if held_out else 'the rest'}: {keep.sum()})"
-    if full.images is not None and full.labels is not None:
-        images, labels = full.images[keep], full.labels[keep]
-        return dataclasses.replace(full, name=name, num_images=len(labels), images=images, labels=labels)
-    assert full.source is not None
-    return dataclasses.replace(full, name=name, num_images=int(keep.sum()), source=full.source.kept(keep))
+    part = dataclasses.replace(full, name=name, num_images=int(keep.sum()))
+    if full.source is not None:
+        return dataclasses.replace(part, source=full.source.kept(keep))
+    assert full.images is not None and full.labels is not None
+    return dataclasses.replace(part, images=full.images[keep], labels=full.labels[keep])

@@ -41,11 +41,6 @@ class RandomAccess:
     numbers: np.ndarray
     decode: Decode
 
-    @property
-    def num_images(self) -> int:
-        """The number of images."""
-        return len(self.numbers)
-
     def in_order(self) -> tf.data.Dataset:
         """Returns the argument of `decode` for every image once."""
         return tf.data.Dataset.from_tensor_slices(self.numbers)
@@ -60,7 +55,7 @@ class RandomAccess:
             numbers = tf.constant(self.numbers)
 
         def element(place):
-            rows, epochs = shuffled_rows(place[tf.newaxis], self.num_images, seed)
+            rows, epochs = shuffled_rows(place[tf.newaxis], len(self.numbers), seed)
             return rows[0], epochs[0], numbers[rows[0]]
 
         return tf.data.Dataset.range(position, tf.int64.max).map(element)
@@ -75,22 +70,13 @@ class RecordFiles:
 
     Attributes:
         paths: The files.
-        first_records: int64 (files,), the number of records at the start of each file that are not in the set.
-        lengths: int64 (files,), the number of records after those that are in the set.
-        mask: bool (sum of lengths,), the records that are kept.
+        masks: For each file, bool (records,): which of its first records belong to the set.
         decode: Returns the image and label of a record.
     """
 
     paths: tuple[str, ...]
-    first_records: np.ndarray
-    lengths: np.ndarray
-    mask: np.ndarray
+    masks: tuple[np.ndarray, ...]
     decode: Decode
-
-    @property
-    def num_images(self) -> int:
-        """The number of images."""
-        return int(self.mask.sum())
 
     def in_order(self) -> tf.data.Dataset:
         """Returns the argument of `decode` for every image once."""
@@ -98,16 +84,15 @@ class RecordFiles:
 
     def kept(self, mask: np.ndarray) -> "RecordFiles":
         """Returns the images where the bool (num_images,) mask is true."""
-        both = self.mask.copy()
-        both[self.mask] = mask
-        return dataclasses.replace(self, mask=both)
+        whole = np.concatenate(self.masks)
+        whole[whole] = mask
+        ends = np.cumsum([len(each) for each in self.masks])
+        return dataclasses.replace(self, masks=tuple(np.split(whole, ends[:-1])))
 
     def shuffled_from(self, position: int, seed: tf.Tensor) -> tf.data.Dataset:
         """Returns endless (row, epoch, argument of `decode`) from a position in the concatenated epochs."""
-        first_epoch, place = divmod(position, self.num_images)
-        starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        with tf.device("CPU:0"):
-            counts = tf.constant([self.mask[a:b].sum() for a, b in itertools.pairwise(starts)], tf.int64)
+        counts = np.array([mask.sum() for mask in self.masks])
+        first_epoch, place = divmod(position, int(counts.sum()))
 
         def epoch_from(epoch):
             begin = tf.where(epoch == first_epoch, tf.constant(place, tf.int64), 0)
@@ -115,10 +100,11 @@ class RecordFiles:
 
         return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_from)
 
-    def _epoch(self, epoch: tf.Tensor, seed: tf.Tensor, place: tf.Tensor, counts: tf.Tensor) -> tf.data.Dataset:
+    def _epoch(self, epoch: tf.Tensor, seed: tf.Tensor, place: tf.Tensor, counts: np.ndarray) -> tf.data.Dataset:
+        """Returns the shuffled records of an epoch from a place in it; `counts` are the images of each file."""
         first_window = place // WINDOW
-        order = _permutation(tf.size(counts, tf.int64), seed)
-        ends = tf.cumsum(tf.gather(counts, order))
+        order = _permutation(tf.constant(len(counts), tf.int64), seed)
+        ends = tf.cumsum(tf.gather(tf.constant(counts, tf.int64), order))
         first_file = tf.searchsorted(ends, [first_window * WINDOW], side="right", out_type=tf.int64)[0]
         before = tf.where(first_file > 0, ends[tf.maximum(first_file - 1, 0)], 0)
 
@@ -136,15 +122,13 @@ class RecordFiles:
         return windows.flat_map(shuffled).skip(place - first_window * WINDOW)
 
     def _file(self, number: tf.Tensor) -> tf.data.Dataset:
-        """Returns (row, record) of the kept records of a file."""
-        starts = tf.constant(np.cumsum(self.lengths) - self.lengths)
-        records = tf.data.TFRecordDataset(tf.constant(self.paths)[number])
-        records = records.skip(tf.constant(self.first_records)[number]).take(tf.constant(self.lengths)[number])
-        numbered = records.enumerate().map(lambda place, record: (starts[number] + place, record))
-        if self.mask.all():
-            return numbered
-        kept, rows = tf.constant(self.mask), tf.constant(np.cumsum(self.mask) - 1)
-        return numbered.filter(lambda row, _: kept[row]).map(lambda row, record: (rows[row], record))
+        """Returns (row, record) of a file's images."""
+        starts = tf.constant([0, *itertools.accumulate(len(mask) for mask in self.masks)], tf.int64)
+        mask = np.concatenate(self.masks)
+        is_kept, rows = tf.constant(mask), tf.constant(np.cumsum(mask) - 1)
+        places = tf.data.Dataset.range(starts[number], starts[number + 1])
+        records = tf.data.Dataset.zip(places, tf.data.TFRecordDataset(tf.constant(self.paths)[number]))
+        return records.filter(lambda place, _: is_kept[place]).map(lambda place, record: (rows[place], record))
 
 
 def shuffled_rows(positions: tf.Tensor, num_images: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -152,8 +136,9 @@ def shuffled_rows(positions: tf.Tensor, num_images: int, seed: tf.Tensor) -> tup
     epochs, places = positions // num_images, positions % num_images
 
     def permuted(epoch):
-        epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-        return tf.random.experimental.index_shuffle(places, epoch_seed, tf.constant(num_images - 1, tf.int64))
+        return tf.random.experimental.index_shuffle(
+            places, tf.random.experimental.stateless_fold_in(seed, epoch), tf.constant(num_images - 1, tf.int64)
+        )
 
     return tf.where(epochs == epochs[0], permuted(epochs[0]), permuted(epochs[-1])), epochs
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from fsp_tf.data.augmentation import Augmentation, Views, augment, draw_views, take_views
+from fsp_tf.data.augmentation import Augmentation, Views, draw_views, take_views
 from fsp_tf.data.datasets import ImageSet
 from fsp_tf.data.sources import READERS, prefetched, shuffled_rows
 
@@ -50,28 +50,24 @@ class StreamOptions:
 
 
 def training_stream(image_set: ImageSet, steps: range, options: StreamOptions) -> tf.data.Dataset:
-    """Returns the batches of some steps.
+    """Returns the batches of the steps, numbered from 0: (images uint8 (rows, height, width, channels), labels int64).
 
     Every epoch visits every image once, in its own order. Sets in memory, and sets on disk whose images can be read
     one by one, start at any step immediately and have the same batches. TFRecord files are shuffled in windows of
     10,000 images; records before the first step in the same file are skipped without decoding (see `sources`).
 
-    Args:
-        image_set: The training images.
-        steps: The numbers of the steps, which count from 0, such as `range(0, 100)`.
-        options: The batch size, seed, stage, augmentation and part of the batches.
-    Returns:
-        A dataset of (images uint8 (rows, height, width, channels), labels int64 (rows,)).
     Raises:
         ValueError: If the set has fewer images than one batch.
     """
+    height, width, _ = image_set.image_shape
     stream_seed = options.stream_seed
 
     def finish(step, rows, epochs, images, labels):
         del rows, epochs
         seed = tf.random.experimental.stateless_fold_in(stream_seed, step)
-        views = augment(images, seed, options.augmentation, batch_size=options.batch_size, rows=options.rows)
-        return views, labels
+        views = draw_views(seed, options.batch_size, height, width, options.augmentation)
+        own = Views(*(part[options.rows] for part in views))
+        return take_views(images, own, options.augmentation), labels
 
     return _batches(image_set, steps, options, finish)
 
@@ -83,18 +79,10 @@ def stored_stream(
     steps: range,
     options: StreamOptions,
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage whose targets are stored for `num_views` views of every image.
+    """Returns the batches (images, targets) of a stage whose targets are stored for `num_views` views of every image.
 
     In epoch e every image appears as its view e mod num_views (see `stored_views`), in `training_stream`'s order.
-
-    Args:
-        image_set: The training images.
-        read: Returns the targets of (rows int64 (batch,), views int64 (batch,)).
-        num_views: The number of stored views of every image.
-        steps: As in `training_stream`.
-        options: As in `training_stream`.
-    Returns:
-        A dataset of (images uint8 (rows, height, width, channels), targets).
+    `read` returns the targets of (rows int64 (batch,), views int64 (batch,)).
     """
     with tf.device("CPU:0"):
         drawn = [stored_views(image_set, number, options.augmentation) for number in range(num_views)]

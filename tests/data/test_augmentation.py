@@ -1,12 +1,17 @@
-"""Tests `augment` against NumPy slices of the padded image: the set of views, their frequencies and their seed."""
+"""Views of a batch against NumPy slices of the padded image: the set of views, their frequencies and their seed."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import Augmentation, augment
+from fsp_tf.data import Augmentation, draw_views, take_views
 
 SEED = tf.constant([3, 14], tf.int64)
+
+
+def augment(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+    count, height, width, _ = images.shape
+    return take_views(images, draw_views(seed, count, height, width, augmentation), augmentation)
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -249,7 +249,7 @@ class TestTFDS:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
         place = tmp_path / "downloads" / "manual"
         with pytest.raises(
-            UserError, match=f"files that you download yourself; put them in {place} as the TFDS catalogue"
+            UserError, match=f"files that you download yourself; put them in {place} as the TFDS catalog says"
         ):
             load_split("imagenet2012", "train", data_dir=str(tmp_path))
 

@@ -40,10 +40,9 @@ def numbered_set(num_images: int, kind: str) -> ImageSet:
             with tf.io.TFRecordWriter(paths[-1]) as writer:
                 for number in (-1, *labels[first : first + 4]):  # the first record of each file is not in the set
                     writer.write(np.int64(number).tobytes())
-        lengths = np.array([min(4, num_images - first) for first in range(0, num_images, 4)])
-        mask = np.ones(num_images, bool)
+        masks = tuple(np.arange(min(5, 1 + num_images - first)) > 0 for first in range(0, num_images, 4))
         decode = lambda record: read(tf.io.decode_raw(record, tf.int64)[0])  # noqa: E731
-        source = sources.RecordFiles(tuple(paths), np.ones_like(lengths), lengths, mask, decode)
+        source = sources.RecordFiles(tuple(paths), masks, decode)
     in_memory = (images, labels) if source is None else (None, None)
     return ImageSet("numbers", ("none",), (8, 8, 3), num_images, *in_memory, source=source)
 
