@@ -19,8 +19,10 @@ from fsp_tf import config
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
-SUFFIXES = {".jpeg", ".jpg", ".png"}
+SUFFIXES = (".jpeg", ".jpg", ".png")
 MAX_FILE_BYTES = 2**28
+
+Classify = Callable[[bytes], list[dict]]
 
 
 def define_flags(into: flags.FlagValues = flags.FLAGS) -> None:
@@ -46,11 +48,7 @@ def main(arguments: list[str]) -> None:
 
 
 def find_images(names: list[str]) -> list[str]:
-    """Returns the image files that the arguments name, with folders expanded and - unchanged.
-
-    Raises:
-        UserError: If there are no arguments, one is neither a file nor a folder, or a folder contains no images.
-    """
+    """Returns the image files that the arguments name, with folders expanded and - unchanged."""
     if not names:
         raise UserError("no images given: name image files or folders, or - for one image on standard input.")
     if names.count("-") > 1:
@@ -63,7 +61,7 @@ def find_images(names: list[str]) -> list[str]:
         elif path.is_dir():
             found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
             if not found:
-                raise UserError(f"{name} contains no images; their names must end in {', '.join(sorted(SUFFIXES))}.")
+                raise UserError(f"{name} contains no images; their names must end in {', '.join(SUFFIXES)}.")
             images += found
         else:
             raise UserError(f"{name} is not a file or folder.")
@@ -71,11 +69,7 @@ def find_images(names: list[str]) -> list[str]:
 
 
 def find_version(model: str | None) -> pathlib.Path:
-    """Returns the SavedModel that --model names.
-
-    Raises:
-        UserError: If the flag is missing or names no SavedModel.
-    """
+    """Returns the folder of the SavedModel that --model names, or of the highest version in it."""
     hint = "name the student folder of a run, or one of its version folders"
     if not model:
         raise UserError(f"--model is missing: {hint}.")
@@ -92,13 +86,11 @@ def find_version(model: str | None) -> pathlib.Path:
     return max(found, key=lambda version: int(version.name))
 
 
-def load(directory: pathlib.Path) -> Callable[[bytes], list[dict]]:
-    """Loads a SavedModel and returns a function from an image file's bytes to its classes, most probable first.
+def load(directory: pathlib.Path) -> Classify:
+    """Returns a function from an image file's bytes to its classes, most probable first; see `report` for their keys.
 
-    The function raises UserError if the image cannot be classified.
-
-    Raises:
-        UserError: If the SavedModel is damaged or does not take image files.
+    The function raises UserError if the image cannot be classified, and `load` if the SavedModel is damaged or does
+    not take image files.
     """
     import tensorflow as tf  # imported here, so that mistakes in the arguments are reported at once
 
@@ -127,7 +119,7 @@ def load(directory: pathlib.Path) -> Callable[[bytes], list[dict]]:
     return classify
 
 
-def report(name: str, classify: Callable[[bytes], list[dict]], top: int, *, as_json: bool) -> bool:
+def report(name: str, classify: Classify, top: int, *, as_json: bool) -> bool:
     """Prints the most probable classes of an image, or an error; returns whether it was classified."""
     record: dict = {"image": name}
     try:
@@ -144,16 +136,9 @@ def report(name: str, classify: Callable[[bytes], list[dict]], top: int, *, as_j
 
 
 def read(name: str) -> bytes:
-    """Returns the bytes of a file, or of standard input if the name is -.
-
-    Raises:
-        UserError: If there are more than 2**28.
-    """
-    if name == "-":
-        data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    else:
-        with pathlib.Path(name).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+    """Returns the bytes of a file, or of standard input if the name is -, up to a limit."""
+    with sys.stdin.buffer if name == "-" else pathlib.Path(name).open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise UserError(f"is larger than {MAX_FILE_BYTES:,} bytes")
     return data

@@ -41,9 +41,8 @@ def package_versions(formats: Iterable[str]) -> dict[str, str]:
             try:
                 found[package] = metadata.version(package)
             except metadata.PackageNotFoundError as error:
-                raise UserError(
-                    f"--export_formats={name} needs {package}: pip install -r requirements-export.txt."
-                ) from error
+                advice = "pip install -r requirements-export.txt"
+                raise UserError(f"--export_formats={name} needs {package}: {advice}.") from error
     return found
 
 
@@ -61,7 +60,7 @@ def write_format(
 
     Args:
         name: `litert`, `litert_int8` or `onnx`.
-        model: A float32 classifier of stock layers, without batch normalisation, whose heads include `logits`.
+        model: A float32 classifier of stock layers, without batch normalization, whose heads include `logits`.
         path: The file to write.
         class_names: One name per class; stored in ONNX files.
         calibration: Images for `litert_int8`; see `calibration_images`.
@@ -85,7 +84,7 @@ def _probabilities_of(model: keras.Model, batch_size: int | None, dtype: tf.DTyp
 
 
 def _to_litert(model: keras.Model, calibration: np.ndarray | None) -> bytes:
-    """Converts to LiteRT: in float, or in int8 if there are images to calibrate the quantisation."""
+    """Converts to LiteRT: in float, or in int8 if there are images to calibrate the quantization."""
     function = _probabilities_of(model, 1, tf.uint8 if calibration is None else tf.float32).get_concrete_function()
     holder = tf.Module()  # where the converter looks for the variables that the function reads
     holder.weights = [variable.value for variable in model.variables]

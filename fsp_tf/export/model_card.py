@@ -11,6 +11,43 @@ from fsp_tf.data.image_files import PIXEL_LIMIT
 from fsp_tf.export.formats import FILES
 from fsp_tf.export.verification import Reference
 
+DATA_TERMS = (
+    "The training and test images belong to their owners and are subject to the terms of their data set. Read its "
+    "license before you publish or sell anything made from them."
+)
+MARKDOWN = """# {model}
+
+Classifies images of {shape} (height, width, channels) into {num_classes} classes; {parameters:,} parameters.
+
+- Accuracy: {accuracy:.2%} on the {num_test_images:,} images of {evaluated_on} \
+(95 % interval {low:.2%} to {high:.2%}, Wilson).
+- Trained on: {trained_on}.
+- Method: {method}.
+- Teacher: {teacher}.
+- Versions: {versions}.
+{trained_with}
+## Formats
+
+| format | file | bytes | accuracy | median time per image |
+|---|---|---|---|---|
+{formats}
+
+Each format was measured in its own runtime with default settings, in a separate process on the exporting machine. \
+All take `images`, uint8 from 0 to 255, and return `probabilities`. LiteRT takes one image per call.
+
+## Limits
+
+{limits}
+
+## Data
+
+- {data_terms}
+
+## Classes
+
+- {class_names}.
+"""
+
 
 def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     """Returns the 95 % Wilson score interval of an accuracy measured on so many images."""
@@ -30,8 +67,7 @@ def make_card(
         formats: What was written and measured, by format; see `export_student`.
         provenance: `command`, `trained_on`, `method` and `teacher`, each None if unknown, and `versions`.
     """
-    num_images = len(reference.labels)
-    low, high = accuracy_interval(reference.num_correct, num_images)
+    num_images, num_classes = len(reference.labels), len(reference.class_names)
     height, width, channels = student.input_shape[1:]
     return {
         "model": student.name,
@@ -39,28 +75,21 @@ def make_card(
         "image_shape": [height, width, channels],
         "class_names": list(reference.class_names),
         "accuracy": reference.num_correct / num_images,
-        "accuracy_interval_95": [low, high],
+        "accuracy_interval_95": list(accuracy_interval(reference.num_correct, num_images)),
         "num_test_images": num_images,
         "evaluated_on": evaluated_on,
         **provenance,
         "formats": formats,
-        "limits": _limits(height, width, channels, len(reference.class_names)),
-        "data_terms": (
-            "The training and test images belong to their owners and are subject to the terms of their data set. "
-            "Read its licence before you publish or sell anything made from them."
-        ),
+        "limits": [
+            f"The model assigns one of its {num_classes} classes to any image. It was not tested on images unlike "
+            "those of its data set.",
+            "Its probabilities are softmax outputs and are not calibrated.",
+            f"Its input is {height}x{width} pixels of {channels} channel(s). Image files are resized to cover it and "
+            "cropped to the center; alpha, EXIF orientation and color profiles are ignored.",
+            f"Image files must be JPEG or PNG and have at most {PIXEL_LIMIT:,} pixels.",
+        ],
+        "data_terms": DATA_TERMS,
     }
-
-
-def _limits(height: int, width: int, channels: int, num_classes: int) -> list[str]:
-    return [
-        f"The model assigns one of its {num_classes} classes to any image. It was not tested on images unlike those of "
-        "its data set.",
-        "Its probabilities are softmax outputs and are not calibrated.",
-        f"Its input is {height}x{width} pixels of {channels} channel(s). Image files are resized to cover it and "
-        "cropped to the centre; alpha, EXIF orientation and colour profiles are ignored.",
-        f"Image files must be JPEG or PNG and have at most {PIXEL_LIMIT:,} pixels.",
-    ]
 
 
 def write_card(card: dict[str, Any], directory: pathlib.Path) -> None:
@@ -72,47 +101,22 @@ def write_card(card: dict[str, Any], directory: pathlib.Path) -> None:
 def as_markdown(card: dict[str, Any]) -> str:
     """Formats a model card as Markdown."""
     low, high = card["accuracy_interval_95"]
-    unknown = "not recorded"
-    lines = [
-        f"# {card['model']}",
-        "",
-        f"Classifies images of {'x'.join(map(str, card['image_shape']))} (height, width, channels) into "
-        f"{len(card['class_names'])} classes; {card['parameters']:,} parameters.",
-        "",
-        f"- Accuracy: {card['accuracy']:.2%} on the {card['num_test_images']:,} images of {card['evaluated_on']} "
-        f"(95 % interval {low:.2%} to {high:.2%}, Wilson).",
-        f"- Trained on: {card['trained_on'] or unknown}.",
-        f"- Method: {card['method'] or unknown}.",
-        f"- Teacher: {_teacher(card['teacher']) if card['teacher'] else unknown}.",
-        f"- Versions: {', '.join(f'{name} {number}' for name, number in card['versions'].items())}.",
-        *(["", "Trained with", "", "```", card["command"], "```"] if card["command"] else []),
-        "",
-        "## Formats",
-        "",
-        "| format | file | bytes | accuracy | median time per image |",
-        "|---|---|---|---|---|",
-        *(_format_row(name, row) for name, row in card["formats"].items()),
-        "",
-        "Each format was measured in its own runtime with default settings, in a separate process on the exporting "
-        "machine. All take `images`, uint8 from 0 to 255, and return `probabilities`. LiteRT takes one image per call.",
-        *_section("Limits", card["limits"]),
-        *_section("Data", [card["data_terms"]]),
-        *_section("Classes", [", ".join(card["class_names"]) + "."]),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _teacher(teacher: dict[str, Any]) -> str:
-    accuracy = teacher["accuracy"]
-    return teacher["model"] if accuracy is None else f"{teacher['model']}, accuracy {accuracy:.2%}"
+    facts = {key: card[key] or "not recorded" for key in ("trained_on", "method", "teacher")}
+    if card["teacher"]:
+        accuracy = card["teacher"]["accuracy"]
+        facts["teacher"] = card["teacher"]["model"] + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+    texts = {
+        "shape": "x".join(map(str, card["image_shape"])),
+        "num_classes": len(card["class_names"]),
+        "class_names": ", ".join(card["class_names"]),
+        "versions": ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
+        "trained_with": f"\nTrained with\n\n```\n{card['command']}\n```\n" if card["command"] else "",
+        "formats": "\n".join(_format_row(name, row) for name, row in card["formats"].items()),
+        "limits": "\n".join(f"- {limit}" for limit in card["limits"]),
+    }
+    return MARKDOWN.format(**(card | facts | texts), low=low, high=high)
 
 
 def _format_row(name: str, row: dict[str, Any]) -> str:
-    return (
-        f"| {name} | {FILES[name] or 'this folder'} | {row['bytes']:,} | {row['accuracy']:.2%} | "
-        f"{row['latency_ms']:.2f} ms |"
-    )
-
-
-def _section(title: str, entries: list[str]) -> list[str]:
-    return ["", f"## {title}", "", *(f"- {entry}" for entry in entries)]
+    file = FILES[name] or "this folder"
+    return f"| {name} | {file} | {row['bytes']:,} | {row['accuracy']:.2%} | {row['latency_ms']:.2f} ms |"

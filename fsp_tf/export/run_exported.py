@@ -1,13 +1,13 @@
 """Runs an exported student in its own runtime, as a script in a process that cannot import fsp_tf.
 
-python -I run_exported.py FORMAT MODEL IMAGES.npy OUTPUTS.npz SYS_PATH_AS_JSON
+python -I run_exported.py FORMAT MODEL IMAGE_SHAPE_AS_JSON OUTPUTS.npz SYS_PATH_AS_JSON < PIXELS
 """
 
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -15,10 +15,10 @@ BATCH_SIZES = {"saved_model": 250, "onnx": 250, "litert": 1, "litert_int8": 1}
 LATENCY_CALLS, LATENCY_SECONDS = 200, 2.0
 NUM_IMAGE_FILES = 8
 
-Outputs = dict[str, np.ndarray]
+Classify = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def open_saved_model(path: str) -> Callable[[np.ndarray], Outputs]:
+def open_saved_model(path: str) -> Classify:
     """Opens the signature `serving_default` of a SavedModel."""
     import tensorflow as tf
 
@@ -26,7 +26,7 @@ def open_saved_model(path: str) -> Callable[[np.ndarray], Outputs]:
     return lambda images: {name: value.numpy() for name, value in classify(images=tf.constant(images)).items()}
 
 
-def open_onnx(path: str) -> Callable[[np.ndarray], Outputs]:
+def open_onnx(path: str) -> Classify:
     """Opens an ONNX file in ONNX Runtime."""
     import onnxruntime
 
@@ -34,7 +34,7 @@ def open_onnx(path: str) -> Callable[[np.ndarray], Outputs]:
     return lambda images: {"probabilities": inference.run(["probabilities"], {"images": images})[0]}
 
 
-def open_litert(path: str) -> Callable[[np.ndarray], Outputs]:
+def open_litert(path: str) -> Classify:
     """Opens a LiteRT file in the LiteRT interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -53,7 +53,7 @@ def classify_files(path: str, images: np.ndarray) -> np.ndarray:
     return tf.saved_model.load(path).signatures["serve_bytes"](image_bytes=files)["probabilities"].numpy()
 
 
-def measure_latency(classify: Callable[[np.ndarray], Outputs], image: np.ndarray) -> float:
+def measure_latency(classify: Classify, image: np.ndarray) -> float:
     """Returns the median time of a call with a batch of one, in milliseconds."""
     times: list[float] = []
     deadline = time.perf_counter() + LATENCY_SECONDS
@@ -64,16 +64,23 @@ def measure_latency(classify: Callable[[np.ndarray], Outputs], image: np.ndarray
     return 1e3 * statistics.median(times)
 
 
-def main(name: str, path: str, images_file: str, outputs_file: str) -> None:
+def read_batches(image_shape: tuple[int, ...], batch_size: int) -> Iterator[np.ndarray]:
+    """Yields batches of the images on standard input: uint8 (batch, height, width, channels)."""
+    while data := sys.stdin.buffer.read(batch_size * int(np.prod(image_shape))):
+        yield np.frombuffer(data, np.uint8).reshape(-1, *image_shape)
+
+
+def main(name: str, path: str, image_shape: str, outputs_file: str) -> None:
     """Writes the outputs for all images and the latency; for a SavedModel also the probabilities of image files."""
-    images, size = np.load(images_file, mmap_mode="r"), BATCH_SIZES[name]
     classify = OPENERS[name](path)
-    batches = [classify(np.array(images[row : row + size])) for row in range(0, len(images), size)]
+    images = read_batches(json.loads(image_shape), BATCH_SIZES[name])
+    first = next(images)
+    batches = [classify(first), *map(classify, images)]
     outputs = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
     if name == "saved_model":
         outputs["class_name"] = np.char.decode(outputs["class_name"].astype(bytes), "utf-8")
-        outputs["probabilities_of_files"] = classify_files(path, images[:NUM_IMAGE_FILES])
-    outputs["latency_ms"] = np.array(measure_latency(classify, np.array(images[:1])))
+        outputs["probabilities_of_files"] = classify_files(path, first[:NUM_IMAGE_FILES])
+    outputs["latency_ms"] = np.array(measure_latency(classify, first[:1]))
     np.savez(outputs_file, allow_pickle=False, **outputs)
 
 

@@ -1,6 +1,5 @@
-"""Writes a student as a SavedModel without batch normalisation that takes pixels or image files."""
+"""Writes a student as a SavedModel without batch normalization that takes pixels or image files."""
 
-import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -24,10 +23,8 @@ def export_saved_model(
 
     Args:
         model: A float32 classifier whose heads include `logits`.
-        directory: The version folder, such as student/1; replaced if it exists.
+        directory: The version folder, such as student/1; replaced if it exists. Also returned.
         class_names: One name per class. Defaults to the class numbers.
-    Returns:
-        The directory.
     """
     with files.atomic_write(directory) as aside:
         write_saved_model(fold_batch_normalization(model), aside, class_names)
@@ -40,25 +37,23 @@ def write_saved_model(model: keras.Model, directory: pathlib.Path, class_names: 
     names = tf.constant([str(number) for number in range(num_classes)] if class_names is None else list(class_names))
     images = tf.TensorSpec((None, *image_shape), tf.uint8, name="images")
     encoded = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    weights = [
-        [weight.numpy() for weight in group] for group in (model.trainable_variables, model.non_trainable_variables)
-    ]
+    groups = model.trainable_variables, model.non_trainable_variables
+    weights = [[weight.numpy() for weight in group] for group in groups]
 
-    @functools.partial(tf.function, input_signature=[images])  # shared by both signatures, so weights are stored once
+    @tf.function(input_signature=[images])  # shared by both signatures, so that weights are stored once
     def classify(images):
         heads, _ = model.stateless_call(*weights, tf.cast(images, tf.float32), training=False)
         probabilities = tf.nn.softmax(heads["logits"])
         class_id = tf.argmax(probabilities, axis=-1)
         return {"probabilities": probabilities, "class_id": class_id, "class_name": tf.gather(names, class_id)}
 
-    signatures = {
-        "serving_default": classify,
-        "serve_bytes": tf.function(
-            lambda image_bytes: classify(decode_images(image_bytes, image_shape)), input_signature=[encoded]
-        ),
-    }
+    @tf.function(input_signature=[encoded])
+    def classify_files(image_bytes):
+        return classify(decode_images(image_bytes, image_shape))
+
     module = tf.Module()
     module.class_names = tf.function(lambda: names, input_signature=[])
+    signatures = {"serving_default": classify, "serve_bytes": classify_files}
     tf.saved_model.save(module, str(directory), signatures=signatures)
 
 

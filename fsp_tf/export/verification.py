@@ -1,5 +1,6 @@
 """Compares each exported format, run by its own runtime in a fresh process, with the student."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,13 +27,11 @@ class Reference:
     """The student's predictions on a set of images.
 
     Attributes:
-        images_file: .npy file, uint8 (images, height, width, channels).
         probabilities: Float32 (images, classes).
         labels: Integers (images,).
         class_names: One name per class.
     """
 
-    images_file: pathlib.Path
     probabilities: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
@@ -43,64 +42,70 @@ class Reference:
         return _count_correct(self.probabilities, self.labels)
 
 
-def predict_reference(student: keras.Model, image_set: ImageSet, images_file: pathlib.Path) -> Reference:
-    """Writes the images of a set to a .npy file and predicts their classes with the student.
+def predict_reference(student: keras.Model, image_set: ImageSet) -> Reference:
+    """Predicts the classes of the images of a set with the student.
 
     Predicts on the CPU, as the fresh processes do, because a GPU may compute in lower precision.
     """
-    shape = (image_set.num_images, *image_set.image_shape)
-    images = np.lib.format.open_memmap(images_file, mode="w+", dtype=np.uint8, shape=shape)
     classify = tf.function(
         lambda batch: tf.nn.softmax(student(tf.cast(batch, tf.float32), training=False)["logits"]),
         reduce_retracing=True,
     )
-    probabilities, labels, row = [], [], 0
-    for batch, batch_labels in image_set.batches(BATCH_SIZE):
-        with tf.device("CPU:0"):
-            probabilities.append(classify(batch).numpy())
-        labels.append(batch_labels.numpy())
-        images[row : row + len(batch)] = batch.numpy()
-        row += len(batch)
-    images.flush()
-    return Reference(images_file, np.concatenate(probabilities), np.concatenate(labels), image_set.class_names)
+    with tf.device("CPU:0"):
+        batches = [(classify(images).numpy(), labels.numpy()) for images, labels in image_set.batches(BATCH_SIZE)]
+    probabilities, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return Reference(probabilities, labels, image_set.class_names)
 
 
-def run_in_fresh_process(name: str, path: pathlib.Path, images_file: pathlib.Path) -> dict[str, np.ndarray]:
+def run_in_fresh_process(name: str, path: pathlib.Path, image_set: ImageSet) -> dict[str, np.ndarray]:
     """Runs an exported format in a process that cannot import fsp_tf; see `fsp_tf.export.run_exported`.
+
+    The process reads the images from a pipe, batch by batch, so that they fill neither the memory nor the disk.
 
     Args:
         name: `saved_model`, `litert`, `litert_int8` or `onnx`.
         path: The SavedModel's folder, or the file.
-        images_file: .npy file, uint8 (images, height, width, channels).
+        image_set: The images to classify.
     Returns:
         The outputs by name, and `latency_ms`.
     Raises:
         UserError: If the format does not load or run.
     """
     with tempfile.TemporaryDirectory() as folder:
-        outputs = pathlib.Path(folder) / "outputs.npz"
-        script = pathlib.Path(run_exported.__file__)
-        finished = subprocess.run(
-            [sys.executable, "-I", script, name, path, images_file, outputs, json.dumps(sys.path)],
-            env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if finished.returncode:
-            reason = (finished.stderr.strip() or f"exit code {finished.returncode}").splitlines()[-1]
+        outputs, errors = pathlib.Path(folder) / "outputs.npz", pathlib.Path(folder) / "errors.txt"
+        command = [sys.executable, "-I", run_exported.__file__, name, str(path), json.dumps(image_set.image_shape)]
+        with (
+            errors.open("wb") as stderr,
+            subprocess.Popen(
+                [*command, str(outputs), json.dumps(sys.path)],
+                env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            ) as process,
+        ):
+            try:
+                _send_images(process, image_set)
+                exit_code = process.wait()
+            finally:
+                process.kill()  # only has an effect after an exception
+        if exit_code:
+            reason = (errors.read_text(errors="replace").strip() or f"exit code {exit_code}").splitlines()[-1]
             raise _discarded(name, f"does not run in its own runtime ({reason})")
         with np.load(outputs) as found:
             return dict(found)
 
 
-def compare(name: str, outputs: dict[str, np.ndarray], reference: Reference) -> dict[str, float]:
-    """Compares the outputs of an exported format with the student's predictions.
+def _send_images(process: subprocess.Popen, image_set: ImageSet) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # broken if the process has failed
+        for images, _ in image_set.batches(BATCH_SIZE):
+            pipe.write(images.numpy().data)
 
-    Args:
-        name: The format.
-        outputs: The result of `run_in_fresh_process` on the images of `reference`.
-        reference: The student's predictions.
+
+def compare(name: str, outputs: dict[str, np.ndarray], reference: Reference) -> dict[str, float]:
+    """Compares the outputs of an exported format, from `run_in_fresh_process`, with the student's predictions.
+
     Returns:
         `accuracy` and `accuracy_lost` (fractions), `largest_difference` of a probability, and `latency_ms`.
     Raises:
@@ -110,12 +115,10 @@ def compare(name: str, outputs: dict[str, np.ndarray], reference: Reference) -> 
     probabilities, num_images = outputs["probabilities"], len(reference.labels)
     difference = float(np.abs(probabilities - reference.probabilities).max())
     num_correct = _count_correct(probabilities, reference.labels)
-    accuracy_lost = (reference.num_correct - num_correct) / num_images
-    if name == "litert_int8":
-        if accuracy_lost > INT8_ACCURACY_LOSS:
-            allowed = f"{100 * INT8_ACCURACY_LOSS:g}"
-            raise _discarded(name, f"loses {100 * accuracy_lost:.2f} points of accuracy, more than {allowed}")
-    elif not difference <= TOLERANCE:  # true for NaN too
+    lost = (reference.num_correct - num_correct) / num_images
+    if name == "litert_int8" and lost > INT8_ACCURACY_LOSS:
+        raise _discarded(name, f"loses {100 * lost:.2f} points of accuracy, more than {100 * INT8_ACCURACY_LOSS:g}")
+    if name != "litert_int8" and not difference <= TOLERANCE:  # true for NaN too
         raise _discarded(
             name, f"differs from the student by {difference:.2g} in a probability, more than {TOLERANCE:g}"
         )
@@ -123,7 +126,7 @@ def compare(name: str, outputs: dict[str, np.ndarray], reference: Reference) -> 
         _check_other_outputs(outputs, reference.class_names)
     return {
         "accuracy": num_correct / num_images,
-        "accuracy_lost": accuracy_lost,
+        "accuracy_lost": lost,
         "largest_difference": difference,
         "latency_ms": round(float(outputs["latency_ms"]), 3),
     }

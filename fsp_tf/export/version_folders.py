@@ -1,7 +1,6 @@
 """Exports a student to numbered version folders, each complete and verified, with a model card."""
 
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,18 +47,18 @@ def export_student(
     folder.mkdir(parents=True, exist_ok=True)
     version = max(versions_in(folder), default=0) + 1
     model, names = fold_batch_normalization(student), test_set.class_names
-    with files.atomic_write(folder / str(version)) as aside, tempfile.TemporaryDirectory() as scratch:
-        reference = verification.predict_reference(student, test_set, pathlib.Path(scratch) / "images.npy")
+    reference = verification.predict_reference(student, test_set)
+    with files.atomic_write(folder / str(version)) as aside:
         saved_model.write_saved_model(model, aside, names)
-        records: dict[str, dict[str, Any]] = {"saved_model": {"bytes": saved_model.folder_bytes(aside)}}
+        sizes = {"saved_model": saved_model.folder_bytes(aside)}
         write_warm_up_requests(aside, test_set.image_shape)
         for name in extra_formats:
-            path = aside / FILES[name]
-            write_format(name, model, path, names, calibration)
-            records[name] = {"bytes": path.stat().st_size}
-        for name, record in records.items():
-            outputs = verification.run_in_fresh_process(name, aside / FILES[name], reference.images_file)
-            record |= verification.compare(name, outputs, reference)
+            write_format(name, model, aside / FILES[name], names, calibration)
+            sizes[name] = (aside / FILES[name]).stat().st_size
+        records = {}
+        for name, size in sizes.items():
+            outputs = verification.run_in_fresh_process(name, aside / FILES[name], test_set)
+            records[name] = {"bytes": size, **verification.compare(name, outputs, reference)}
         card = model_card.make_card(student, reference, test_set.name, records, provenance)
         model_card.write_card(card, aside)
     return {"version": version, "formats": records}

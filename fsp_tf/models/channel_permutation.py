@@ -1,5 +1,7 @@
 """Permutes a network's feature channels without changing its function, for the paper's shuffled stage 1."""
 
+import re
+
 import keras
 import numpy as np
 
@@ -24,18 +26,15 @@ def channel_permutations(model: keras.Model, seed: int) -> dict[str, np.ndarray]
         ValueError: If the model lacks a layer of these networks.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(_num_filters(model, "stem_conv"))
+    order = rng.permutation(model.get_layer("stem_conv").filters)
     permutations, names = {"stem": order}, {layer.name for layer in model.layers}
-    for block in block_names(model):
-        num_channels = _num_filters(model, f"{block}_conv_2")
-        if f"{block}_shortcut_conv" in names:
+    for section in sorted(name for name in model.output if re.fullmatch(r"section_\d", name)):
+        num_channels = model.output[section].shape[-1]
+        if f"{section}_block_1_shortcut_conv" in names:
             order = rng.permutation(num_channels)
         else:
             order = np.concatenate([order, len(order) + rng.permutation(num_channels - len(order))])
-        section, number = _numbers(block)
-        if number == 1:
-            permutations[f"section_{section}_first_block"] = order
-        permutations[f"section_{section}"] = order
+        permutations |= {f"{section}_first_block": order, section: order}
     return permutations
 
 
@@ -70,7 +69,7 @@ def _layer_orders(model: keras.Model, permutations: dict[str, np.ndarray]) -> di
     order = permutations["stem"]
     orders: dict[str, tuple] = {"stem_conv": (None, order), "stem_bn": (None, order)}
     for block in block_names(model):
-        previous, order = order, permutations[f"section_{_numbers(block)[0]}"]
+        previous, order = order, permutations[block.partition("_block_")[0]]
         orders |= {
             f"{block}_conv_1": (previous, None),
             f"{block}_conv_2": (None, order),
@@ -79,13 +78,3 @@ def _layer_orders(model: keras.Model, permutations: dict[str, np.ndarray]) -> di
             f"{block}_shortcut_bn": (None, order),
         }
     return {**orders, "logits": (order, None)}
-
-
-def _numbers(block: str) -> tuple[int, int]:
-    """Returns the numbers s and b of `section_<s>_block_<b>`."""
-    section, number = block.removeprefix("section_").split("_block_")
-    return int(section), int(number)
-
-
-def _num_filters(model: keras.Model, convolution: str) -> int:
-    return model.get_layer(convolution).kernel.shape[-1]

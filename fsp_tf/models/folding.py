@@ -1,24 +1,20 @@
-"""Folds batch normalisation into convolutions: the same function of an image with fewer operations."""
+"""Folds batch normalization into convolutions: the same function of an image with fewer operations."""
 
 import keras
 import numpy as np
 
 from fsp_tf.models.custom import finalize_normalization
 
-REPLACEMENTS = (keras.layers.Identity, keras.layers.Rescaling)
+TAKES_NO_MASK = (keras.layers.Identity, keras.layers.Rescaling)
 
 
 def fold_batch_normalization(model: keras.Model) -> keras.Model:
-    """Returns the model in inference mode with each batch normalisation folded into the convolution before it.
+    """Returns a float32 copy of a functional model with each batch normalization folded into the convolution before it.
 
         s = gamma / sqrt(variance + epsilon),   kernel' = s * kernel,   bias' = s * (bias - mean) + beta
 
-    A batch normalisation that does not follow a convolution becomes a multiplication and an addition.
-
-    Args:
-        model: A functional model of stock layers; not changed.
-    Returns:
-        A functional model with the same inputs, outputs and layer names, float32.
+    The copy computes the inference mode, with the same inputs, outputs and layer names. A batch normalization that does
+    not follow a convolution becomes a multiplication and an addition.
     """
     convolutions = _foldable_convolutions(model)
     folded = set(convolutions.values())
@@ -37,7 +33,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
 
     def call(layer, *args, **kwargs):
-        return layer(*args) if isinstance(layer, REPLACEMENTS) else layer(*args, **kwargs)  # they take no mask
+        return layer(*args) if isinstance(layer, TAKES_NO_MASK) else layer(*args, **kwargs)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in copy.layers:
@@ -52,20 +48,20 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
 
 
 def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
-    """Maps each convolution whose output only goes into a batch normalisation to the name of that layer."""
+    """Maps each convolution whose output only goes into a batch normalization to the name of that layer."""
     found = {}
     outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
     for layer in model.layers:
+        if (
+            type(layer) is not keras.layers.Conv2D
+            or layer.data_format != "channels_last"
+            or id(layer.output) in outputs
+        ):
+            continue
         users = [node.operation for node in layer._outbound_nodes if node.operation in model.operations]
-        if type(layer) is keras.layers.Conv2D and layer.activation is keras.activations.linear:
-            only_normalized = len(users) == 1 and isinstance(users[0], keras.layers.BatchNormalization)
-            if (
-                only_normalized
-                and users[0].axis in (-1, 3)
-                and layer.data_format == "channels_last"
-                and id(layer.output) not in outputs
-            ):
-                found[layer.name] = users[0].name
+        is_normalized = [isinstance(user, keras.layers.BatchNormalization) and user.axis in (-1, 3) for user in users]
+        if is_normalized == [True] and layer.activation is keras.activations.linear:
+            found[layer.name] = users[0].name
     return found
 
 

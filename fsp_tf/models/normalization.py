@@ -1,4 +1,4 @@
-"""Batch normalisation in one fused kernel: the results of Keras's layer, several times faster on TensorFlow."""
+"""Batch normalization in one fused kernel: the results of Keras's layer, several times faster on TensorFlow."""
 
 import keras
 import tensorflow as tf
@@ -15,7 +15,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     times Keras's; it is corrected before the moving average.
 
     With `synchronized=True` and several replicas, mean, variance and their gradients are reduced over all replicas.
-    No fused kernel supports this, so a step is slower. Otherwise, each replica normalises its part of the batch with
+    No fused kernel supports this, so a step is slower. Otherwise, each replica normalizes its part of the batch with
     the statistics of that part.
     """
 
@@ -32,19 +32,17 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().build(input_shape)
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises float (batch, height, width, channels); updates the moving statistics if `training`."""
+        """Normalizes float (batch, height, width, channels); updates the moving statistics if `training`."""
         del mask
         use_batch_statistics = bool(training) and self.trainable
         if use_batch_statistics and self.synchronized and _num_replicas() > 1:
             return self._normalize_over_replicas(inputs)
-        statistics = {} if use_batch_statistics else {"mean": self.moving_mean, "variance": self.moving_variance}
+        weights = [self.gamma, self.beta] + ([] if use_batch_statistics else [self.moving_mean, self.moving_variance])
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
+            *(tf.convert_to_tensor(weight) for weight in weights),
             epsilon=self.epsilon,
             is_training=use_batch_statistics,
-            **{name: tf.convert_to_tensor(value) for name, value in statistics.items()},
         )
         if use_batch_statistics:
             count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
@@ -52,7 +50,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _normalize_over_replicas(self, inputs):
-        """Normalises by the statistics of all R replicas' parts, which have the same size.
+        """Normalizes by the statistics of all R replicas' parts, which have the same size.
 
         mean = 1/R sum_r m_r;   variance = 1/R sum_r [v_r + (m_r - a)^2] - (mean - a)^2
 
@@ -66,15 +64,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         mean, spread = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.MEAN, own))
         variance = tf.maximum(spread - tf.square(mean - center), 0.0)
         self._update_moving_statistics(mean, variance)
-        outputs = tf.nn.batch_normalization(
-            features,
-            mean,
-            variance,
-            tf.convert_to_tensor(self.beta),
-            tf.convert_to_tensor(self.gamma),
-            self.epsilon,
-        )
-        return tf.cast(outputs, inputs.dtype)
+        beta, gamma = tf.convert_to_tensor(self.beta), tf.convert_to_tensor(self.gamma)
+        return tf.cast(tf.nn.batch_normalization(features, mean, variance, beta, gamma, self.epsilon), inputs.dtype)
 
     def _update_moving_statistics(self, mean, variance) -> None:
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -82,22 +73,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 class BatchStatisticsNormalization(FusedBatchNormalization):
-    """Normalises by the statistics of the current batch, also in inference, without moving statistics."""
+    """Normalizes by the statistics of the current batch, also in inference, without moving statistics."""
 
     def call(self, inputs, training=None, mask=None):
-        """Normalises float (batch, height, width, channels); each replica normalises its own part."""
+        """Normalizes float (batch, height, width, channels); each replica normalizes its own part."""
         del training, mask
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         return tf.compat.v1.nn.fused_batch_norm(inputs, gamma, beta, epsilon=self.epsilon)[0]
 
 
 def with_batch_statistics(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model that always normalises by each batch's statistics, as in training, and never changes.
+    """Returns a copy of a functional model whose `FusedBatchNormalization` layers always use each batch's statistics.
 
-    Args:
-        model: A functional model whose batch normalisations are `FusedBatchNormalization`.
-    Returns:
-        A functional model with the same inputs, outputs, layer names and weights.
+    The copy has the same layer names and weights, and calls never change it.
     """
 
     def clone(layer):

@@ -10,13 +10,12 @@ from fsp_tf.models.normalization import FusedBatchNormalization
 
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
 SHORTCUTS = ("zero_pad", "projection")
-BATCH_NORMALIZATION_MOMENTUM = 0.9
 BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the smallest that the fused kernel accepts
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """Builds the layers of one network from its normalisation, precision, seed and kind of shortcut."""
+    """Builds the layers of one network from its normalization, precision, seed and kind of shortcut."""
 
     fused: bool
     synchronized: bool
@@ -28,30 +27,19 @@ class _Layers:
         if self.shortcut not in SHORTCUTS:
             raise ValueError(f"shortcut must be one of {', '.join(SHORTCUTS)}, got {self.shortcut!r}.")
 
+    def initializer(self, name: str) -> keras.initializers.Initializer:
+        """Returns He-normal (MSRA) initial weights that the seed and the layer's name decide."""
+        return keras.initializers.HeNormal(seed=zlib.crc32(f"{self.seed}/{name}".encode()))
+
     def conv(self, x, filters: int, size: int, strides: int, name: str):
-        """Adds a convolution without bias; the seed and the layer's name decide its He-normal (MSRA) weights."""
-        initializer = keras.initializers.HeNormal(seed=zlib.crc32(f"{self.seed}/{name}".encode()))
-        return keras.layers.Conv2D(
-            filters,
-            size,
-            strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=initializer,
-            dtype=self.dtype,
-            name=name,
-        )(x)
+        options = {"padding": "same", "use_bias": False, "kernel_initializer": self.initializer(name)}
+        return keras.layers.Conv2D(filters, size, strides, dtype=self.dtype, name=name, **options)(x)
 
     def norm(self, x, name: str, dtype: str | None = None):
-        """Adds batch normalisation with a moving average of 0.9."""
-        layer = FusedBatchNormalization if self.fused else keras.layers.BatchNormalization
-        return layer(
-            synchronized=self.synchronized and self.fused,
-            momentum=BATCH_NORMALIZATION_MOMENTUM,
-            epsilon=BATCH_NORMALIZATION_EPSILON,
-            dtype=dtype or self.dtype,
-            name=name,
-        )(x)
+        options = {"momentum": 0.9, "epsilon": BATCH_NORMALIZATION_EPSILON, "dtype": dtype or self.dtype, "name": name}
+        if self.fused:
+            return FusedBatchNormalization(synchronized=self.synchronized, **options)(x)
+        return keras.layers.BatchNormalization(**options)(x)
 
     def relu(self, x, name: str):
         return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
@@ -71,8 +59,7 @@ class _Layers:
             return self.norm(self.conv(x, filters, 1, strides, f"{name}_shortcut_conv"), f"{name}_shortcut_bn")
         if strides > 1:
             x = keras.layers.MaxPooling2D(1, strides, dtype=self.dtype, name=f"{name}_subsample")(x)
-        new_channels = filters - x.shape[-1]
-        return keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [0, new_channels]])
+        return keras.ops.pad(x, [[0, 0], [0, 0], [0, 0], [0, filters - x.shape[-1]]])
 
 
 def cifar_resnet(
@@ -98,7 +85,7 @@ def cifar_resnet(
         shortcut: `zero_pad` (He et al. 2016, option A, no parameters) or `projection` (option B, 1x1 convolution).
         seed: Decides the initial weights, layer by layer.
         dtype: A Keras dtype policy. The logits are float32 under every policy.
-        fused: Whether to use fused batch normalisation; if False, stock Keras layers with interchangeable weights.
+        fused: Whether to use fused batch normalization; if False, stock Keras layers with interchangeable weights.
         sync_batch_norm: Whether fused layers share batch statistics among replicas.
         name: The model's name; defaults to `resnet_<depth>`.
     Returns:
@@ -154,7 +141,7 @@ def block_names(model: keras.Model) -> list[str]:
 
 
 def _normalized_images(layers: _Layers, image_shape: tuple[int, int, int]):
-    """Returns the input of raw images (0 to 255) and the batch normalisation on it, part of the network (Figure 2)."""
+    """Returns the input of raw images (0 to 255) and the batch normalization on it, part of the network (Figure 2)."""
     images = keras.Input(image_shape, name="images")
     x = keras.layers.Rescaling(1 / 255, dtype="float32", name="rescale")(images)
     return images, layers.norm(x, "image_bn", dtype="float32")
@@ -171,6 +158,6 @@ def _sections(layers: _Layers, images, x, blocks, widths, num_classes: int, name
                 heads[f"section_{section}_first_block"] = x
         heads[f"section_{section}"] = x
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
-    initializer = keras.initializers.HeNormal(seed=zlib.crc32(f"{layers.seed}/logits".encode()))
+    initializer = layers.initializer("logits")
     heads["logits"] = keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name="logits")(x)
     return keras.Model(images, heads, name=name)

@@ -71,15 +71,15 @@ def test_litert_takes_one_raw_image(model, files, name):
 
 
 @pytest.mark.parametrize("name", ["litert", "litert_int8", "onnx"])
-def test_format_runs_without_fsp_tf_and_tensorflow(model, files, name, tmp_path):
-    np.save(tmp_path / "images.npy", random_images(30))
-    outputs = verification.run_in_fresh_process(name, files[name], tmp_path / "images.npy")
+def test_format_runs_without_fsp_tf_and_tensorflow(model, files, name):
+    test_set = ImageSet("set", CLASS_NAMES, (16, 16, 3), 30, random_images(30), np.zeros(30, np.int64))
+    outputs = verification.run_in_fresh_process(name, files[name], test_set)
     expected, tolerance = probabilities_of(model, random_images(30)), 0.05 if name == "litert_int8" else 1e-5
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=tolerance)
     assert outputs["latency_ms"] > 0
 
 
-def test_grey_images_and_projections_are_exported(tmp_path):
+def test_gray_images_and_projections_are_exported(tmp_path):
     model = small_resnet(image_shape=(16, 16, 1), shortcut="projection")
     pixels = random_images(2, (16, 16, 1))
     write_format("onnx", fold_batch_normalization(model), tmp_path / "a" / "model.onnx", CLASS_NAMES, None)

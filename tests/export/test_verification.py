@@ -1,6 +1,9 @@
 """Tests of the comparison of exported formats with the student."""
 
 import pathlib
+import signal
+import subprocess
+import tempfile
 
 import keras
 import numpy as np
@@ -27,18 +30,23 @@ def saved(model, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def outputs(saved, tmp_path_factory) -> dict[str, np.ndarray]:
+def outputs(saved) -> dict[str, np.ndarray]:
     """The outputs of the SavedModel in a fresh process."""
-    path = tmp_path_factory.mktemp("images") / "images.npy"
-    np.save(path, random_images(20))
-    return verification.run_in_fresh_process("saved_model", saved, path)
+    return verification.run_in_fresh_process("saved_model", saved, image_set(20))
+
+
+def image_set(count: int, *, on_disk: bool = False) -> ImageSet:
+    images, labels = random_images(count), np.arange(count) % 10
+    source = RandomAccess(np.arange(count), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+    parts = (None, None, source) if on_disk else (images, labels)
+    return ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, count, *parts)
 
 
 def reference_of(model: keras.Model) -> verification.Reference:
     probabilities = probabilities_of(model, random_images(20))
     labels = probabilities.argmax(axis=-1)
     labels[:5] += 1
-    return verification.Reference(pathlib.Path(), probabilities, labels % 10, CLASS_NAMES)
+    return verification.Reference(probabilities, labels % 10, CLASS_NAMES)
 
 
 def test_saved_model_without_fsp_tf_matches_the_student(outputs, model):
@@ -69,7 +77,7 @@ def test_differing_saved_model_is_discarded(outputs, model, key, change, message
 @pytest.mark.parametrize(("num_wrong", "is_discarded"), [(0, False), (2, False), (3, True)])
 def test_int8_may_lose_two_points_of_accuracy(num_wrong, is_discarded):
     probabilities = np.eye(2, dtype=np.float32)[np.zeros(100, int)]
-    reference = verification.Reference(pathlib.Path(), probabilities, np.zeros(100, np.int64), ("a", "b"))
+    reference = verification.Reference(probabilities, np.zeros(100, np.int64), ("a", "b"))
     changed = probabilities.copy()
     changed[:num_wrong] = changed[:num_wrong, ::-1]
     outputs = {"probabilities": changed, "latency_ms": np.array(1.0)}
@@ -81,18 +89,52 @@ def test_int8_may_lose_two_points_of_accuracy(num_wrong, is_discarded):
         assert facts["accuracy_lost"] == pytest.approx(num_wrong / 100)
 
 
-def test_reference_keeps_the_order_of_a_set_on_disk(model, tmp_path):
-    images, labels = random_images(300), np.arange(300) % 10
-    source = RandomAccess(np.arange(300), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
-    image_set = ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, 300, source=source)
-    reference = verification.predict_reference(model, image_set, tmp_path / "images.npy")
-    np.testing.assert_array_equal(np.load(reference.images_file), images)
-    np.testing.assert_array_equal(reference.labels, labels)
-    np.testing.assert_allclose(reference.probabilities, probabilities_of(model, images), atol=1e-5)
+def test_set_on_disk_keeps_its_order(model, saved):
+    """More images than a batch, so that the fresh process reads several from its pipe."""
+    reference = verification.predict_reference(model, image_set(300, on_disk=True))
+    np.testing.assert_array_equal(reference.labels, np.arange(300) % 10)
+    np.testing.assert_allclose(reference.probabilities, probabilities_of(model, random_images(300)), atol=1e-5)
+    outputs = verification.run_in_fresh_process("saved_model", saved, image_set(300, on_disk=True))
+    np.testing.assert_allclose(outputs["probabilities"], reference.probabilities, atol=1e-5)
+
+
+class HugeSet(ImageSet):
+    """As many zero images as a large test set has, produced batch by batch."""
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors((tf.zeros([batch_size, *self.image_shape], tf.uint8), 0)).repeat(40)
+
+
+def test_images_never_lie_on_the_disk(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sizes = []
+
+    def measured(*arguments):
+        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()))
+        return popen_wait(*arguments)
+
+    popen_wait = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", measured)
+    outputs = verification.run_in_fresh_process("saved_model", saved, HugeSet("huge", CLASS_NAMES, IMAGE_SHAPE, 10_000))
+    assert len(outputs["probabilities"]) == 10_000
+    assert sizes and max(sizes) < 2**21 < 10_000 * np.prod(IMAGE_SHAPE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_format_that_does_not_load_is_discarded(tmp_path):
-    np.save(tmp_path / "images.npy", random_images(1))
+    """The set is larger than a pipe holds, and the process ends without reading it."""
     (tmp_path / "broken.tflite").write_text("broken")
     with pytest.raises(UserError, match=r"The exported litert does not run in its own runtime \(.+\); the export was"):
-        verification.run_in_fresh_process("litert", tmp_path / "broken.tflite", tmp_path / "images.npy")
+        verification.run_in_fresh_process("litert", tmp_path / "broken.tflite", image_set(1000))
+
+
+def test_process_ends_when_sending_the_images_fails(saved, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *arguments, **options: started.append(popen(*arguments, **options)) or started[-1]
+    )
+    monkeypatch.setattr(ImageSet, "batches", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        verification.run_in_fresh_process("saved_model", saved, image_set(1))
+    assert started[0].returncode == -signal.SIGKILL

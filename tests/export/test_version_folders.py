@@ -108,7 +108,7 @@ def test_card_describes_the_student(exported):
         "tensorflow 2.21.0",
         "assets.extra/student_int8.tflite",
         "at most 16,777,216 pixels",
-        "Read its licence",
+        "Read its license",
         "a, b, c, d, e, f, g, h, i, j",
     ):
         assert words in text, words
@@ -117,16 +117,16 @@ def test_card_describes_the_student(exported):
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (32, 40), (8093, 10_000), (10, 10)])
 def test_accuracy_interval_is_the_wilson_interval(right, total):
     z, share = 1.959963984540054, right / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    center = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    assert accuracy_interval(right, total) == pytest.approx((centre - half, centre + half), abs=1e-12)
+    assert accuracy_interval(right, total) == pytest.approx((center - half, center + half), abs=1e-12)
 
 
-def run_in_this_process(name: str, path: pathlib.Path, images_file: pathlib.Path) -> dict[str, np.ndarray]:
+def run_in_this_process(name: str, path: pathlib.Path, test_set: ImageSet) -> dict[str, np.ndarray]:
     """Replaces `run_in_fresh_process`, which other tests cover, for SavedModels."""
     assert name == "saved_model"
-    signatures, images = tf.saved_model.load(str(path)).signatures, np.load(images_file)
-    outputs = {key: value.numpy() for key, value in signatures["serving_default"](images=tf.constant(images)).items()}
+    classify = tf.saved_model.load(str(path)).signatures["serving_default"]
+    outputs = {key: value.numpy() for key, value in classify(images=tf.constant(test_set.images)).items()}
     outputs["class_name"] = outputs["class_name"].astype(str)
     return outputs | {"probabilities_of_files": outputs["probabilities"][:2], "latency_ms": np.array(1.0)}
 
