@@ -38,9 +38,9 @@ def export_student(
         test_set: The images on which each format is verified; its class names are exported.
         extra_formats: Formats besides the SavedModel: `litert`, `litert_int8`, `onnx`.
         calibration: Training images for `litert_int8`; see `calibration_images`.
-        provenance: The entries of `fsp_tf.export.model_card.make_card`.
+        provenance: See `model_card.make_card`.
     Returns:
-        `version`, and `formats`: for each format its `bytes` and the result of `fsp_tf.export.verification.compare`.
+        `version`, and `formats`: for each format its `bytes` and the result of `verification.compare`.
     Raises:
         UserError: If a format does not run or differs from the student; the version is discarded.
     """

@@ -22,8 +22,6 @@ def channel_permutations(model: keras.Model, seed: int) -> dict[str, np.ndarray]
         seed: Decides the permutations.
     Returns:
         Int64 arrays (channels,) under `stem`, `section_1_first_block`, `section_1`, ...
-    Raises:
-        ValueError: If the model lacks a layer of these networks.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(model.get_layer("stem_conv").filters)
@@ -39,17 +37,10 @@ def channel_permutations(model: keras.Model, seed: int) -> dict[str, np.ndarray]
 
 
 def permuted_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
-    """Returns weights for the same function with the channels of the feature maps permuted.
+    """Returns weights for the same function with the channels of the feature maps in `channel_permutations`.
 
-    Maps inside a block, between its two convolutions, keep their order.
-
-    Args:
-        model: A model from `cifar_resnet` or `imagenet_resnet`; not changed.
-        seed: Decides the permutations, see `channel_permutations`.
-    Returns:
-        The arguments of `set_weights` for a model of the same structure, fused or not, in the order of `model.weights`.
-    Raises:
-        ValueError: If the model lacks a layer of these networks.
+    Maps inside a block, between its two convolutions, keep their order. The weights fit `set_weights` of any model of
+    the same structure, fused or not.
     """
     orders = _layer_orders(model, channel_permutations(model, seed))
     weights = []

@@ -29,14 +29,11 @@ OURS, OUR_MODULE = "fsp_tf>FusedBatchNormalization", "fsp_tf.models.normalizatio
 
 
 def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
-    """Loads a model without running code from its file.
+    """Loads a model without running code from its file; `title` names it in messages, as in "The teacher's file".
 
     Only objects of the keras package and `FusedBatchNormalization` are created, with Keras's `safe_mode`. The model's
     compile configuration is ignored. A configuration of huge layers can still exhaust the memory.
 
-    Args:
-        path: A .keras file.
-        title: The file's name in messages, such as "The teacher's file".
     Raises:
         UserError: If the file is not a valid .keras file, is too large, needs other code, or has NaN or infinite
             weights.
@@ -45,21 +42,17 @@ def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
     try:
         _check_kind(path, subject)
         config, weights = _unpack(path, subject)
-        for part in _objects(config | {"compile_config": None}):
-            if not _is_allowed(part):
-                member = part.get("config") if part["class_name"] == "function" else part["class_name"]
-                shown = f"{part.get('module')}.{member}"[:120]
-                raise UserError(f"{subject} uses {shown!r}, which may run code; use only Keras's own layers.")
+        _check_objects(config, subject)
         _check_weights_file(weights, subject)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        bad = next((weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()), None)
+        for weight in model.weights:
+            if not np.isfinite(weight).all():  # ReLU would turn NaN into zeros, from which a student learns nothing
+                raise UserError(f"{subject} contains NaN or infinite weights ({weight.path}); recreate it.")
+        return model
     except UserError:
         raise
     except Exception as error:  # zipfile, JSON, HDF5, Keras and TensorFlow all parse the file and raise their own types
         raise UserError(f"{subject} is incomplete or is not a valid .keras file; recreate it.") from error
-    if bad:  # ReLU would turn NaN into zeros, from which a student learns nothing
-        raise UserError(f"{subject} contains NaN or infinite weights ({bad}); recreate it.")
-    return model
 
 
 def _check_kind(path: pathlib.Path, subject: str) -> None:
@@ -95,6 +88,15 @@ def _unpack(path: pathlib.Path, subject: str) -> tuple[dict, bytes]:
         return json.loads(archive.read(CONFIG)), archive.read(WEIGHTS)
 
 
+def _check_objects(config: dict, subject: str) -> None:
+    """Raises UserError if the configuration names an object that may run code."""
+    for part in _objects(config | {"compile_config": None}):
+        if not _is_allowed(part):
+            member = part.get("config") if part["class_name"] == "function" else part["class_name"]
+            shown = f"{part.get('module')}.{member}"[:120]
+            raise UserError(f"{subject} uses {shown!r}, which may run code; use only Keras's own layers.")
+
+
 def _objects(value) -> Iterator[dict]:
     """Yields every serialized object in a configuration, nested ones included."""
     if isinstance(value, dict):
@@ -122,13 +124,13 @@ def _is_allowed(part: dict) -> bool:
 
 def _check_weights_file(weights: bytes, subject: str) -> None:
     """Raises UserError if the arrays would take more memory than the HDF5 file has bytes; Keras refuses links."""
-    declared = 0
+    sizes: list[int] = []
 
     def add(_: str, entry) -> None:
-        nonlocal declared
-        declared += math.prod(entry.shape) * entry.dtype.itemsize if isinstance(entry, h5py.Dataset) else 0
+        if isinstance(entry, h5py.Dataset):
+            sizes.append(math.prod(entry.shape) * entry.dtype.itemsize)
 
     with h5py.File(io.BytesIO(weights)) as file:
         file.visititems(add)
-    if declared > len(weights):
+    if (declared := sum(sizes)) > len(weights):
         raise UserError(f"{subject} declares {declared:,} bytes of weights but has {len(weights):,}; recreate it.")

@@ -119,7 +119,7 @@ class TestFolder:
         assert image_set.class_names == ("cat", "dog")
         assert keys(image_set) == central_squares(folder, split)
 
-    def test_resizing_keeps_a_plain_colour(self, tmp_path):
+    def test_resizing_keeps_a_plain_color(self, tmp_path):
         write_png(tmp_path / "train/plain/0.png", np.full((30, 50, 3), (10, 120, 250), np.uint8))
         for size in (8, 64):
             (image,), _ = contents(load_split(f"folder:{tmp_path}", "train", image_size=size))
@@ -181,7 +181,7 @@ class TestHoldout:
             load_split("digits", "train", holdout=holdout)
 
 
-class Unlabelled(tfds.testing.DummyDataset):
+class Unlabeled(tfds.testing.DummyDataset):
     """A set with -1 in place of labels, like the test split of ImageNet."""
 
     def _info(self):
@@ -214,9 +214,9 @@ class TestTFDS:
 
     @pytest.mark.parametrize("memory_limit_bytes", [None, 0], ids=["in_memory", "streamed"])
     def test_images_without_labels_are_refused(self, tmp_path, memory_limit_bytes):
-        Unlabelled(data_dir=tmp_path).download_and_prepare()
-        with pytest.raises(UserError, match="unlabelled/test has images without labels; name another split"):
-            load_split("unlabelled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes)
+        Unlabeled(data_dir=tmp_path).download_and_prepare()
+        with pytest.raises(UserError, match="unlabeled/test has images without labels; name another split"):
+            load_split("unlabeled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes)
 
     def test_set_of_other_data_is_refused(self, tmp_path):
         tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()

@@ -22,7 +22,7 @@ def small_windows(monkeypatch):
 
 
 def numbered_set(num_images: int, kind: str) -> ImageSet:
-    """Returns noise images labelled with their numbers: in memory, read one by one, or in record files of four."""
+    """Returns noise images labeled with their numbers: in memory, read one by one, or in record files of four."""
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(num_images)
 

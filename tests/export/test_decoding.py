@@ -53,7 +53,7 @@ def test_16_bit_samples_keep_the_upper_8_bits(mode):
     np.testing.assert_allclose(DECODERS[3](deep_png(mode))[0].astype(int), expected, atol=1)
 
 
-def test_cmyk_jpeg_is_decoded_in_colour_and_refused_in_grey():
+def test_cmyk_jpeg_is_decoded_in_color_and_refused_in_gray():
     data = encoded(pixels("CMYK"), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
     np.testing.assert_allclose(DECODERS[3](data)[0].astype(int), expected, atol=8)

@@ -74,7 +74,7 @@ def test_refused_file_raises_in_a_session_as_in_a_server(saved):
             session.run(names, {feed: [files[0], b"GIF89a"]})
 
 
-def test_normalisation_is_folded_and_constant_weights_are_stored_once(signatures, saved, model):
+def test_normalization_is_folded_and_constant_weights_are_stored_once(signatures, saved, model):
     assert not signatures["serving_default"].variables and not signatures["serve_bytes"].variables
     functions = signatures["serve_bytes"].graph.as_graph_def().library.function
     constants = [

@@ -21,7 +21,7 @@ def some_images(model: keras.Model) -> np.ndarray:
 
 
 def randomize(model: keras.Model) -> None:
-    """Sets random batch normalisation and bias; a permutation would not change the initial values."""
+    """Sets random batch normalization and bias; a permutation would not change the initial values."""
     rng = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -1,4 +1,4 @@
-"""Folding keeps the function and leaves no batch normalisation."""
+"""Folding keeps the function and leaves no batch normalization."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 
 
 def randomized(model: keras.Model) -> keras.Model:
-    """Sets random batch normalisation, since initial values would hide mistakes."""
+    """Sets random batch normalization, since initial values would hide mistakes."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.gamma.shape

@@ -17,7 +17,7 @@ def images(num_images: int = 3, height: int = 16, width: int = 16) -> np.ndarray
 
 
 def randomize(model: keras.Model) -> None:
-    """Sets random batch normalisation; the initial zeros and ones would hide mistakes."""
+    """Sets random batch normalization; the initial zeros and ones would hide mistakes."""
     rng = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -25,7 +25,7 @@ def randomize(model: keras.Model) -> None:
 
 
 def number_of_parameters(blocks, widths, stem_size: int, num_classes: int, shortcut: str) -> int:
-    """Counts k*k*in*out per k x k convolution, 4 per channel of batch normalisation, in*out + out for the logits."""
+    """Counts k*k*in*out per k x k convolution, 4 per channel of batch normalization, in*out + out for the logits."""
 
     def conv_and_norm(size, channels_in, channels_out):
         return size**2 * channels_in * channels_out + 4 * channels_out
@@ -90,8 +90,8 @@ def test_imagenet_parameters(depth, expected):
 )
 def test_published_parameters(build, depth, trainable):
     model = build(depth, 10 if build is cifar_resnet else 1000)
-    normalised_images = 2 * 3  # gamma and beta of the image normalisation, which the published models lack
-    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable + normalised_images
+    normalized_images = 2 * 3  # gamma and beta of the image normalization, which the published models lack
+    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable + normalized_images
 
 
 def test_heads_of_a_cifar_model():
@@ -220,8 +220,8 @@ def test_seed_decides_the_weights():
     for name, kernel in model.items():
         np.testing.assert_array_equal(kernel, twin[name])
         assert np.mean(kernel == other[name]) < 0.01
-        for neighbour, values in model.items():
-            assert name == neighbour or values.shape != kernel.shape or np.mean(values == kernel) < 0.01
+        for neighbor, values in model.items():
+            assert name == neighbor or values.shape != kernel.shape or np.mean(values == kernel) < 0.01
 
 
 def test_weights_are_he_normal():

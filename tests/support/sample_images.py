@@ -13,10 +13,10 @@ OTHER, TOO_LARGE, BROKEN = "neither JPEG nor PNG", "more than 16,777,216 pixels"
 
 
 def pixels(mode: str = "RGB", height: int = SIDE, width: int = SIDE) -> Image.Image:
-    """Returns a picture of smooth colours."""
+    """Returns a picture of smooth colors."""
     rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    colours = np.stack([rows, columns, (rows + columns) / 2], axis=-1)
-    return Image.fromarray((255 * colours).astype(np.uint8)).convert(mode)
+    colors = np.stack([rows, columns, (rows + columns) / 2], axis=-1)
+    return Image.fromarray((255 * colors).astype(np.uint8)).convert(mode)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -62,15 +62,15 @@ def deep_png(mode: str) -> bytes:
 ACCEPTED = {  # the file, and the largest difference from another decoder: TensorFlow uses the fast inverse DCT
     "jpeg": (JPEG, 8),
     "progressive_jpeg": (encoded(pixels(), "JPEG", quality=95, progressive=True), 8),
-    "grey_jpeg": (encoded(pixels("L"), "JPEG", quality=95), 8),
+    "gray_jpeg": (encoded(pixels("L"), "JPEG", quality=95), 8),
     "rotated_jpeg": (encoded(pixels(), "JPEG", quality=95, exif=ROTATED), 8),  # decoders ignore the orientation
     "png": (PNG, 0),
-    "grey_png": (encoded(pixels("L"), "PNG"), 0),
+    "gray_png": (encoded(pixels("L"), "PNG"), 0),
     "black_and_white_png": (encoded(pixels("1"), "PNG"), 0),
     "palette_png": (encoded(pixels("P"), "PNG"), 0),
     "transparent_palette_png": (encoded(pixels("P"), "PNG", transparency=3), 0),
     "alpha_png": (encoded(pixels("RGBA"), "PNG"), 0),
-    "grey_alpha_png": (encoded(pixels("LA"), "PNG"), 0),
+    "gray_alpha_png": (encoded(pixels("LA"), "PNG"), 0),
 }
 
 REFUSED = {
