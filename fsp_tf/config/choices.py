@@ -223,6 +223,11 @@ class Config:
             raise UserError(problem)
 
     @property
+    def has_custom_models(self) -> bool:
+        """Whether teacher and student are the models that the flags name, instead of ResNets of this project."""
+        return bool(self.fsp_taps)
+
+    @property
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
         return self.pipeline == TRANSFER or self.source_dataset is not None

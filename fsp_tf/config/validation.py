@@ -130,5 +130,7 @@ def _pipeline_problems(config) -> Iterator[str]:
         yield "--pipeline=source_teacher needs its data set: set --source_dataset=NAME."
     if pipeline == phases.ENSEMBLE and len(config.members) < 2:
         yield f"--pipeline=ensemble needs at least two models, got {len(config.members)}: set --members=PATH,PATH."
+    if config.student and config.method == "kd" and pipeline == phases.STAGE2.pipeline and not config.fsp_taps:
+        yield "--method=kd trains a new student, got --student too: use --stage2_loss=kd to start from a given one."
     if config.members and pipeline != phases.ENSEMBLE:
         yield f"--members needs --pipeline=ensemble, got --pipeline={pipeline}."

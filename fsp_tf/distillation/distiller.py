@@ -68,6 +68,7 @@ class FSPDistiller(ReplicatedModel):
         names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
+        self.matched = f"pairs {', '.join(self.pair_names)}"
         teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]
         student_maps = [[student_graph[name] for name in pair] for _, pair in names]
         if connectors or pairs == "auto":
@@ -107,7 +108,7 @@ class FSPDistiller(ReplicatedModel):
             `dead_channels/<pair>`, float32 scalars. The relative error is ||G_T - G_S||^2 / ||G_T||^2, for `relative`
             averaged over images, for `equal` the ratio of the sums over images.
         """
-        images, entries, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, entries, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.stored:
             teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)
         else:
@@ -124,7 +125,7 @@ class FSPDistiller(ReplicatedModel):
                 ]
             )
 
-        return self.minimize(image_losses)
+        return self.minimize(image_losses, sample_weight)
 
     def mean_matrices(self, images) -> tuple[list, list]:
         """Returns the teacher's and the student's FSP matrices, averaged over images: float32 (m, n) for each pair."""
@@ -156,7 +157,7 @@ class FSPDistiller(ReplicatedModel):
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""
-        alive = [tf.cast(tf.reduce_max(features, axis=[0, 1, 2]) > 0, tf.float32) for features in maps]
+        alive = [tf.cast(tf.reduce_any(features != 0, axis=[0, 1, 2]), tf.float32) for features in maps]
         alive = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(alive, axis=0))
         dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
         for metric, channels in zip(self.dead_channels, dead, strict=True):
@@ -195,7 +196,7 @@ def _connected(names, teacher_maps: list, student_maps: list) -> list:
         if channels == student_map.shape[-1]:
             return student_map
         if (name, channels) not in connected:
-            connector = f"connector_{name}_{channels}"
+            connector = f"connector_{name.replace('/', '_')}_{channels}"
             initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
             layer = keras.layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype="float32", name=connector)
             connected[name, channels] = layer(student_map)

@@ -78,6 +78,7 @@ class HintDistiller(ReplicatedModel):
         """Raises ValueError if a model has too few blocks, or a hint and its guided layer differ in shape."""
         super().__init__(name="hint_distiller")
         teacher_names, self.hint_names = hint_layers(teacher, num_hints), hint_layers(student, num_hints)
+        self.matched = f"hints at {', '.join(self.hint_names)}"
         teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         hints = [teacher_graph[name] for name in teacher_names]
         guided = [student_graph[name] for name in self.hint_names]
@@ -115,7 +116,7 @@ class HintDistiller(ReplicatedModel):
             The means since the last reset: `loss` and, for each hint, `loss/<layer>` and
             `relative_error/<layer>`, float32 scalars.
         """
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         hints = keras.tree.flatten(self.teacher_features(images, training=False))
 
         def image_losses():
@@ -126,4 +127,4 @@ class HintDistiller(ReplicatedModel):
                 self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
             return tf.add_n(losses)
 
-        return self.minimize(image_losses)
+        return self.minimize(image_losses, sample_weight)

@@ -33,20 +33,22 @@ class ModelGraph:
 
     Attributes:
         input: The symbolic images.
-        outputs: The symbolic output of every layer by name, `outer/inner` for a layer of a nested model. The names of
-            the model's heads come first.
+        outputs: The symbolic output of every layer by name, `outer/inner` for a layer of a nested model and `name:1`
+            for the second call of a layer. The names of the model's heads come first.
     """
 
     def __init__(self, model: keras.Model):
-        self.name, self.outputs = model.name, {}
+        self.name = model.name
+        self.outputs: dict[str, keras.KerasTensor] = {}
         functional = _functional(model)
         self.input = functional.inputs[0]
         heads = functional.output
         if any(isinstance(layer, keras.Model) for layer in model.layers):
             heads = self._run(functional, self.input, "")
         else:
-            nodes = itertools.chain.from_iterable(functional._nodes_by_depth.values())
-            self.outputs = {node.operation.name: node.outputs[0] for node in nodes}
+            for depth in sorted(functional._nodes_by_depth, reverse=True):
+                for node in functional._nodes_by_depth[depth]:
+                    self._add(node.operation.name, node.outputs[0])
         if isinstance(heads, dict):
             self.outputs |= heads
         self.logits = keras.tree.flatten(heads["logits"] if isinstance(heads, dict) and "logits" in heads else heads)[0]
@@ -58,6 +60,11 @@ class ModelGraph:
             raise ValueError(f"{self.name} has no head or layer named {name!r}.")
         return self.outputs[name]
 
+    def _add(self, name: str, output) -> None:
+        """Adds a layer's output; the second call of a layer is `name:1`."""
+        names = itertools.chain([name], (f"{name}:{number}" for number in itertools.count(1)))
+        self.outputs[next(candidate for candidate in names if candidate not in self.outputs)] = output
+
     def _run(self, functional: keras.Model, inputs, prefix: str):
         """Calls the layers of a model on inputs, those of nested models one by one."""
 
@@ -66,7 +73,7 @@ class ModelGraph:
                 outputs = self._run(_functional(operation), args[0], f"{prefix}{operation.name}/")
             else:
                 outputs = operation(*args, **kwargs)
-            self.outputs[f"{prefix}{operation.name}"] = outputs
+            self._add(f"{prefix}{operation.name}", outputs)
             return outputs
 
         return functional._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)

@@ -25,6 +25,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "litert_int8": ("ai-edge-litert",),
     "onnx": ("onnx", "onnxruntime", "tf2onnx"),
 }
+QUANTIZED = {"litert_int8"}  # calibrated on training images, and allowed to lose some accuracy
 CALIBRATION_IMAGES = 200
 ONNX_OPSET = 18
 
@@ -69,7 +70,7 @@ def write_format(
     if name == "onnx":
         _write_onnx(model, path, class_names)
     else:
-        path.write_bytes(_to_litert(model, calibration if name == "litert_int8" else None))
+        path.write_bytes(_to_litert(model, calibration if name in QUANTIZED else None))
 
 
 def _probabilities_of(model: keras.Model, batch_size: int | None, dtype: tf.DType):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from fsp_tf.data import ImageSet
 from fsp_tf.export import run_exported
+from fsp_tf.export.formats import QUANTIZED
 from fsp_tf.system.errors import UserError
 
 TOLERANCE = 1e-4  # largest difference of a probability, float formats
@@ -116,9 +117,9 @@ def compare(name: str, outputs: dict[str, np.ndarray], reference: Reference) -> 
     difference = float(np.abs(probabilities - reference.probabilities).max())
     num_correct = _count_correct(probabilities, reference.labels)
     lost = (reference.num_correct - num_correct) / num_images
-    if name == "litert_int8" and lost > INT8_ACCURACY_LOSS:
+    if name in QUANTIZED and lost > INT8_ACCURACY_LOSS:
         raise _discarded(name, f"loses {100 * lost:.2f} points of accuracy, more than {100 * INT8_ACCURACY_LOSS:g}")
-    if name != "litert_int8" and not difference <= TOLERANCE:  # true for NaN too
+    if name not in QUANTIZED and not difference <= TOLERANCE:  # true for NaN too
         raise _discarded(
             name, f"differs from the student by {difference:.2g} in a probability, more than {TOLERANCE:g}"
         )

@@ -42,8 +42,8 @@ def finalize_normalization(model: keras.Model) -> None:
 def as_classifier(model, path: pathlib.Path) -> keras.Model:
     """Returns a classifier of raw images (0 to 255) with a head `logits` over the layers of a loaded model.
 
-    If the model returns probabilities, their logarithms are the logits, since softmax(log p) = p. A batch of noise
-    decides: probabilities are not negative and sum to 1.
+    If the model returns probabilities, the logits are the input of its softmax, or else the logarithms of the
+    probabilities, since softmax(log p) = p. A batch of noise decides: probabilities are not negative and sum to 1.
 
     Args:
         model: The object loaded from the file.
@@ -70,8 +70,21 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     if not _are_probabilities(keras.Model(model.inputs[0], logits)):
         return model if isinstance(output, dict) else keras.Model(model.inputs[0], {"logits": logits}, name=model.name)
     heads = output if isinstance(output, dict) else {}
-    logits = keras.ops.log(keras.ops.maximum(logits, SMALLEST_PROBABILITY))
-    return keras.Model(model.inputs[0], heads | {"logits": logits}, name=model.name)
+    return keras.Model(model.inputs[0], heads | {"logits": _before_softmax(logits)}, name=model.name)
+
+
+def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the logits of probabilities: the input of a last softmax, or else their logarithms."""
+    operation = probabilities._keras_history.operation
+    is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
+    if isinstance(operation, keras.layers.Dense) and is_softmax:
+        dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
+        logits = dense(operation.input)
+        dense.set_weights(operation.get_weights())
+        return logits
+    if isinstance(operation, keras.layers.Softmax) or (isinstance(operation, keras.layers.Activation) and is_softmax):
+        return operation.input
+    return keras.ops.log(keras.ops.maximum(probabilities, SMALLEST_PROBABILITY))
 
 
 def _are_probabilities(model: keras.Model) -> bool:

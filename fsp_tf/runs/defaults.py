@@ -9,11 +9,11 @@ from fsp_tf.runs import environment
 
 def with_defaults(config: Config) -> Config:
     """Returns the configuration with every default filled in."""
-    share = CUSTOM_MODEL_SHARE if config.fsp_taps else 1.0
+    share = CUSTOM_MODEL_SHARE if config.has_custom_models else 1.0
     weight, clipnorm = config.fsp_weight, config.stage1_clipnorm
     return dataclasses.replace(
         config,
-        precision=environment.precision(config.precision if not config.fsp_taps else "float32"),
+        precision=environment.precision(config.precision if not config.has_custom_models else "float32"),
         fsp_weight=share * DEFAULT_WEIGHTS[config.fsp_weighting] if weight is None else weight,
         stage1_clipnorm=share * DEFAULT_CLIPNORM if clipnorm is None else clipnorm,
     )

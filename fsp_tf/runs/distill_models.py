@@ -12,6 +12,8 @@ from fsp_tf.config import Config, fields
 from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run
@@ -41,6 +43,7 @@ def distill(
         | {"run_dir": str(folder)}
         | {name: str(path) for name, path in given.items()}
     )
+    RunFolder(with_defaults(config))  # refuses a folder of another run before anything is written
     for model, path in zip((teacher, student), given.values(), strict=True):
         if not (config.resume and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,9 @@ def distill(
                 model.save(aside)
     if weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
         raise UserError(f"{folder} holds a run of another teacher: use another run_dir, or resume=False.")
+    shapes, expected = ([w.shape for w in each.weights] for each in (student, load_keras_file(given["student"])))
+    if shapes != expected:
+        raise UserError(f"{folder} holds a run of another student: use another run_dir, or resume=False.")
     console.install_handler()
     images = ImageSets(config)
     images.train, images.test = sets
@@ -80,9 +86,14 @@ def _image_set(name: str, data, num_classes: int) -> ImageSet:
             f"{name} must be images (number, height, width, channels) of whole numbers from 0 to 255 and as many "
             f"labels, got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}."
         )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_classes:
+    if (
+        not len(labels)
+        or not np.issubdtype(labels.dtype, np.integer)
+        or labels.min() < 0
+        or labels.max() >= num_classes
+    ):
         raise UserError(
-            f"{name} must have integer labels from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}."
+            f"{name} must have integer labels from 0 to {num_classes - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
         )
     classes = tuple(str(number) for number in range(num_classes))
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))

@@ -46,7 +46,7 @@ def export(run: Run, student: keras.Model | None = None) -> None:
         run.folder / "student",
         test_set,
         extra_formats=[name for name in formats if name != "saved_model"],
-        calibration=export_lib.calibration_images(run.images.train) if "litert_int8" in formats else None,
+        calibration=export_lib.calibration_images(run.images.train) if export_lib.QUANTIZED & formats.keys() else None,
         provenance=facts,
     )
     run.folder.update(export=contents | record)
@@ -77,7 +77,7 @@ def command(run: Run) -> str:
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
     name = SOURCE_TEACHER.model if run.config.learns_from_source else TEACHER.model
-    model = "a custom model" if run.config.fsp_taps else f"ResNet-{run.config.teacher_depth}"
+    model = "a custom model" if run.config.has_custom_models else f"ResNet-{run.config.teacher_depth}"
     source = run.config.source_dataset or "another data set"
     trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""
     return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{name}_accuracy")}

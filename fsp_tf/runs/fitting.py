@@ -196,7 +196,7 @@ def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: flo
     Returns:
         None for custom models, whose multiply-adds are not counted.
     """
-    if config.fsp_taps:
+    if config.has_custom_models:
         return None
     rows = phases_of(config)
     later = [row for row in rows[rows.index(phase) + 1 :] if not (config.resume and folder.has_finished(row))]

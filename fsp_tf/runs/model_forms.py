@@ -46,7 +46,7 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
 
 def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
     """Returns a copy in float32 and stock Keras layers, for evaluation and files."""
-    if config.fsp_taps:
+    if config.has_custom_models:
         return copy_model(model, plain=True)
     return _with_weights(
         build(config, role, model.output["logits"].shape[-1], model.input_shape[1:], plain=True), model
@@ -55,7 +55,7 @@ def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
 
 def training_form(config: Config, role: str, model: keras.Model) -> keras.Model:
     """Returns a copy in the fast form for training; custom models keep their layers."""
-    if config.fsp_taps:
+    if config.has_custom_models:
         return copy_model(model)
     return _with_weights(build(config, role, model.output["logits"].shape[-1], model.input_shape[1:]), model)
 
@@ -71,7 +71,7 @@ def frozen_form(
         shuffle_seed: Seed for permuting its channels; None leaves them in order.
         statistics: `moving` folds batch normalization into the convolutions; `batch` uses each batch's statistics.
     """
-    if config.fsp_taps:
+    if config.has_custom_models:
         return teacher
     copy = training_form(config, "teacher", teacher)
     if shuffle_seed is not None:
@@ -85,7 +85,7 @@ def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> ker
     Raises:
         UserError: If the teacher is a custom model, whose classifier is unknown.
     """
-    if config.fsp_taps:
+    if config.has_custom_models:
         raise UserError("A custom teacher (--fsp_taps) cannot be fine-tuned: use --nobaseline and cross entropy.")
     copy = build(config, "teacher", num_classes, teacher.input_shape[1:])
     for layer in copy.layers:

@@ -76,7 +76,7 @@ class RunModels:
                 )
             model = load_keras_file(path, f"The {role}'s file")
             self._models[path] = (
-                as_classifier(model, path) if self.config.fsp_taps else self._described(model, path, role)
+                as_classifier(model, path) if self.config.has_custom_models else self._described(model, path, role)
             )
         return self._models[path]
 
@@ -99,7 +99,7 @@ class RunModels:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
-        if not (config.fsp_taps and config.student):
+        if not (config.has_custom_models and config.student):
             return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
         path = pathlib.Path(config.student).expanduser()
         model = self.read(path, BASELINE.role)

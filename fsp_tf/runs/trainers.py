@@ -63,14 +63,11 @@ def train_stage1(run: Run, phase: Phase) -> None:
         student = models.initial_student()
         distiller = make_distiller(config, teacher, student)
         distiller.compile(fit.optimizer(), jit_compile=False)
+    logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {distiller.matched}")
     callbacks: list[keras.callbacks.Callback] = []
     if isinstance(distiller, FSPDistiller):
-        matched = f"pairs {', '.join(distiller.pair_names)}"
         callbacks = [CollapseWarning(distiller.pair_names)]
         callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
-    else:
-        matched = f"hints at {', '.join(distiller.hint_names)}"
-    logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {matched}")
     if config.fsp_store_views and isinstance(distiller, FSPDistiller):
         stream = _stored_stream(run, teacher_name, teacher, distiller)
     else:

@@ -119,3 +119,28 @@ def test_maps_of_unknown_size_are_refused():
         FSPDistiller(model, model, [("first", "last")])
     with pytest.raises(ValueError, match="takes images of unknown size: build it with a fixed input shape"):
         find_pairs(model, model)
+
+
+def test_nested_students_of_other_widths_get_connectors():
+    def nested(filters: int) -> keras.Model:
+        inner = keras.Sequential([keras.Input((16, 16, 3)), *plain_cnn((filters,), size=16).layers[:4]], name="inner")
+        images = keras.Input((16, 16, 3))
+        return keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(inner(images))))
+
+    distiller = FSPDistiller(nested(12), nested(8), "auto")
+    distiller.compile(keras.optimizers.SGD(1e-9))
+    distiller.fit(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)), verbose=0)
+    assert any(layer.name.startswith("connector_inner_") for layer in distiller.trained.layers)
+
+
+def test_layers_that_are_called_twice_have_two_names():
+    relu = keras.layers.ReLU(name="relu")
+    images = keras.Input((16, 16, 3))
+    x = relu(keras.layers.Conv2D(4, 3, padding="same")(images))
+    x = relu(keras.layers.Conv2D(4, 3, padding="same")(x))
+    x = relu(keras.layers.Conv2D(6, 3, strides=2, padding="same")(x))
+    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
+    assert find_pairs(model, model) == [(pair, pair) for pair in (("relu", "relu:1"), ("relu:1", "relu:2"))]
+    distiller = FSPDistiller(model, keras.models.clone_model(model), "auto")
+    distiller.compile(keras.optimizers.SGD(1e-9))
+    distiller.fit(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)), verbose=0)

@@ -30,7 +30,7 @@ def model_with(*outputs: keras.layers.Layer) -> keras.Model:
         lambda: [keras.layers.Dense(3), keras.layers.Activation("softmax")],
     ],
 )
-def test_logarithms_of_probabilities_are_the_logits(layers):
+def test_softmax_of_the_logits_is_the_probabilities(layers):
     model = model_with(*layers())
     images = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
     classifier = as_classifier(model, PATH)
@@ -125,3 +125,11 @@ def test_copies_keep_the_state_of_random_generators():
     model(pixels, training=True)
     copy = copy_model(model)
     np.testing.assert_array_equal(copy(pixels, training=True), model(pixels, training=True))
+
+
+def test_confidently_wrong_softmax_models_still_have_gradients():
+    for layers in ([keras.layers.Dense(3, activation="softmax")], [keras.layers.Dense(3), keras.layers.Softmax()]):
+        classifier = as_classifier(model_with(*layers), PATH)
+        pixels = np.random.default_rng(0).uniform(0, 1e4, (4, 8, 8, 1)).astype(np.float32)
+        logits = np.asarray(classifier(pixels)["logits"])
+        assert logits.min() < -20 and logits.max() > 20

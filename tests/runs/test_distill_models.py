@@ -60,6 +60,8 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     assert again.count == 0, "another untrained student resumes the folder's"
     with pytest.raises(UserError, match="holds a run of another teacher"):
         fsp_tf.distill(cnn(8, 12, 16), student, *arrays, run_dir=str(tmp_path), **TINY)
+    with pytest.raises(UserError, match="holds a run of another student"):
+        fsp_tf.distill(teacher, cnn(4, 6, 10), *arrays, run_dir=str(tmp_path), **TINY)
     with pytest.raises(UserError, match="another configuration: --dataset was memory:"):
         fsp_tf.distill(teacher, student, arrays[1], arrays[1], run_dir=str(tmp_path), **TINY)
 
@@ -70,7 +72,8 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
         (lambda images, labels: (images / 255, labels), "whole numbers from 0 to 255"),
         (lambda images, labels: (images, labels[:-1]), "as many labels"),
         (lambda images, labels: (images[0], labels), "must be images"),
-        (lambda images, labels: (images, labels + 1), "integer labels from 0 to 9, got 1 to 10"),
+        (lambda images, labels: (images, labels + 1), r"integer labels from 0 to 9, got int64 \[ 1  2 "),
+        (lambda images, labels: (images[:0], labels[:0]), "integer labels from 0 to 9, got int64"),
         (lambda images, labels: (images, labels * 1.0), "integer labels"),
     ],
 )
