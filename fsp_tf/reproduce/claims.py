@@ -1,4 +1,4 @@
-"""Differences behind the paper's claims, paired by seed; a positive difference favours the claim."""
+"""Differences behind the paper's claims, paired by seed; a positive difference favors the claim."""
 
 import itertools
 import math

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from fsp_tf.reproduce.intervals import seed_values
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's palette, which color-blind readers can distinguish.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, GREY = "#222222", "#767676"
 WIDTH = 8.4  # inches; about the width of a README at 100 pixels per inch
 STYLE = {
@@ -41,9 +41,9 @@ METADATA: dict[str, dict[str, Any]] = {  # by format: nothing that changes betwe
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
 }
 PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
-MEASURES = {  # in words, its seeds' colour, its bar's colour
-    "average": ("one model", COLOURS[0], "#99c7e0"),
-    "ensemble": ("ensemble", COLOURS[1], "#f2c299"),
+MEASURES = {  # in words, its seeds' color, its bar's color
+    "average": ("one model", COLORS[0], "#99c7e0"),
+    "ensemble": ("ensemble", COLORS[1], "#f2c299"),
 }
 
 
@@ -78,16 +78,16 @@ def _bar_chart(results: dict[str, Any]) -> Figure:
 
 def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
     """Draws one bar with its mean, interval, seeds and the paper's value."""
-    _, colour, bar_colour = MEASURES[measure]
+    _, color, bar_color = MEASURES[measure]
     if described := row["measured"].get(measure):
         values = [100 * value for value in seed_values(row, measure)]
         mean, half_width = 100 * described["mean"], described["half_width"]
-        axes.barh(height, mean, thickness, color=bar_colour)
+        axes.barh(height, mean, thickness, color=bar_color)
         in_margin = axes.get_yaxis_transform()
         axes.text(1.02, height, f"{mean:.2f}", va="center", fontsize=9.5, color=INK, transform=in_margin)
         if half_width is not None:
             axes.errorbar(mean, height, xerr=100 * half_width, color=INK, linewidth=1.4, capsize=3.5, zorder=4)
-        axes.plot(values, [height] * len(values), "o", markersize=4, color=colour, zorder=7)
+        axes.plot(values, [height] * len(values), "o", markersize=4, color=color, zorder=7)
     if row["paper"]:
         axes.plot(row["paper"][measure], height, zorder=5, **PAPER_MARK)
 
@@ -95,7 +95,7 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
     """Adds a legend below the axes."""
     named = [MEASURES[measure] for measure in measures]
-    handles: list[Any] = [Patch(color=colour, label=f"{title}, mean over seeds") for title, _, colour in named]
+    handles: list[Any] = [Patch(color=color, label=f"{title}, mean over seeds") for title, _, color in named]
     handles.append(Line2D([], [], marker="o", markersize=4, linestyle="", color=GREY, label="a seed"))
     if len(results["seeds"]) > 1:
         handles.append(Line2D([], [], marker="|", markersize=9, linewidth=1.4, color=INK, label="95 % t interval"))
@@ -112,10 +112,10 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for curve, colour in zip(results["curves"], COLOURS, strict=False):
+    for curve, color in zip(results["curves"], COLORS, strict=False):
         seeds = curve["seeds"].values()
-        _line(left, [seed["test_accuracy"] for seed in seeds], curve["title"], colour, factor=100)
-        _line(right, [seed["loss"] for seed in seeds], curve["title"], colour)
+        _line(left, [seed["test_accuracy"] for seed in seeds], curve["title"], color, factor=100)
+        _line(right, [seed["loss"] for seed in seeds], curve["title"], color)
     left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
     right.set_title("training loss", loc="left", fontsize=11)
     for axes in (left, right):
@@ -127,7 +127,7 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, seeds: list[list], title: str, colour: str, factor: float = 1) -> None:
+def _line(axes: Axes, seeds: list[list], title: str, color: str, factor: float = 1) -> None:
     """Draws one model's seeds, each a list of (iteration, value) pairs, with their mean."""
     curves = [{step: factor * value for step, value in points} for points in seeds]
     if not curves:
@@ -136,9 +136,9 @@ def _line(axes: Axes, seeds: list[list], title: str, colour: str, factor: float 
     values = np.array([[curve[step] for step in steps] for curve in curves])
     if len(curves) > 1:
         for curve in curves:
-            axes.plot(list(curve.keys()), list(curve.values()), color=colour, linewidth=0.7, alpha=0.55)
-        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-    axes.plot(steps, values.mean(axis=0), color=colour, linewidth=2, label=title)
+            axes.plot(list(curve.keys()), list(curve.values()), color=color, linewidth=0.7, alpha=0.55)
+        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
+    axes.plot(steps, values.mean(axis=0), color=color, linewidth=2, label=title)
 
 
 def _accuracy_label(results: dict[str, Any]) -> str:

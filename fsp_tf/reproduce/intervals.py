@@ -26,7 +26,7 @@ def describe(values: Sequence[float]) -> dict[str, Any]:
 
 
 def verdict(differences: Sequence[float]) -> str:
-    """Returns the verdict on a claim that positive differences favour.
+    """Returns the verdict on a claim that positive differences favor.
 
     It is `holds` if the 95 % t interval of the differences lies above 0, `does not hold` if it lies below 0, otherwise
     `undecided`. Fewer than two seeds are undecided.

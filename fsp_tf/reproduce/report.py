@@ -122,7 +122,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
     notes = [
         "Accuracy is measured on the evaluated images at the last step: the mean over seeds ± the half width of its "
         "95 % t interval.",
-        "A claim is judged by its differences, paired by seed; positive ones favour it. It holds if their 95 % t "
+        "A claim is judged by its differences, paired by seed; positive ones favor it. It holds if their 95 % t "
         "interval lies above 0, does not hold if it lies below 0, and is undecided otherwise. A claim with fewer "
         "than two seeds is undecided. If a claim names a number, the difference is measured from it. "
         f"{num_tested} of {len(results['claims'])} claims were tested, each at the 95 % level without correction for "
