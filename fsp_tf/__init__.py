@@ -4,7 +4,7 @@
 def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
     """Distills a student from a trained teacher: baseline, stage 1, stage 2 and export, like `python -m fsp_tf.main`.
 
-    The same call resumes an interrupted run. The run's folder holds the files of every run, and the two given models.
+    The same call resumes an interrupted run. The run's folder holds the usual files of a run and the two given models.
 
     Args:
         teacher: A trained functional or sequential Keras classifier of images from 0 to 255.
@@ -15,8 +15,8 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
         run_dir: The run's folder.
         callbacks: Keras callbacks for every phase.
         **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or
-            `baseline=False`. By default the pairs of layers are found by the program, and stage 1 and stage 2 have as
-            many epochs as in the paper.
+            `baseline=False`. By default the program finds the pairs of layers, and stage 1 and stage 2 have as many
+            epochs as in the paper.
     Returns:
         The `fsp_tf.runs.Run`: `run.folder.result` is the record, `run.models.read(run.folder / "student.keras",
         "student")` the student.

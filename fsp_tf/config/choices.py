@@ -129,7 +129,7 @@ class Config:
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
     )
     kd_temperature: float = _option(3.0, "Temperature of the soft targets.")
-    kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weight of the soft targets at the first and last step.")
+    kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
 
     # Schedules.
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher.")

@@ -17,8 +17,8 @@ class Phase:
 
     Attributes:
         name: Its name in `result.json`, in `checkpoints/` and in `tensorboard/`.
-        model: The model that it trains; `<model>.keras` is the file that it leaves in the run's folder.
-        title: What tables call that model.
+        model: The model that it trains; the file in the run's folder is `<model>.keras`.
+        title: That model's name in tables.
         role: `teacher` or `student`: the flags that describe the model's architecture.
         pipeline: The `--pipeline` that runs this phase alone.
         schedule: The prefix of the `Config` fields with its learning rates and steps.
@@ -41,7 +41,7 @@ class Phase:
 
     @property
     def file(self) -> str:
-        """The file that it leaves in the run's folder."""
+        """The file that it writes to the run's folder."""
         return f"{self.model}.keras"
 
     @property
