@@ -45,7 +45,7 @@ def _products(first: tf.Tensor, last: tf.Tensor):
 
 
 def _max_pooled(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Max-pools a map to (height, width); windows overlap if sizes do not divide evenly."""
+    """Max-pools a map to (height, width); adaptively, in overlapping windows, if sizes do not divide evenly."""
     if (features.shape[1], features.shape[2]) == (height, width):
         return features
     if features.shape[1] % height or features.shape[2] % width:
