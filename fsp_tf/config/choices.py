@@ -93,8 +93,8 @@ class Config:
     )
     fsp_connector: bool = _option(
         False,
-        "Learn a 1x1 convolution in stage 1 for each feature map of the student that has other channels than the "
-        "teacher's; always with --fsp_taps=auto.",
+        "Learn a 1x1 convolution in stage 1 for each feature map of the student whose number of channels differs from "
+        "the teacher's; always with --fsp_taps=auto.",
     )
     fsp_weight: float | None = _option(
         None,
