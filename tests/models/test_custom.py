@@ -15,6 +15,7 @@ PATH = pathlib.Path("model.keras")
 
 def model_with(*outputs: keras.layers.Layer) -> keras.Model:
     """Returns a functional model of 8x8 images whose features go through the given layers in turn."""
+    keras.utils.set_random_seed(0)
     images = keras.Input((8, 8, 1))
     x = keras.layers.Flatten()(images)
     for layer in outputs:
@@ -112,7 +113,7 @@ def test_plain_copy_computes_in_float32_with_stock_layers():
     copy = copy_model(mixed, plain=True)
     assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
     pixels = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
-    np.testing.assert_allclose(copy(pixels), np.asarray(mixed(pixels), np.float32), rtol=0.05)
+    np.testing.assert_allclose(copy(pixels), np.asarray(mixed(pixels), np.float32), rtol=0.05, atol=0.05)
     resnet = trained_like(cifar_resnet(8, 3, (8, 8, 1)))
     plain = copy_model(resnet, plain=True)
     assert not any(isinstance(layer, FusedBatchNormalization) for layer in plain.layers)
@@ -132,4 +133,4 @@ def test_confidently_wrong_softmax_models_still_have_gradients():
         classifier = as_classifier(model_with(*layers), PATH)
         pixels = np.random.default_rng(0).uniform(0, 1e4, (4, 8, 8, 1)).astype(np.float32)
         logits = np.asarray(classifier(pixels)["logits"])
-        assert logits.min() < -20 and logits.max() > 20
+        assert np.ptp(logits) > 100, "far beyond where probabilities are 0 and 1"
