@@ -1,13 +1,20 @@
 """Checks a run's data and models before anything is written."""
 
+import contextlib
+import logging
+import pathlib
+
 import keras
 
+from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, PHASES, SOURCE_TEACHER, STAGE1, TEACHER, TRANSFER, Phase
-from fsp_tf.runs import model_forms
+from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1 import make_distiller
 from fsp_tf.system.errors import UserError
+
+logger = logging.getLogger("fsp_tf")
 
 
 def check_inputs(run: Run, phases: list[Phase]) -> None:
@@ -22,6 +29,8 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
     run.images.check(phases)
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
+    if run.config.holdout and run.config.teacher:
+        _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
     trained_here: set[str] = set()
     for phase in phases:
         found = [run.models.get(name) for name in phase.starts_from(run.config) if name not in trained_here]
@@ -48,6 +57,17 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     except ValueError as error:
         advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
+
+
+def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:
+    """Warns unless the run that trained a teacher held out the same images."""
+    record: dict = {}
+    with contextlib.suppress(UserError):
+        record = records.read_result(teacher.parent / "result.json").get("config", {})
+    if any(record.get(name) != getattr(config, name) for name in ("dataset", "train_split", "holdout")):
+        logger.warning(
+            f"--holdout={config.holdout}: the teacher {teacher} may have been trained on the held-out images."
+        )
 
 
 def _refuse_another_teacher(run: Run) -> None:

@@ -343,6 +343,17 @@ def test_holdout_replaces_the_test_set(tmp_path, capsys):
     assert "16 images of digits/train[:48] (held out: 16)" in printed
 
 
+def test_teacher_that_may_have_seen_held_out_images_is_reported(finished, tmp_path, capsys):
+    choices = {"pipeline": "stage1", "holdout": 16}
+    runs.run_pipeline(tiny(tmp_path / "a", teacher=str(finished / "teacher.keras"), **choices), exports=False)
+    assert "may have been trained on the held-out images" in capsys.readouterr().out
+    runs.run_pipeline(tiny(tmp_path / "teacher", pipeline="teacher", holdout=16), exports=False)
+    runs.run_pipeline(
+        tiny(tmp_path / "b", teacher=str(tmp_path / "teacher" / "teacher.keras"), **choices), exports=False
+    )
+    assert "may have been trained" not in capsys.readouterr().out
+
+
 def test_diverging_phase_stops_with_its_name(tmp_path):
     config = tiny(tmp_path, pipeline="teacher", teacher_learning_rates=(1e30, 1e30, 1e30))
     with pytest.raises(UserError, match=r"teacher: the loss is .* at step \d.* learning rate"):
