@@ -74,7 +74,6 @@ def measure() -> dict:
         memory_bytes = {worker.name: worker.finish()["peak_memory_bytes"] for worker in workers}
     return {
         "device": peak.info["device"],
-        "cores_used": len(os.sched_getaffinity(0)),
         "versions": command.versions(),
         **dataclasses.asdict(workload),
         "rounds": num_rounds,
@@ -85,8 +84,7 @@ def measure() -> dict:
 
 def format_report(measured: dict) -> str:
     """Formats the device, the batch and the table."""
-    where = f"{measured['device']}, {measured['cores_used']} used, batch {measured['batch_size']}"
-    return f"{where}\n\n{table(measured)}"
+    return f"{measured['device']}, batch {measured['batch_size']}\n\n{table(measured)}"
 
 
 def chosen_contenders() -> list[Contender]:

@@ -155,8 +155,9 @@ class Config:
     # Machine.
     precision: str = _option(
         "float32",
-        "Precision of training; evaluation and saved models use float32. auto selects the lowest that the hardware "
-        "supports: bfloat16 on CPUs with AMX and GPUs since Ampere, float16 on older tensor cores.",
+        "Precision of training; evaluation and saved models use float32. auto selects the fastest of the "
+        "device: bfloat16 on CPUs with AMX, on AMD's with AVX512-BF16 and on GPUs since Ampere, float16 on older "
+        "tensor cores.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     deterministic: bool | None = _free_option(

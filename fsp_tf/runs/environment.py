@@ -35,22 +35,25 @@ def compute_deterministically(wanted: bool | None = None) -> None:
 
 
 def precision(wanted: str) -> str:
-    """Returns the precision; for `auto`, the lowest that the device supports in hardware."""
+    """Returns the precision; for `auto`, the fastest one of the device (docs/performance.md)."""
     if wanted != "auto":
         return wanted
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
-    return "mixed_bfloat16" if "amx_bf16" in _processor("flags").split() else "float32"
+    extensions, is_amd = _processor("flags").split(), _processor("vendor_id") == "AuthenticAMD"
+    # Intel's AVX512-BF16 instructions run at half the speed of its float32 ones.
+    return "mixed_bfloat16" if "amx_bf16" in extensions or ("avx512_bf16" in extensions and is_amd) else "float32"
 
 
 def device() -> str:
-    """Returns the name of the GPU or the processor."""
+    """Returns the name of the GPU, or of the processor with the number of cores that this process may use."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return f"{_processor('model name') or platform.machine()}, {os.cpu_count()} cores"
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{_processor('model name') or platform.machine()}, {count} core{'s' if count > 1 else ''}"
 
 
 def _processor(entry: str) -> str:

@@ -404,11 +404,11 @@ def test_small_measurement_of_training(tmp_path):
     assert finished.returncode == 0, finished.stderr
     measured = json.loads(path.read_text())
     assert set(measured) == {
-        *("device", "cores_used", "versions", "batch_size", "depth", "width_multiplier", "image_size", "rounds"),
+        *("device", "versions", "batch_size", "depth", "width_multiplier", "image_size", "rounds"),
         *("steps_per_round", "contenders", "matrix_product_flops_per_second", "ratios"),
     }
     assert measured["batch_size"] == 4 and measured["depth"] == 8
-    assert measured["versions"] == versions() and measured["device"] and measured["cores_used"] >= 1
+    assert measured["versions"] == versions() and measured["device"]
     assert set(measured["contenders"]) == set(names) and set(measured["contenders"]["plain"]) == KEYS
     assert measured["contenders"]["plain"]["peak_memory_bytes"] > 10**8
     assert measured["contenders"]["plain"]["images_per_second"] > 1
