@@ -3,6 +3,7 @@
 import io
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.style
@@ -108,14 +109,18 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
     """Draws test accuracy and training loss against iterations (Figure 3).
 
     Each seed is a thin line. A thick line is their mean and a shaded band their range, over the iterations that all
-    seeds have reached.
+    seeds have reached. A dashed line is the mean accuracy against the iterations of stage 1 and stage 2 together.
     """
-    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     for curve, color in zip(results["curves"], COLORS, strict=False):
-        seeds = curve["seeds"].values()
+        seeds = list(curve["seeds"].values())
         _line(left, [seed["test_accuracy"] for seed in seeds], curve["title"], color, factor=100)
         _line(right, [seed["loss"] for seed in seeds], curve["title"], color)
+        if seeds and curve["stage1_steps"]:
+            steps, values = _common(seed["test_accuracy"] for seed in seeds)
+            label = f"{curve['title']}, with stage 1's {curve['stage1_steps']:,} iterations"
+            left.plot(steps + curve["stage1_steps"], 100 * values.mean(axis=0), "--", color=color, label=label)
     left.set_title(textwrap.fill(_accuracy_label(results), 46), loc="left", fontsize=11)
     right.set_title("training loss", loc="left", fontsize=11)
     for axes in (left, right):
@@ -123,22 +128,29 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     if handles := left.get_legend_handles_labels()[0]:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _common(seeds: Iterable[list]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the iterations that all seeds have reached, and their values (seeds, iterations)."""
+    curves = [dict(points) for points in seeds]
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return np.array(steps), np.array([[curve[step] for step in steps] for curve in curves])
 
 
 def _line(axes: Axes, seeds: list[list], title: str, color: str, factor: float = 1) -> None:
     """Draws one model's seeds, each a list of (iteration, value) pairs, with their mean."""
-    curves = [{step: factor * value for step, value in points} for points in seeds]
-    if not curves:
+    if not seeds:
         return
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-    values = np.array([[curve[step] for step in steps] for curve in curves])
-    if len(curves) > 1:
-        for curve in curves:
-            axes.plot(list(curve.keys()), list(curve.values()), color=color, linewidth=0.7, alpha=0.55)
-        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0)
-    axes.plot(steps, values.mean(axis=0), color=color, linewidth=2, label=title)
+    steps, values = _common(seeds)
+    if len(seeds) > 1:
+        for points in seeds:
+            iterations, ordinates = zip(*points, strict=True)
+            axes.plot(iterations, [factor * value for value in ordinates], color=color, linewidth=0.7, alpha=0.55)
+        low, high = factor * values.min(axis=0), factor * values.max(axis=0)
+        axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.plot(steps, factor * values.mean(axis=0), color=color, linewidth=2, label=title)
 
 
 def _accuracy_label(results: dict[str, Any]) -> str:

@@ -24,7 +24,8 @@ def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
     records = {name: record for name, unit in plan.units.items() if (record := finished_record(unit))}
     config, table = next(iter(plan.units.values())).config, paper.TABLES[plan.target]
     rows = [_row(key, table.rows[key], cells, records) for key, cells in plan.rows.items()]
-    curves = _curves(plan, table, records) if plan.target == "figure3" else []
+    has_curves = plan.target == "figure3" or config.evaluation_steps > 0
+    curves = _curves(plan, table, records) if has_curves else []
     models = {unit.id for cells in plan.rows.values() for cell in cells.values() for unit in cell.models}
     phases = {name: phase for name, record in records.items() for phase in record.get("phases", {}).values()}
     results = {
@@ -98,12 +99,14 @@ def _measures(cell: Cell, records: dict[str, dict]) -> dict[str, float]:
 
 
 def _curves(plan: Plan, table: paper.Table, records: dict[str, dict]) -> list[dict]:
-    """Returns Figure 3's curves per seed."""
+    """Returns the curves of each row's first model per seed, and the steps of stage 1 before them."""
     curves = []
     for key, cells in plan.rows.items():
         models = {str(seed): cell.models[0] for seed, cell in cells.items()}
         seeds = {seed: read_scalars(unit) for seed, unit in models.items() if unit.id in records}
-        curves.append({"key": key, "title": table.rows[key].title, "seeds": seeds})
+        stage1_steps = sum(unit.steps for unit in cells[plan.seeds[0]].first_stages)
+        title = table.rows[key].title
+        curves.append({"key": key, "title": title, "stage1_steps": stage1_steps, "seeds": seeds})
     return curves
 
 

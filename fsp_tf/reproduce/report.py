@@ -127,7 +127,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
         "than two seeds is undecided. If a claim names a number, the difference is measured from it. "
         f"{num_tested} of {len(results['claims'])} claims were tested, each at the 95 % level without correction for "
         "multiple tests.",
-        *([paper.FIGURE_TEXT] if results["curves"] else []),
+        *([paper.FIGURE_TEXT] if results["name"] == "figure3" else []),
         "Iterations are counted as in the paper; multiply-adds and seconds cover the same steps."
         + (ensembles if has_ensembles(results) else ""),
     ]

@@ -92,9 +92,10 @@ def single(results) -> dict:
         {
             "key": "teacher",
             "title": "From scratch",
+            "stage1_steps": 0,
             "seeds": {"0": points, "1": points | {"test_accuracy": [[10, 0.3]]}},
         },
-        {"key": "student", "title": "After stage 1", "seeds": {}},
+        {"key": "student", "title": "After stage 1", "stage1_steps": 7, "seeds": {}},
     ]
     facts = {"name": "figure3", "seeds": [0], "schedule_scale": 1, "num_finished": 9, "evaluated_on": None}
     return results | facts | {"rows": [row | {"seeds": seed} for row in rows], "curves": curves}
@@ -359,7 +360,7 @@ def test_figures_are_deterministic(results, single):
 
 def test_nothing_finished(results, tmp_path):
     rows = [row | {"seeds": {}} for row in results["rows"]]
-    curves = [{"key": "teacher", "title": "From scratch", "seeds": {}}]
+    curves = [{"key": "teacher", "title": "From scratch", "stage1_steps": 0, "seeds": {}}]
     claims = [claim | {"differences": {}} for claim in results["claims"]]
     nothing = {"rows": rows, "claims": claims, "curves": curves, "num_finished": 0, "devices": [], "evaluated_on": None}
     write_report(results | nothing, tmp_path)

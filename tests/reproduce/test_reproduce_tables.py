@@ -36,6 +36,7 @@ def test_figure_3_shares_models_with_rows_of_table_1(tmp_path):
 
 def test_tables_2_and_4_share_a_teacher_and_finish(data_dir, tmp_path):
     shared = ["--seeds=0", f"--units_dir={tmp_path / 'units'}", f"--data_dir={data_dir}", *tiny_runs.TABLE_FLAGS]
+    shared.append("--evaluation_steps=2")
     for number, units, ran, depth in ((2, 18, 18, 8), (4, 6, 5, 14)):
         folder = f"--run_dir={tmp_path / str(number)}"
         done = reproduce(f"--table={number}", folder, *shared, f"--student_depth={depth}")
@@ -45,6 +46,11 @@ def test_tables_2_and_4_share_a_teacher_and_finish(data_dir, tmp_path):
         assert report["num_finished"] == report["num_units"] == units
         assert set(accuracies(tmp_path / str(number))) == set(paper.TABLES[f"table{number}"].rows)
         assert report["evaluated_on"] == "cifar100/test[:50]"
+        for curve in report["curves"]:
+            assert [step for step, _ in curve["seeds"]["0"]["test_accuracy"]][:2] == [2, 4], (
+                "as --evaluation_steps says"
+            )
+        assert {curve["key"] for curve in report["curves"]} == set(paper.TABLES[f"table{number}"].rows)
 
 
 def test_table_5_finishes_with_other_data_sets(data_dir, tmp_path):
