@@ -36,6 +36,11 @@ class Config:
     holdout: int = _option(
         0, "Number of training images to hold out and to evaluate on instead of --eval_split, for choosing settings."
     )
+    labeled_images: int = _option(
+        0,
+        "Number of randomly chosen training images to which stage 2, the baseline and fine-tuning are limited; 0 uses "
+        "all. The teacher and stage 1, which needs no labels, use all images.",
+    )
     image_size: int | None = _option(
         None, "Height and width in pixels to resize images to; required if the images have different sizes."
     )

@@ -23,6 +23,7 @@ class Phase:
         pipeline: The `--pipeline` that runs this phase alone.
         schedule: The prefix of the `Config` fields with its learning rates and steps.
         stream: The name that seeds its batches; phases that are compared share one.
+        few_labels: Whether it trains only on `--labeled_images` of the images.
         on_source: Whether it trains on `--source_dataset` instead of `--dataset`.
         starts_from: The models that it starts from or learns from, given the choices.
         runs_teacher: Whether each of its steps also runs the teacher, given the choices.
@@ -35,6 +36,7 @@ class Phase:
     pipeline: str
     schedule: str
     stream: str
+    few_labels: bool = False
     on_source: bool = False
     starts_from: Callable[["Config"], tuple[str, ...]] = lambda config: ()
     runs_teacher: Callable[["Config"], bool] = lambda config: False
@@ -86,6 +88,7 @@ FINE_TUNING = Phase(
     pipeline="teacher",
     schedule="stage2",
     stream="stage2",
+    few_labels=True,
     starts_from=lambda config: (SOURCE_TEACHER.model,),
 )
 BASELINE = Phase(
@@ -96,6 +99,7 @@ BASELINE = Phase(
     pipeline="baseline",
     schedule="stage2",
     stream="stage2",
+    few_labels=True,
 )
 STAGE1 = Phase(
     name="stage1",
@@ -116,6 +120,7 @@ STAGE2 = Phase(
     pipeline="stage2",
     schedule="stage2",
     stream="stage2",
+    few_labels=True,
     starts_from=_stage2_models,
     runs_teacher=lambda config: config.stage2_loss == "kd",
 )

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from fsp_tf.config import phases
 
 LARGEST_NUMBER = 2**31 - 1
-AT_LEAST_0 = ("holdout", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight", "stage1_clipnorm")
+AT_LEAST_0 = (
+    "holdout",
+    "labeled_images",
+    "weight_decay",
+    "evaluation_steps",
+    "seed",
+    "fsp_store_views",
+    "fsp_weight",
+    "stage1_clipnorm",
+)
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
 BOUNDS = (  # fields, what they must be, and its check for every number of a list

@@ -78,7 +78,22 @@ def load_split(
         full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}; lower it.")
-    return _without(full, holdout, held_out) if holdout else full
+    if not holdout:
+        return full
+    part = random_part(full, holdout, rest=not held_out)
+    return dataclasses.replace(part, name=f"{full.name} ({'held out' if held_out else 'the rest'}: {part.num_images})")
+
+
+def random_part(full: ImageSet, size: int, *, rest: bool = False) -> ImageSet:
+    """Returns `size` images of a set, the same random choice in every run, or all the others."""
+    mask = np.zeros(full.num_images, bool)
+    mask[np.random.default_rng(0).permutation(full.num_images)[:size]] = True
+    keep = ~mask if rest else mask
+    part = dataclasses.replace(full, name=f"{full.name} ({keep.sum()} of them)", num_images=int(keep.sum()))
+    if full.source is not None:
+        return dataclasses.replace(part, source=full.source.kept(keep))
+    assert full.images is not None and full.labels is not None
+    return dataclasses.replace(part, images=full.images[keep], labels=full.labels[keep])
 
 
 def evaluation_split(name: str, data_dir: str | None = None) -> str:
@@ -164,16 +179,3 @@ def _common_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> t
     if others:
         raise UserError(f"The images of {name} differ in size; set --image_size=PIXELS to resize them.")
     return tuple(first.tolist())
-
-
-def _without(full: ImageSet, holdout: int, held_out: bool) -> ImageSet:
-    """Returns the set without `holdout` images of a fixed random choice, or only those."""
-    mask = np.zeros(full.num_images, bool)
-    mask[np.random.default_rng(0).permutation(full.num_images)[:holdout]] = True
-    keep = mask if held_out else ~mask
-    name = f"{full.name} ({'held out' if held_out else 'the rest'}: {keep.sum()})"
-    part = dataclasses.replace(full, name=name, num_images=int(keep.sum()))
-    if full.source is not None:
-        return dataclasses.replace(part, source=full.source.kept(keep))
-    assert full.images is not None and full.labels is not None
-    return dataclasses.replace(part, images=full.images[keep], labels=full.labels[keep])

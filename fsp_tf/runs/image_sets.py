@@ -24,6 +24,16 @@ class ImageSets:
         return self._load(self.config.dataset, self.config.train_split, self.config.holdout)
 
     @functools.cached_property
+    def labeled(self) -> ImageSet:
+        """The training images whose labels stage 2, the baseline and fine-tuning use: `--labeled_images` of them."""
+        wanted = self.config.labeled_images
+        if wanted > self.train.num_images:
+            raise UserError(
+                f"--labeled_images={wanted} exceeds the {self.train.num_images} images of {self.train.name}."
+            )
+        return datasets.random_part(self.train, wanted) if wanted else self.train
+
+    @functools.cached_property
     def test(self) -> ImageSet:
         """The images to evaluate on: the test images, or with `--holdout` the held-out training images."""
         if self.config.holdout:
@@ -43,7 +53,9 @@ class ImageSets:
 
     def for_training(self, phase: Phase) -> ImageSet:
         """Returns the images that a phase trains on."""
-        return self.source_train if phase.on_source else self.train
+        if phase.on_source:
+            return self.source_train
+        return self.labeled if phase.few_labels else self.train
 
     def for_evaluation(self, phase: Phase) -> ImageSet:
         """Returns the images that a phase is evaluated on."""
@@ -73,8 +85,8 @@ class ImageSets:
 
     def training_sets(self, phases: list[Phase]) -> list[ImageSet]:
         """Returns the distinct sets that phases train on, a transfer's source first."""
-        on_source = sorted({row.on_source for row in phases}, reverse=True)
-        return [self.source_train if source else self.train for source in on_source]
+        rows = sorted(phases, key=lambda row: row.on_source, reverse=True)
+        return list({id(images): images for images in map(self.for_training, rows)}.values())
 
     def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
         return _load_once(name, split, self.config.data_dir, self.config.image_size, holdout, held_out)

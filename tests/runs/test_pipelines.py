@@ -15,9 +15,10 @@ import tensorflow as tf
 from fsp_tf import export, runs, training
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import forward_multiply_adds
-from fsp_tf.config.phases import STAGE2, TEACHER
+from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER
 from fsp_tf.data import datasets, load_split
 from fsp_tf.runs import fitting, model_forms, run_models
+from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -341,6 +342,19 @@ def test_holdout_replaces_the_test_set(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "32 images of digits/train[:48] (the rest: 32)" in printed
     assert "16 images of digits/train[:48] (held out: 16)" in printed
+
+
+def test_few_labels_limit_stage_2_and_the_baseline_only(tmp_path):
+    images = ImageSets(tiny(tmp_path, labeled_images=20))
+    sizes = {phase.name: images.for_training(phase).num_images for phase in (TEACHER, BASELINE, STAGE1, STAGE2)}
+    assert sizes == {"teacher": 48, "baseline": 20, "stage1": 48, "stage2": 20}
+    assert [images.num_images for images in images.training_sets([TEACHER, BASELINE, STAGE1, STAGE2])] == [48, 20]
+
+
+def test_more_labels_than_images_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--labeled_images=49 exceeds the 48 images of digits/train\[:48\]"):
+        runs.run_pipeline(tiny(tmp_path, labeled_images=49))
+    assert not tmp_path.joinpath("teacher.keras").exists()
 
 
 def test_teacher_that_may_have_seen_held_out_images_is_reported(finished, tmp_path, capsys):
