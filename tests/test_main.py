@@ -139,9 +139,9 @@ def test_mistyped_flag_is_refused(arguments, words):
         (["--run_dir={files}/good.keras/run"], ["--run_dir", "cannot be written"]),
         (["--batch_size=2048"], ["--batch_size=2048", "1000 training images"]),
         (["--fsp_taps=stem:nowhere"], ["no head or layer named 'nowhere'", "--fsp_taps"]),
-        (["--pipeline=evaluate"], ["no model to evaluate", "--student"]),
-        (["--pipeline=export", "--student={files}/missing.keras"], ["missing.keras does not exist"]),
-        (["--pipeline=stage2", "--student={files}/classes.keras"], ["7 classes"]),
+        (["--pipeline=evaluate"], ["no model to evaluate", "--trained_student"]),
+        (["--pipeline=export", "--trained_student={files}/missing.keras"], ["missing.keras does not exist"]),
+        (["--pipeline=stage2", "--trained_student={files}/classes.keras"], ["7 classes"]),
     ],
     ids=lambda value: value[-1].split("/")[-1] if isinstance(value, list) else None,
 )

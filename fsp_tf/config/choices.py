@@ -212,7 +212,12 @@ class Config:
         "teacher in --run_dir.",
     )
     student: str | None = _free_option(
-        None, "The .keras file that stage2 starts from, or that evaluate and export use; with --fsp_taps, the student."
+        None, "A .keras file with the student before training; only with --fsp_taps. Default: a new ResNet."
+    )
+    trained_student: str | None = _free_option(
+        None,
+        "The .keras file that --pipeline=stage2 starts from, or that evaluate and export use. Default: the student in "
+        "--run_dir.",
     )
     members: tuple[str, ...] = _free_option((), "The .keras files of the models in an ensemble.")
     export_formats: tuple[str, ...] = _free_option(

@@ -52,10 +52,6 @@ class Phase:
         return self.role == "teacher"
 
 
-def _stage1_teacher(config: "Config") -> tuple[str, ...]:
-    return (SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model,)
-
-
 def _stage2_models(config: "Config") -> tuple[str, ...]:
     student = () if config.method == "kd" else (STAGE1.model,)
     return student + ((TEACHER.model,) if config.stage2_loss == "kd" else ())
@@ -109,7 +105,7 @@ STAGE1 = Phase(
     pipeline="stage1",
     schedule="stage1",
     stream="stage1",
-    starts_from=_stage1_teacher,
+    starts_from=lambda config: (stage1_teacher(config).model,),
     runs_teacher=lambda config: not config.fsp_store_views,
 )
 STAGE2 = Phase(
@@ -137,6 +133,16 @@ PIPELINES = (
 )
 
 
+def named_teacher(config: "Config") -> Phase:
+    """Returns the phase whose model `--teacher` replaces."""
+    return SOURCE_TEACHER if config.transfers else TEACHER
+
+
+def stage1_teacher(config: "Config") -> Phase:
+    """Returns the phase that trains the teacher of stage 1."""
+    return SOURCE_TEACHER if config.learns_from_source else TEACHER
+
+
 def phases_of(config: "Config") -> list[Phase]:
     """Returns the phases that `--pipeline` runs, in order; none where it trains nothing."""
     if config.pipeline in (ENSEMBLE, EVALUATE, EXPORT):
@@ -145,7 +151,7 @@ def phases_of(config: "Config") -> list[Phase]:
         return [FINE_TUNING if config.teacher or config.source_dataset else TEACHER]
     if config.pipeline in PHASES:
         return [PHASES[config.pipeline]]
-    rows = [] if config.teacher else [SOURCE_TEACHER if config.transfers else TEACHER]
+    rows = [] if config.teacher else [named_teacher(config)]
     needs_fine_tuning = config.baseline or config.stage2_loss == "kd" or not config.learns_from_source
     rows += [FINE_TUNING] if config.transfers and needs_fine_tuning else []
     rows += [BASELINE] if config.baseline else []

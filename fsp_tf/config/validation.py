@@ -128,9 +128,10 @@ def _pipeline_problems(config) -> Iterator[str]:
     name, pipeline = config.experiment, config.pipeline
     if "/" in name or name in ("", ".", "..") or len(name.encode(errors="replace")) > 200:
         yield f"--experiment must name a folder in saved_models, got {name!r}; for another place use --run_dir."
-    may_start_from_student = (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT)
-    if config.student and not config.fsp_taps and pipeline not in may_start_from_student:
-        yield f"--student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
+    if config.student and not config.fsp_taps:
+        yield "--student needs --fsp_taps: to start stage 2 from a file, evaluate or export it, use --trained_student."
+    if config.trained_student and pipeline not in (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT):
+        yield f"--trained_student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
     if config.source_dataset and pipeline == phases.DISTILL:
         yield "--source_dataset needs --pipeline=transfer, got --pipeline=distill."
     if pipeline == phases.TRANSFER and not (config.teacher or config.source_dataset):
@@ -139,7 +140,7 @@ def _pipeline_problems(config) -> Iterator[str]:
         yield "--pipeline=source_teacher needs its data set: set --source_dataset=NAME."
     if pipeline == phases.ENSEMBLE and len(config.members) < 2:
         yield f"--pipeline=ensemble needs at least two models, got {len(config.members)}: set --members=PATH,PATH."
-    if config.student and config.method == "kd" and pipeline == phases.STAGE2.pipeline and not config.fsp_taps:
-        yield "--method=kd trains a new student, got --student too: use --stage2_loss=kd to start from a given one."
+    if config.trained_student and config.method == "kd" and pipeline == phases.STAGE2.pipeline:
+        yield "--method=kd trains a new student, got --trained_student: use --stage2_loss=kd to start from that one."
     if config.members and pipeline != phases.ENSEMBLE:
         yield f"--members needs --pipeline=ensemble, got --pipeline={pipeline}."

@@ -1,7 +1,5 @@
 """Stage-1 training by FSP matching (Algorithm 1)."""
 
-import zlib
-
 import keras
 import tensorflow as tf
 
@@ -37,7 +35,8 @@ class FSPDistiller(ReplicatedModel):
             1 for `equal`.
         weighting: `relative` or `equal`.
         connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
-            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it.
+            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for
+            any Keras layer, `keras.utils.set_random_seed` decides their initial weights.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -197,8 +196,7 @@ def _connected(names, teacher_maps: list, student_maps: list) -> list:
             return student_map
         if (name, channels) not in connected:
             connector = f"connector_{name.replace('/', '_')}_{channels}"
-            initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
-            layer = keras.layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype="float32", name=connector)
+            layer = keras.layers.Conv2D(channels, 1, kernel_initializer="he_normal", dtype="float32", name=connector)
             connected[name, channels] = layer(student_map)
         return connected[name, channels]
 

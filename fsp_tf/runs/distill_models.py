@@ -54,10 +54,10 @@ def distill(
     shapes, expected = ([w.shape for w in each.weights] for each in (student, load_keras_file(given["student"])))
     if shapes != expected:
         raise UserError(f"{folder} holds a run of another student: use another run_dir, or resume=False.")
-    console.install_handler()
     images = ImageSets(config)
     images.train, images.test = sets
-    return run_pipeline(config, images=images, callbacks=callbacks)
+    with console.temporary_handler():
+        return run_pipeline(config, images=images, callbacks=callbacks)
 
 
 def _lengths(num_images: int, batch_size: int | None) -> dict:

@@ -7,7 +7,7 @@ import re
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER
+from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, named_teacher
 from fsp_tf.models import load_keras_file
 from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs import model_forms
@@ -38,10 +38,10 @@ class RunModels:
     def path(self, name: str) -> pathlib.Path:
         """Returns the file from which phases read a model: the one that a flag names, or the one in the folder."""
         config, named = self.config, None
-        if name == SOURCE_TEACHER.model or (name == TEACHER.model and not config.transfers):
+        if name in (SOURCE_TEACHER.model, named_teacher(config).model):
             named = config.teacher
         elif name == STAGE1.model and config.pipeline == STAGE2.pipeline:
-            named = config.student
+            named = config.trained_student
         return pathlib.Path(named).expanduser() if named else self.own_path(name)
 
     def get(self, name: str) -> keras.Model:

@@ -53,10 +53,11 @@ def train_stage1(run: Run, phase: Phase) -> None:
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
         if config.fsp_shuffle or config.fsp_teacher_statistics != "moving":
-            # Stored matrices are shuffled when they are read.
-            seed = config.seed if config.fsp_shuffle and not config.fsp_store_views else None
             teacher = model_forms.frozen_form(
-                config, models.get(teacher_name), shuffle_seed=seed, statistics=config.fsp_teacher_statistics
+                config,
+                models.get(teacher_name),
+                shuffle_seed=config.seed if config.fsp_shuffle else None,
+                statistics=config.fsp_teacher_statistics,
             )
         else:
             teacher = models.frozen(teacher_name)
@@ -69,7 +70,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
         callbacks = [CollapseWarning(distiller.pair_names)]
         callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
     if config.fsp_store_views and isinstance(distiller, FSPDistiller):
-        stream = _stored_stream(run, teacher_name, teacher, distiller)
+        stream = _stored_stream(run, teacher_name, distiller)
     else:
         stream = live_stream(config, phase, run.images.train)
     if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
@@ -109,15 +110,16 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
-def _stored_stream(run: Run, name: str, frozen_teacher: keras.Model, distiller: FSPDistiller) -> Stream:
-    """Returns stage 1's stream of stored matrices; then shuffles the frozen teacher if the run does."""
-    config, train_set, teacher = run.config, run.images.train, run.models.get(name)
-    digest = run.models.digest(name)
-    store = open_store(config, store_folder(run), distiller, digest, train_set, writes=run.writes)
-    if config.fsp_shuffle:  # the store needed the unshuffled teacher; the heat maps need the shuffled one
-        shuffled = model_forms.frozen_form(config, teacher, shuffle_seed=config.seed)
-        frozen_teacher.set_weights(shuffled.get_weights())
-    return stored_matrices_stream(config, store, distiller, teacher, train_set)
+def _stored_stream(run: Run, teacher_name: str, distiller: FSPDistiller) -> Stream:
+    """Returns stage 1's stream of stored matrices, which are those of the unshuffled teacher."""
+    config, models, train_set = run.config, run.models, run.images.train
+    unshuffled = distiller
+    if config.fsp_shuffle:
+        with run.strategy.scope():
+            unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
+    digest = models.digest(teacher_name)
+    store = open_store(config, store_folder(run), unshuffled, digest, train_set, writes=run.writes)
+    return stored_matrices_stream(config, store, distiller, models.get(teacher_name), train_set)
 
 
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:

@@ -93,7 +93,12 @@ def test_baseline_has_the_schedule_of_stage_2():
         ({"holdout": -1}, "--holdout must be at least 0"),
         ({"fsp_weight": float("nan")}, "--fsp_weight must be at least 0, got nan"),
         ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates must be above 0"),
-        ({"student": "a.keras"}, "--student needs --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        ({"student": "a.keras"}, "--student needs --fsp_taps: .* use --trained_student"),
+        ({"trained_student": "a.keras"}, "needs --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        (
+            {"method": "kd", "pipeline": "stage2", "trained_student": "a.keras"},
+            "kd trains a new student, got --trained",
+        ),
         ({"source_dataset": "digits"}, "--source_dataset needs --pipeline=transfer"),
         ({"pipeline": "source_teacher"}, "--pipeline=source_teacher needs its data set"),
         ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),

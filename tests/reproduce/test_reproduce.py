@@ -86,7 +86,7 @@ def test_models_have_different_seeds_and_share_a_start_where_the_papers_do():
         return [unit.config.seed for unit in made.rows[row][4].models]
 
     assert all(seeds(row) == [4, 4 + SEED_STRIDE, 4 + 2 * SEED_STRIDE] for row in made.rows)
-    starts = {row: len({unit.config.student for unit in cells[4].models}) for row, cells in made.rows.items()}
+    starts = {row: len({unit.config.trained_student for unit in cells[4].models}) for row, cells in made.rows.items()}
     assert starts["student"] == starts["fitnet_1"] == starts["fitnet_3"] == starts["teacher_continued"] == 1
     assert starts["student_shuffled"] == 3
     shuffled = [unit.config for unit in made.units.values() if unit.config.fsp_shuffle]
