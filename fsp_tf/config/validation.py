@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from fsp_tf.config import phases
+from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
@@ -84,11 +85,10 @@ def _schedule_problems(config, schedule: str) -> Iterator[str]:
 
 def _model_problems(config) -> Iterator[str]:
     for name in ("teacher_depth", "student_depth"):
-        depth = getattr(config, name)
-        if config.architecture == "cifar" and (depth < 8 or (depth - 2) % 6):
-            yield f"--{name} of a CIFAR ResNet must be 6k+2 (8, 14, 20, 26, 32, ...), got {depth}."
-        if config.architecture == "imagenet" and depth not in (18, 20, 34):
-            yield f"--{name} of an ImageNet-size ResNet must be one of 18, 20, 34, got {depth}."
+        try:
+            section_blocks(config.architecture, getattr(config, name))
+        except ValueError as error:
+            yield str(error).replace("The depth", f"--{name}")
     if config.batch_size % config.num_virtual_devices:
         yield (
             f"--batch_size must be a multiple of --num_virtual_devices, got {config.batch_size} for "

@@ -5,10 +5,9 @@ from fsp_tf.models.custom import as_classifier
 from fsp_tf.models.folding import fold_batch_normalization
 from fsp_tf.models.keras_file import load_keras_file
 from fsp_tf.models.normalization import FusedBatchNormalization, with_batch_statistics
-from fsp_tf.models.resnet import IMAGENET_BLOCKS, SHORTCUTS, cifar_resnet, imagenet_resnet
+from fsp_tf.models.resnet import SHORTCUTS, cifar_resnet, imagenet_resnet
 
 __all__ = [
-    "IMAGENET_BLOCKS",
     "SHORTCUTS",
     "FusedBatchNormalization",
     "as_classifier",

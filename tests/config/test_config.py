@@ -7,10 +7,10 @@ import pathlib
 import pytest
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import METHODS, Config, multiply_adds
+from fsp_tf.config import METHODS, Config
 from fsp_tf.config.phases import PHASES
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
-from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
+from fsp_tf.models import SHORTCUTS
 from fsp_tf.system.errors import UserError
 from tests.support.command_line import parse
 
@@ -141,7 +141,6 @@ def test_flag_choices_equal_those_of_the_library():
     expected_choices = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
     for name, expected in expected_choices.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
-    assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 
 
 def test_list_flag_with_a_word_raises_user_error():
