@@ -5,6 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
+from fsp_tf.models.keras_graph import producer
 from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
@@ -75,7 +76,7 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
 
 def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of probabilities: the input of a last softmax, or else their logarithms."""
-    operation = probabilities._keras_history.operation
+    operation, _ = producer(probabilities)
     is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if isinstance(operation, keras.layers.Dense) and is_softmax:
         dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
@@ -96,7 +97,7 @@ def _are_probabilities(model: keras.Model) -> bool:
 
 def _ends_in_sigmoid(tensor: keras.KerasTensor) -> bool:
     """Returns whether a sigmoid computes a tensor, also inside a nested model."""
-    operation, _, index = tensor._keras_history
+    operation, index = producer(tensor)
     if isinstance(operation, keras.Model):
         return _ends_in_sigmoid(operation.outputs[index])
     if isinstance(operation, PASS_THROUGH):
