@@ -120,7 +120,7 @@ def train_ours(model: keras.Model, timer: StepTimer, stream: tf.data.Dataset) ->
         )
         model = Classifier(model) if is_plain else model
         model.compile(optimizer, jit_compile=False)
-    training.fit_stage(model, stream, num_steps=NUM_STEPS, callbacks=[TimedSteps(timer)])
+    training.fit_phase(model, stream, num_steps=NUM_STEPS, callbacks=[TimedSteps(timer)])
 
 
 def train_stock(teacher: keras.Model | None, student: keras.Model, timer: StepTimer, stream: tf.data.Dataset) -> None:

@@ -118,7 +118,7 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
 
 
 def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
-    stream_options = StreamOptions(stage="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
+    stream_options = StreamOptions(name="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
     return list(training_stream(image_set, range(first_step, last_step), stream_options).as_numpy_iterator())
 
 

@@ -12,7 +12,7 @@ from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
-from fsp_tf.runs.stage1 import make_distiller
+from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
 RESNET_FLAGS = ("architecture", "teacher_depth", "student_depth", "width_multiplier", "shortcut", "fsp_pairs")

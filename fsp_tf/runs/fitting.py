@@ -24,7 +24,7 @@ from fsp_tf.training import (
     Progress,
     TensorBoardLog,
     devices,
-    fit_stage,
+    fit_phase,
     make_optimizer,
     remove_later_events,
 )
@@ -101,7 +101,7 @@ class PhaseFit:
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
             with signals.defer_signals():
-                fit_stage(
+                fit_phase(
                     model,
                     batches,
                     num_steps=self.num_steps - first_step,

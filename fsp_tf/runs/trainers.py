@@ -13,7 +13,7 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.stage1 import make_distiller, store_folder
+from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
 from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, FSPHeatMaps, confusion_counter, log_summary

@@ -11,7 +11,7 @@ import tensorflow as tf
 from fsp_tf import runs
 from fsp_tf.data import load_split
 from fsp_tf.distillation import FSPDistiller
-from fsp_tf.runs.stage1 import parse_taps
+from fsp_tf.runs.stage1_distiller import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
 

@@ -163,8 +163,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkey
     on_train_batch_end = training.Progress.on_train_batch_end
 
     def interrupt_once(self, batch, logs=None):
-        if self.first_step + batch + 1 == fatal_step and self.stage not in interrupted:
-            interrupted.add(self.stage)
+        if self.first_step + batch + 1 == fatal_step and self.phase not in interrupted:
+            interrupted.add(self.phase)
             raise KeyboardInterrupt
         on_train_batch_end(self, batch, logs)
 

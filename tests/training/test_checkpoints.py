@@ -13,7 +13,7 @@ from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
-from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, make_optimizer, remove_later_events
+from fsp_tf.training import Checkpoints, TensorBoardLog, fit_phase, make_optimizer, remove_later_events
 from fsp_tf.training.devices import make_strategy
 from tests.support.small_convnet import BATCH_SIZE, small_convnet, stream
 
@@ -68,7 +68,7 @@ class Process:
         remove_later_events(self.logs_at, self.first_step, BATCH_SIZE)
         try:
             with signals.catch_signals(), signals.defer_signals():
-                fit_stage(
+                fit_phase(
                     self.model,
                     stream(self.first_step, NUM_STEPS),
                     num_steps=NUM_STEPS - self.first_step,

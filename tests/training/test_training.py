@@ -18,7 +18,7 @@ from fsp_tf.training import (
     Progress,
     TensorBoardLog,
     accuracy,
-    fit_stage,
+    fit_phase,
     make_optimizer,
     progress,
 )
@@ -164,7 +164,7 @@ def test_diverging_fit_stops_before_saving(tmp_path):
     classifier.optimizer.build(model.trainable_variables)
     checkpoints = Checkpoints(tmp_path, classifier, num_steps=8, every=1)
     with pytest.raises(UserError, match="teacher: the loss is nan at step"):
-        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", model), checkpoints])
+        fit_phase(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", model), checkpoints])
     checkpoints.restore()
     assert all(np.isfinite(value).all() for value in weights_of(model))
 
@@ -172,7 +172,7 @@ def test_diverging_fit_stops_before_saving(tmp_path):
 def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
+    fit_phase(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
     output = capsys.readouterr().out
     assert "\r" not in output and "\x1b" not in output
     lines = output.splitlines()
@@ -184,7 +184,7 @@ def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
 def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
     last = capsys.readouterr().out.splitlines()[-1]
     left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
     assert left == "0:00:00"
@@ -194,7 +194,7 @@ def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
 
 def test_progress_prints_nothing_between_its_lines(capsys):
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
     assert [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()] == ["stage2   step     5/5"]
 
 
@@ -214,7 +214,7 @@ def test_tensorboard_log_writes_means_over_windows(tmp_path):
     log = TensorBoardLog(
         tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
     )
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[means, log])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[means, log])
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
 
     def scalars(name):
