@@ -103,7 +103,7 @@ def test_unequal_widths_need_a_connector(files, tmp_path):
 def test_connectors_follow_the_seed(files, tmp_path, monkeypatch):
     kernels = []
 
-    def kernels_at_start(distiller, *_):
+    def kernels_at_start(distiller, *_, **options):
         kernels.append([weight.numpy() for weight in distiller.trained.weights if "connector" in weight.path])
         raise KeyboardInterrupt
 
