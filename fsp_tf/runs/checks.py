@@ -22,11 +22,8 @@ logger = logging.getLogger("fsp_tf")
 
 
 def check_inputs(run: Run, phases: list[Phase]) -> None:
-    """Loads the data and the models that phases start from.
+    """Loads the data and the models that phases, in order, start from.
 
-    Args:
-        run: The run.
-        phases: The phases to run, in order.
     Raises:
         UserError: If data or a model is missing or does not fit.
     """
@@ -45,11 +42,8 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
 
 
 def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
-    """Checks that stage 1's teacher and student fit each other.
+    """Checks that stage 1's teacher and student fit each other; by default, a new teacher as the flags describe it.
 
-    Args:
-        run: The run.
-        teacher: The teacher; if None, a new one as the flags describe it.
     Raises:
         UserError: If they do not fit.
     """

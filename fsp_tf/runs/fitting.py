@@ -186,15 +186,9 @@ def _batch(stream: Stream, step: int):
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:
-    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds.
+    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds; None for custom models.
 
-    Args:
-        config: The run's configuration.
-        folder: The run's folder, which records finished phases.
-        phase: The phase.
-        work_after: Multiply-adds after this run.
-    Returns:
-        None for custom models, whose multiply-adds are not counted.
+    `work_after` are the multiply-adds after this run.
     """
     if config.has_custom_models:
         return None

@@ -17,13 +17,7 @@ from fsp_tf.system.errors import UserError
 
 
 class RunModels:
-    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
-
-    Args:
-        config: The run's configuration.
-        folder: The run's folder.
-        images: The run's image sets.
-    """
+    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers."""
 
     def __init__(self, config: Config, folder: pathlib.Path, images: ImageSets):
         self.config, self.folder, self.images = config, folder, images

@@ -37,11 +37,10 @@ def open_store(
     Args:
         config: The run's configuration.
         folder: The folder of all stores.
-        distiller: The distiller, for the teacher's pairs.
+        distiller: A distiller of the unshuffled teacher.
         teacher_digest: Digest of the teacher's weights.
         train_set: The images.
         writes: Whether this process computes what is missing. Of several workers, only one does.
-
     Raises:
         UserError: If the disk is too small, or a matrix overflows half precision.
     """

@@ -26,6 +26,8 @@ from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, measurements, paper, plans, runner
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
+from fsp_tf.runs import checks
+from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
 from tests.support.reproduce_command import accuracies, reproduce
@@ -70,6 +72,12 @@ def test_rows_are_the_papers_and_units_follow_their_dependencies(target):
     assert runner.with_dependencies(made.units, list(made.units)) == every
     last = runner.with_dependencies(made.units, [every[-1].id])
     assert last[-1] is every[-1] and {file for unit in last for file in unit.inputs} <= {unit.file for unit in last}
+
+
+def test_units_set_only_flags_with_an_effect(capsys):
+    for unit in itertools.chain(*(plan(target).units.values() for target in TARGETS)):
+        checks.warn_of_ignored_flags(with_defaults(unit.config))
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [1, 2])
