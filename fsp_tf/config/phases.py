@@ -105,7 +105,7 @@ STAGE1 = Phase(
     pipeline="stage1",
     schedule="stage1",
     stream="stage1",
-    starts_from=lambda config: (stage1_teacher(config).model,),
+    starts_from=lambda config: (stage1_teacher(config),),
     runs_teacher=lambda config: not config.fsp_store_views,
 )
 STAGE2 = Phase(
@@ -133,14 +133,14 @@ PIPELINES = (
 )
 
 
-def named_teacher(config: "Config") -> Phase:
-    """Returns the phase whose model `--teacher` replaces."""
-    return SOURCE_TEACHER if config.transfers else TEACHER
+def named_teacher(config: "Config") -> str:
+    """Returns the model whose file `--teacher` names."""
+    return SOURCE_TEACHER.model if config.transfers else TEACHER.model
 
 
-def stage1_teacher(config: "Config") -> Phase:
-    """Returns the phase that trains the teacher of stage 1."""
-    return SOURCE_TEACHER if config.learns_from_source else TEACHER
+def stage1_teacher(config: "Config") -> str:
+    """Returns the model that is the teacher of stage 1."""
+    return SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model
 
 
 def phases_of(config: "Config") -> list[Phase]:
@@ -151,7 +151,7 @@ def phases_of(config: "Config") -> list[Phase]:
         return [FINE_TUNING if config.teacher or config.source_dataset else TEACHER]
     if config.pipeline in PHASES:
         return [PHASES[config.pipeline]]
-    rows = [] if config.teacher else [named_teacher(config)]
+    rows = [] if config.teacher else [MODELS[named_teacher(config)]]
     needs_fine_tuning = config.baseline or config.stage2_loss == "kd" or not config.learns_from_source
     rows += [FINE_TUNING] if config.transfers and needs_fine_tuning else []
     rows += [BASELINE] if config.baseline else []

@@ -89,7 +89,7 @@ def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:
 
 def _refuse_another_teacher(run: Run) -> None:
     """Raises UserError if the model that `--teacher` names would replace another one in the folder."""
-    name = named_teacher(run.config).model
+    name = named_teacher(run.config)
     own = run.models.own_path(name)
     is_trained_here = any(run.folder.has_finished(row) for row in PHASES.values() if row.model == name)
     if not own.exists() or not (run.config.resume or is_trained_here):

@@ -22,7 +22,7 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         UserError: If there are none, one does not fit, or `--trained_student` is not the student of this folder.
     """
     config, models, test_set = run.config, run.models, run.images.test
-    named = {named_teacher(config).model: config.teacher, STAGE2.model: config.trained_student}
+    named = {named_teacher(config): config.teacher, STAGE2.model: config.trained_student}
     found = {}
     for name in [STAGE2.model] if config.pipeline == EXPORT else CLASSIFIERS:
         own, role = models.own_path(name), MODELS[name].role
@@ -58,7 +58,7 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
 
 def evaluate_named_teacher(run: Run) -> None:
     """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available."""
-    name = named_teacher(run.config).model
+    name = named_teacher(run.config)
     source, model = run.config.source_dataset, run.models.get(name)
     if run.config.transfers and source and not is_available(source, run.config.data_dir):
         logger.info(f"{name}: not evaluated, since {source} is not available")

@@ -76,8 +76,8 @@ def command(run: Run) -> str:
 
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
-    teacher = stage1_teacher(run.config)
+    name = stage1_teacher(run.config)
     model = "a custom model" if run.config.has_custom_models else f"ResNet-{run.config.teacher_depth}"
     source = run.config.source_dataset or "another data set"
-    trained_on = f", trained on {source}" if teacher is SOURCE_TEACHER else ""
-    return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{teacher.model}_accuracy")}
+    trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""
+    return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{name}_accuracy")}

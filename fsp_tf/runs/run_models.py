@@ -32,7 +32,7 @@ class RunModels:
     def path(self, name: str) -> pathlib.Path:
         """Returns the file from which phases read a model: the one that a flag names, or the one in the folder."""
         config, named = self.config, None
-        if name in (SOURCE_TEACHER.model, named_teacher(config).model):
+        if name in (SOURCE_TEACHER.model, named_teacher(config)):
             named = config.teacher
         elif name == STAGE1.model and config.pipeline == STAGE2.pipeline:
             named = config.trained_student
