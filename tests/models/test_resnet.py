@@ -283,7 +283,7 @@ def test_wrong_cifar_depths_are_refused(depth):
 
 
 def test_wrong_imagenet_depths_are_refused():
-    with pytest.raises(ValueError, match=r"one of \[18, 20, 34\], got 50"):
+    with pytest.raises(ValueError, match=r"one of 18, 20, 34, got 50"):
         imagenet_resnet(50, 10)
 
 
