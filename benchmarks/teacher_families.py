@@ -6,6 +6,7 @@ Prints the table of docs/teachers.md: the smallest model of each family, with ra
 and 96 pixels for which Keras builds it, and a small CNN as student.
 """
 
+import contextlib
 import sys
 
 from absl import app, flags
@@ -39,7 +40,8 @@ def small_cnn(size: int):
     for filters in (8, 16, 24, 32):
         layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu") for _ in range(2)]
         layers += [keras.layers.MaxPooling2D()]
-    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(NUM_CLASSES)])
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(NUM_CLASSES)]
+    return keras.Sequential(layers, name="small_cnn")
 
 
 def measure() -> dict:
@@ -57,24 +59,23 @@ def measure_family(name: str) -> dict:
     import keras
     import numpy as np
 
-    from fsp_tf.distillation import FSPDistiller, find_pairs
+    from fsp_tf.distillation import FSPDistiller
     from fsp_tf.distillation.pairs import ModelGraph
 
     keras.backend.clear_session()  # restarts the numbers in the names of layers
     teacher, size = smallest_model(name)
     student = small_cnn(size)
-    try:
-        pairs = find_pairs(teacher, student)
+    try:  # with equal weights, since the matrices of untrained teachers can be too small to divide by their norm
+        distiller = FSPDistiller(teacher, student, "auto", weight=0.1, weighting="equal")
     except ValueError as error:
         return {"size": size, "pairs": [], "result": f"refused: {error}"}
     graph = ModelGraph(teacher)
-    found = [(first, last, graph[last].shape[1]) for (first, last), _ in pairs]
-    distiller = FSPDistiller(teacher, student, "auto", weight=1000.0)
+    pairs = [(first, last, graph[last].shape[1]) for first, last in distiller.teacher_pairs]
     distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9, global_clipnorm=50.0))
     images, _ = random_images(NUM_IMAGES * NUM_STEPS, size, NUM_CLASSES)
     losses = distiller.fit(images, batch_size=NUM_IMAGES, verbose=0).history["loss"]
-    result = f"{NUM_STEPS} steps" if np.isfinite(losses).all() else "NaN or infinite loss"
-    return {"size": size, "pairs": found, "result": result}
+    result = f"{NUM_STEPS} steps, finite loss" if np.isfinite(losses).all() else "NaN or infinite loss"
+    return {"size": size, "pairs": pairs, "result": result}
 
 
 def smallest_model(name: str):
@@ -82,12 +83,9 @@ def smallest_model(name: str):
     from fsp_tf.models import application_classifier
 
     for size in SIZES:
-        try:
+        with contextlib.suppress(UserError):
             return application_classifier(name, (size, size, 3), NUM_CLASSES, "none"), size
-        except UserError:
-            if size == SIZES[-1]:
-                raise
-    raise AssertionError
+    raise UserError(f"{name} cannot be built for images of {SIZES[-1]} pixels.")
 
 
 def table(rows: dict) -> str:
