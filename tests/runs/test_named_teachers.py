@@ -11,7 +11,7 @@ import fsp_tf
 from fsp_tf import runs
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
-from tests.runs.test_custom_models import student_model, teacher_model
+from tests.support.custom_cnns import student_model, teacher_model
 from tests.support.tiny_runs import CONFIG, have_equal_weights, result
 
 NAMED = "keras.applications:MobileNet"
