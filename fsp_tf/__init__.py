@@ -10,7 +10,8 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
     the logger `fsp_tf` has no handler.
 
     Args:
-        teacher: A trained functional or sequential Keras classifier of images from 0 to 255.
+        teacher: A trained functional or sequential Keras classifier of images from 0 to 255; or
+            `keras.applications:NAME`, an architecture with ImageNet weights, which is also fine-tuned.
         student: An untrained one of the same images and classes; not changed.
         train: The training images: arrays `(images, labels)` or a `tf.data.Dataset` of such batches. Images are
             (number, height, width, channels), whole numbers from 0 to 255; labels are integers (number,).

@@ -8,6 +8,7 @@ from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
 METHODS = ("fsp", "fitnet", "kd")
+APPLICATION = "keras.applications:"  # starts the name of a teacher
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 
 
@@ -94,7 +95,8 @@ class Config:
     fsp_taps: tuple[str, ...] = _option(
         (),
         "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
-        "first:last=first:last for teacher and student. --teacher and --student then name the models.",
+        "first:last=first:last for teacher and student. --teacher and --student then name the models. auto is the "
+        "default for a teacher of keras.applications.",
     )
     fsp_connector: bool = _option(
         False,
@@ -208,8 +210,13 @@ class Config:
     )
     teacher: str | None = _free_option(
         None,
-        "A .keras file to use as the teacher instead of training one; --pipeline=teacher fine-tunes it. Default: the "
-        "teacher in --run_dir.",
+        "A .keras file to use as the teacher instead of training one, or keras.applications:NAME for an architecture "
+        "with ImageNet weights, which --pipeline=teacher and transfer fine-tune. Default: the teacher in --run_dir.",
+    )
+    teacher_weights: str = _free_option(
+        "imagenet",
+        "Weights of a teacher of keras.applications: imagenet, which Keras downloads; none for random ones; or a file "
+        "of weights without the classifier (include_top=False).",
     )
     student: str | None = _free_option(
         None, "A .keras file with the student before training; only with --fsp_taps. Default: a new ResNet."
@@ -230,8 +237,17 @@ class Config:
     def __post_init__(self):
         if self.stage2_loss is None:
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
+        if self.application is not None and not self.fsp_taps:
+            object.__setattr__(self, "fsp_taps", ("auto",))
         if problem := next(problems(self), None):
             raise UserError(problem)
+
+    @property
+    def application(self) -> str | None:
+        """The name of the teacher's architecture in `keras.applications`; None for another teacher."""
+        if self.teacher is None or not self.teacher.startswith(APPLICATION):
+            return None
+        return self.teacher.removeprefix(APPLICATION)
 
     @property
     def has_custom_models(self) -> bool:
@@ -241,7 +257,7 @@ class Config:
     @property
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
-        return self.pipeline == TRANSFER or self.source_dataset is not None
+        return self.pipeline == TRANSFER or self.source_dataset is not None or self.application is not None
 
     @property
     def learns_from_source(self) -> bool:

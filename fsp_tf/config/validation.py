@@ -134,6 +134,13 @@ def _pipeline_problems(config) -> Iterator[str]:
         yield f"--trained_student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
     if config.source_dataset and pipeline == phases.DISTILL:
         yield "--source_dataset needs --pipeline=transfer, got --pipeline=distill."
+    if config.application is not None and pipeline == phases.DISTILL:
+        yield (
+            f"--teacher={config.teacher} needs --pipeline=transfer, which fine-tunes it, got --pipeline=distill; its "
+            "classifier is untrained."
+        )
+    if config.teacher_weights != "imagenet" and config.application is None:
+        yield f"--teacher_weights needs --teacher=keras.applications:NAME, got --teacher={config.teacher}."
     if pipeline == phases.TRANSFER and not (config.teacher or config.source_dataset):
         yield "--pipeline=transfer needs the teacher's data set: set --source_dataset=NAME or --teacher=PATH."
     if pipeline == phases.SOURCE_TEACHER.pipeline and not config.source_dataset:

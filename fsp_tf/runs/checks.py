@@ -7,7 +7,16 @@ import pathlib
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import DISTILL, PHASES, STAGE1, TEACHER, TRANSFER, Phase, named_teacher
+from fsp_tf.config.phases import (
+    DISTILL,
+    FINE_TUNING,
+    PHASES,
+    STAGE1,
+    TEACHER,
+    TRANSFER,
+    Phase,
+    named_teacher,
+)
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
@@ -31,11 +40,13 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
     run.images.check(phases)
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
-    if run.config.holdout and run.config.teacher:
+    if run.config.holdout and run.config.teacher and run.config.application is None:
         _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
     trained_here: set[str] = set()
     for phase in phases:
         found = [run.models.get(name) for name in phase.starts_from(run.config) if name not in trained_here]
+        if phase is FINE_TUNING and found and run.config.has_custom_models:
+            model_forms.with_new_head(run.config, found[0], len(run.images.train.class_names))
         if phase is STAGE1:
             check_stage1(run, found[0] if found else None)
         trained_here.add(phase.model)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.config import Config, fields
-from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2
+from fsp_tf.config import APPLICATION, Config, fields
+from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
 from fsp_tf.runs.defaults import with_defaults
@@ -26,30 +26,34 @@ ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in
 
 
 def distill(
-    teacher: keras.Model, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
+    teacher: keras.Model | str, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
 ) -> Run:
     """Does what `fsp_tf.distill` documents."""
     if unknown := sorted(choices.keys() - fields().keys()):
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
-    as_classifier(teacher, pathlib.Path("the teacher"))
-    num_classes = as_classifier(student, pathlib.Path("the student")).output["logits"].shape[-1]
+    named = {"teacher": teacher} if isinstance(teacher, str) else {}
+    models = {"student": student} | ({} if named else {"teacher": teacher})
+    classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in models.items()}
+    num_classes = classifiers["student"].output["logits"].shape[-1]
     sets = [_image_set(name, data, num_classes) for name, data in (("train", train), ("test", test))]
     folder = pathlib.Path(run_dir).expanduser()
-    given = {name: folder / "given" / f"{name}.keras" for name in ("teacher", "student")}
+    given = {name: folder / "given" / f"{name}.keras" for name in models}
     config = Config(
-        **{"pipeline": DISTILL, "fsp_taps": ("auto",), "dataset": f"memory:{_digest(sets)}"}
+        **{"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL}
+        | {"fsp_taps": ("auto",), "dataset": f"memory:{_digest(sets)}"}
         | _lengths(sets[0].num_images, choices.get("batch_size"))
         | choices
         | {"run_dir": str(folder)}
+        | named
         | {name: str(path) for name, path in given.items()}
     )
     RunFolder(with_defaults(config))  # refuses a folder of another run before anything is written
-    for model, path in zip((teacher, student), given.values(), strict=True):
+    for name, path in given.items():
         if not (config.resume and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path) as aside:
-                model.save(aside)
-    if weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
+                models[name].save(aside)
+    if "teacher" in given and weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
         raise UserError(f"{folder} holds a run of another teacher: use another run_dir, or resume=False.")
     shapes, expected = ([w.shape for w in each.weights] for each in (student, load_keras_file(given["student"])))
     if shapes != expected:

@@ -3,12 +3,13 @@
 import hashlib
 import pathlib
 import re
+import zlib
 
 import keras
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, named_teacher
-from fsp_tf.models import load_keras_file
+from fsp_tf.models import application_classifier, load_keras_file
 from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.image_sets import ImageSets
@@ -63,6 +64,11 @@ class RunModels:
         Raises:
             UserError: If the file is missing or unreadable, or does not hold the model that the flags describe.
         """
+        if path not in self._models and str(path) == self.config.teacher and self.config.application is not None:
+            num_classes, seed = len(self.images.train.class_names), zlib.crc32(f"{self.config.seed}/teacher".encode())
+            self._models[path] = application_classifier(
+                self.config.application, self.images.train.image_shape, num_classes, self.config.teacher_weights, seed
+            )
         if path not in self._models:
             if not path.exists():
                 raise UserError(
@@ -93,7 +99,7 @@ class RunModels:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
-        if not (config.has_custom_models and config.student):
+        if not (config.student):
             return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
         path = pathlib.Path(config.student).expanduser()
         model = self.read(path, BASELINE.role)

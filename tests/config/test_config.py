@@ -8,7 +8,7 @@ import pytest
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import METHODS, Config
-from fsp_tf.config.phases import PHASES
+from fsp_tf.config.phases import PHASES, phases_of
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
 from fsp_tf.models import SHORTCUTS
 from fsp_tf.system.errors import UserError
@@ -117,6 +117,15 @@ def test_baseline_has_the_schedule_of_stage_2():
         ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
         ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
         ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),
+        (
+            {"teacher": "keras.applications:MobileNetV2"},
+            r"--teacher=keras\.applications:MobileNetV2 needs --pipeline=transfer, .* got --pipeline=distill",
+        ),
+        (
+            {"teacher": "keras.applications:MobileNetV2", "pipeline": "transfer", "method": "fitnet"},
+            "--fsp_taps needs --method=fsp or kd, got --method=fitnet",
+        ),
+        ({"teacher_weights": "none", "teacher": "a.keras"}, "--teacher_weights needs .*, got --teacher=a.keras"),
         ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
     ],
 )
@@ -129,6 +138,16 @@ def test_method_decides_loss_of_stage_2_and_schedule_of_stage_1():
     assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
     assert Config(stage2_loss="kd").stage2_loss == "kd"
     assert Config(method="fitnet").schedule(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
+
+
+def test_teacher_of_keras_applications_is_a_transfer_with_automatic_pairs():
+    config = Config(teacher="keras.applications:MobileNetV2", pipeline="transfer")
+    assert config.application == "MobileNetV2" and config.fsp_taps == ("auto",) and config.learns_from_source
+    names = [phase.name for phase in phases_of(config)]
+    assert names == ["fine_tuning", "baseline", "stage1", "stage2"]
+    config = dataclasses.replace(config, pipeline="stage1", transfer_teacher="fine_tuned", fsp_taps=("a:b",))
+    assert config.transfers and not config.learns_from_source and config.fsp_taps == ("a:b",)
+    assert Config(teacher="keras.applications.keras").application is None
 
 
 def test_transfer_phases_share_schedules_with_stage_2_and_teacher():

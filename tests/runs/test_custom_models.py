@@ -14,6 +14,7 @@ from fsp_tf.distillation import FSPDistiller
 from fsp_tf.runs.stage1_distiller import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.custom_cnns import student_model, teacher_model
 
 TINY = dataclasses.replace(
     tiny_runs.CONFIG,
@@ -21,34 +22,6 @@ TINY = dataclasses.replace(
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
     fsp_taps=("early:late=first:second",),
 )
-
-
-def teacher_model() -> keras.Model:
-    """Builds a functional CNN that ends in probabilities."""
-    images = keras.Input((32, 32, 1), name="images")
-    x = keras.layers.Rescaling(1 / 255)(images)
-    x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="early")(x)
-    x = keras.layers.MaxPooling2D(name="pooled")(x)
-    x = keras.layers.Conv2D(20, 3, padding="same", activation="relu", name="late")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x), name="theirs")
-
-
-def student_model(channels=(12, 20)) -> keras.Model:
-    """Builds a sequential CNN with batch normalization that ends in logits."""
-    return keras.Sequential(
-        [
-            keras.Input((32, 32, 1)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(channels[0], 3, padding="same"),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(name="first"),
-            keras.layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu", name="second"),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(10),
-        ],
-        name="mine",
-    )
 
 
 @pytest.fixture(scope="module")
