@@ -99,7 +99,7 @@ class RunModels:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
-        if not (config.student):
+        if not config.student:
             return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
         path = pathlib.Path(config.student).expanduser()
         model = self.read(path, BASELINE.role)
