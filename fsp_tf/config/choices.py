@@ -127,8 +127,16 @@ class Config:
     fsp_store_dir: str | None = _free_option(
         None, "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir."
     )
+    stage1_optimizer: str | None = _option(
+        None,
+        "Optimizer of stage 1. sgd: SGD as in the other phases. adam: Adam with a cosine schedule from the first of "
+        "--stage1_learning_rates; its steps do not depend on the scale of the loss. Default: sgd.",
+        choices=("sgd", "adam"),
+    )
     stage1_clipnorm: float | None = _option(
-        None, "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps."
+        None,
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps; 0 with "
+        "--stage1_optimizer=adam.",
     )
     num_hints: int = _option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
@@ -251,7 +259,7 @@ class Config:
         """
         return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
 
-    def schedule(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    def rates_and_steps(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """Returns a phase's learning rates and the steps at which they end, scaled by `schedule_scale`."""
         name = FITNET_SCHEDULE if phase is STAGE1 and self.method == "fitnet" else phase.schedule
         ends: list[int] = []
@@ -261,7 +269,7 @@ class Config:
 
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""
-        return self.schedule(phase)[1][-1]
+        return self.rates_and_steps(phase)[1][-1]
 
 
 def fields() -> dict[str, dataclasses.Field]:

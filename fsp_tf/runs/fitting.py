@@ -26,6 +26,7 @@ from fsp_tf.training import (
     devices,
     fit_phase,
     make_optimizer,
+    make_schedule,
     remove_later_events,
 )
 
@@ -54,15 +55,15 @@ class PhaseFit:
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Returns the phase's optimizer."""
-        config = self.config
-        rates, ends = config.schedule(self.phase)
-        clips = self.phase is STAGE1 and config.method == "fsp"
+        config, is_stage1 = self.config, self.phase is STAGE1
+        kind = (is_stage1 and config.stage1_optimizer) or "sgd"
+        schedule = "cosine" if kind == "adam" else "step"
         return make_optimizer(
-            rates,
-            ends,
+            make_schedule(*config.rates_and_steps(self.phase), schedule),
+            kind=kind,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            clipnorm=(clips and config.stage1_clipnorm) or 0.0,
+            clipnorm=(is_stage1 and config.method == "fsp" and config.stage1_clipnorm) or 0.0,
             scales_loss=config.precision == "mixed_float16",
         )
 

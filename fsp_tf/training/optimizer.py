@@ -1,23 +1,14 @@
-"""SGD with coupled weight decay, its learning rate schedule, and loss scaling."""
+"""Optimizers, learning rate schedules and loss scaling."""
 
 import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable("fsp_tf")
-class CoupledSGD(keras.optimizers.SGD):
-    """SGD with momentum whose weight decay is an L2 term in the gradient, as in the paper.
+class ReplicatedOptimizer(keras.optimizers.Optimizer):
+    """Mixin that sums the gradients of the replicas before clipping.
 
-        g = gradient + coupled_weight_decay * w;   v = momentum * v - rate * g;   w = w + v
-
-    Keras's `weight_decay` is decoupled from the momentum and about ten times weaker under momentum 0.9. The term is
-    added after clipping. Under a strategy, the gradients of the replicas are summed before clipping: Keras clips each
-    replica's gradient, so that the sum on two replicas can have twice the norm.
+    Keras clips each replica's gradient, so that the sum on two replicas can have twice the norm.
     """
-
-    def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):
-        super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
-        self.coupled_weight_decay = coupled_weight_decay
 
     def _clip_gradients(self, grads):
         return list(grads) if self.global_clipnorm else super()._clip_gradients(grads)
@@ -29,12 +20,32 @@ class CoupledSGD(keras.optimizers.SGD):
         gradients, variables = zip(*summed, strict=True)
         return list(zip(super()._clip_gradients(gradients), variables, strict=True))
 
+
+@keras.saving.register_keras_serializable("fsp_tf")
+class CoupledSGD(ReplicatedOptimizer, keras.optimizers.SGD):
+    """SGD with momentum whose weight decay is an L2 term in the gradient, as in the paper.
+
+        g = gradient + coupled_weight_decay * w;   v = momentum * v - rate * g;   w = w + v
+
+    With `nesterov`, w = w + momentum * v - rate * g. Keras's `weight_decay` is decoupled from the momentum and about
+    ten times weaker under momentum 0.9. The term is added after clipping.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):
+        super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
+        self.coupled_weight_decay = coupled_weight_decay
+
     def update_step(self, gradient, variable, learning_rate):
         """Updates one weight."""
         super().update_step(gradient + self.coupled_weight_decay * variable, variable, learning_rate)
 
     def get_config(self):
         return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}
+
+
+@keras.saving.register_keras_serializable("fsp_tf")
+class Adam(ReplicatedOptimizer, keras.optimizers.Adam):
+    """Keras's Adam. Its steps do not depend on the scale of the loss. Its weight decay is decoupled, as in AdamW."""
 
 
 @keras.saving.register_keras_serializable("fsp_tf")
@@ -47,29 +58,53 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         return tf.equal(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, overflows), 0.0)
 
 
-def make_optimizer(
-    learning_rates: tuple[float, ...],
-    phase_ends: tuple[int, ...],
-    *,
-    momentum: float,
-    weight_decay: float,
-    clipnorm: float = 0.0,
-    scales_loss: bool = False,
-) -> keras.optimizers.Optimizer:
-    """Makes `CoupledSGD` with one learning rate per phase: the first for steps 0 to phase_ends[0] - 1, and so on.
+def make_schedule(
+    learning_rates: tuple[float, ...], phase_ends: tuple[int, ...], kind: str = "step", warmup_steps: int = 0
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Makes the learning rate schedule of a stage.
 
     Args:
-        learning_rates: One per phase.
+        learning_rates: One per phase; `cosine` uses the first as its peak.
         phase_ends: The step at which each phase ends; the last is the stage's length.
-        momentum: See `CoupledSGD`.
-        weight_decay: See `CoupledSGD`.
+        kind: `step` has the first rate for steps 0 to phase_ends[0] - 1, and so on. `cosine` decays from the peak to
+            zero at the end of the stage.
+        warmup_steps: Steps of `cosine` in which the rate first rises linearly from zero to the peak.
+    """
+    if kind == "step":
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [end - 1 for end in phase_ends], [*learning_rates, learning_rates[-1]]
+        )
+    peak, num_steps = learning_rates[0], phase_ends[-1]
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(peak, num_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, num_steps - warmup_steps, warmup_target=peak, warmup_steps=warmup_steps
+    )
+
+
+def make_optimizer(
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    kind: str = "sgd",
+    weight_decay: float = 0.0,
+    clipnorm: float = 0.0,
+    scales_loss: bool = False,
+    **sgd_options,
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer of a stage.
+
+    Args:
+        schedule: See `make_schedule`.
+        kind: `sgd` for `CoupledSGD`, or `adam`.
+        weight_decay: An L2 term in the gradient for `sgd`, decoupled for `adam`.
         clipnorm: The largest global norm of the gradient; 0 does not clip.
         scales_loss: Whether to scale the loss dynamically, as float16 needs.
+        **sgd_options: `momentum` and `nesterov` of `CoupledSGD`.
     """
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [end - 1 for end in phase_ends], [*learning_rates, learning_rates[-1]]
-    )
-    optimizer = CoupledSGD(
-        schedule, momentum=momentum, coupled_weight_decay=weight_decay, global_clipnorm=clipnorm or None
-    )
+    if kind == "adam":
+        optimizer = Adam(schedule, weight_decay=weight_decay or None, global_clipnorm=clipnorm or None)
+    else:
+        optimizer = CoupledSGD(
+            schedule, coupled_weight_decay=weight_decay, global_clipnorm=clipnorm or None, **sgd_options
+        )
     return LossScaleOptimizer(optimizer) if scales_loss else optimizer

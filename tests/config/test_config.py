@@ -59,12 +59,16 @@ def test_config_survives_a_round_trip_through_a_flagfile(tmp_path):
     ],
 )
 def test_schedule_scale_multiplies_every_step(scale, expected):
-    assert Config(schedule_scale=scale).schedule(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
+    assert Config(schedule_scale=scale).rates_and_steps(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
 
 
 def test_baseline_has_the_schedule_of_stage_2():
     config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
-    assert config.schedule(PHASES["baseline"]) == config.schedule(PHASES["stage2"]) == ((0.1, 0.01, 0.001), (1, 2, 4))
+    assert (
+        config.rates_and_steps(PHASES["baseline"])
+        == config.rates_and_steps(PHASES["stage2"])
+        == ((0.1, 0.01, 0.001), (1, 2, 4))
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,13 +132,13 @@ def test_invalid_config_raises_user_error(choices, message):
 def test_method_decides_loss_of_stage_2_and_schedule_of_stage_1():
     assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
     assert Config(stage2_loss="kd").stage2_loss == "kd"
-    assert Config(method="fitnet").schedule(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
+    assert Config(method="fitnet").rates_and_steps(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
 
 
 def test_transfer_phases_share_schedules_with_stage_2_and_teacher():
     config = Config(stage2_steps=(1, 2, 9))
-    assert config.schedule(PHASES["fine_tuning"]) == config.schedule(PHASES["stage2"])
-    assert config.schedule(PHASES["source_teacher"]) == config.schedule(PHASES["teacher"])
+    assert config.rates_and_steps(PHASES["fine_tuning"]) == config.rates_and_steps(PHASES["stage2"])
+    assert config.rates_and_steps(PHASES["source_teacher"]) == config.rates_and_steps(PHASES["teacher"])
 
 
 def test_flag_choices_equal_those_of_the_library():

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.models import cifar_resnet
-from fsp_tf.training import make_optimizer
+from fsp_tf.training import make_optimizer, make_schedule
 from fsp_tf.training.devices import make_strategy
 from tests.support.fitting import StepLogs, random_normal, state
 
@@ -88,7 +88,9 @@ def test_train_steps_equal_computation_by_hand(scales_loss):
     teacher_logits = teacher(images)["logits"].numpy()
     distiller = SoftTargetDistiller(teacher, student, num_steps, TEMPERATURE, (2.0, 0.5))
     distiller.compile(
-        make_optimizer((LEARNING_RATE,), (num_steps,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss)
+        make_optimizer(
+            make_schedule((LEARNING_RATE,), (num_steps,)), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss
+        )
     )
     for step in range(num_steps):
         logits, weight = pixels @ kernel + bias, naive_weight(step, num_steps, 2.0, 0.5)
@@ -131,7 +133,9 @@ def test_regularization_losses_are_added_once():
 
 def distiller_of_six_steps(scales_loss: bool) -> SoftTargetDistiller:
     distiller = SoftTargetDistiller(linear_model(1), linear_model(2), 6, TEMPERATURE)
-    distiller.compile(make_optimizer((LEARNING_RATE,), (6,), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss))
+    distiller.compile(
+        make_optimizer(make_schedule((LEARNING_RATE,), (6,)), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss)
+    )
     distiller.optimizer.build(distiller.trained.trainable_variables)
     return distiller
 
@@ -216,7 +220,9 @@ def train(strategy: tf.distribute.Strategy, **optimizer_options):
     with strategy.scope():
         student = linear_model(2)
         distiller = SoftTargetDistiller(linear_model(1), student, 4)
-        distiller.compile(make_optimizer((0.05,), (4,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
+        distiller.compile(
+            make_optimizer(make_schedule((0.05,), (4,)), momentum=0.9, weight_decay=1e-2, **optimizer_options)
+        )
         distiller.optimizer.build(student.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices((random_normal(32, *IMAGE_SHAPE), random_labels(32))).batch(
