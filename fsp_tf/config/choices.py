@@ -159,9 +159,29 @@ class Config:
     stage2_steps: tuple[int, ...] = _option(
         (32000, 48000, 64000), "Steps at which the learning rates of stage 2, the baseline and fine-tuning end."
     )
-    schedule_scale: float = _option(1.0, "Factor for the steps of every schedule, at most 1; 0.0625 runs a sixteenth.")
+    schedule_scale: float = _option(
+        1.0, "Factor for the steps of every schedule and of the warm-up, at most 1; 0.0625 runs a sixteenth."
+    )
+    schedule: str = _option(
+        "step",
+        "Learning rate schedule of every phase. step: the given rates until the given steps, as in the paper. cosine: "
+        "from the first of the given rates to zero at the last of the given steps.",
+        choices=("step", "cosine"),
+    )
+    warmup_steps: int = _option(
+        0, "Steps of --schedule=cosine in which the learning rate first rises linearly from zero."
+    )
     momentum: float = _option(0.9, "Momentum of SGD.")
+    nesterov: bool = _option(False, "Use Nesterov momentum in SGD.")
     weight_decay: float = _option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
+    label_smoothing: float = _option(
+        0.0, "Share of each label's probability that is spread evenly over all classes in training."
+    )
+    ema: float = _option(
+        0.0,
+        "Momentum of an exponential moving average of the weights, such as 0.999; the average is evaluated and saved "
+        "instead of the last weights in every phase except stage 1. 0 does not average.",
+    )
     batch_size: int = _option(128, "Images per step, over all replicas.")
     seed: int = _option(0, "Seed of the initial weights, the order of the images and the augmentation.")
 
@@ -270,6 +290,11 @@ class Config:
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""
         return self.rates_and_steps(phase)[1][-1]
+
+    @property
+    def scaled_warmup_steps(self) -> int:
+        """The length of the warm-up in steps, scaled by `schedule_scale`."""
+        return round(self.warmup_steps * self.schedule_scale)
 
 
 def fields() -> dict[str, dataclasses.Field]:

@@ -9,14 +9,8 @@ from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
-    "holdout",
-    "labeled_images",
-    "weight_decay",
-    "evaluation_steps",
-    "seed",
-    "fsp_store_views",
-    "fsp_weight",
-    "stage1_clipnorm",
+    *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight"),
+    *("stage1_clipnorm", "warmup_steps"),
 )
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
@@ -26,7 +20,7 @@ BOUNDS = (  # fields, what they must be, and its check for every number of a lis
     (("image_size",), "at least 8 pixels", lambda number: number >= 8),
     (("kd_temperature", *LEARNING_RATES), "above 0", lambda number: 0 < number < math.inf),
     (("schedule_scale",), "above 0 and at most 1", lambda number: 0 < number <= 1),
-    (("momentum",), "at least 0 and below 1", lambda number: 0 <= number < 1),
+    (("momentum", "label_smoothing", "ema"), "at least 0 and below 1", lambda number: 0 <= number < 1),
     (("num_hints",), "1 or 3", lambda number: number in (1, 3)),
 )
 
@@ -41,6 +35,7 @@ def problems(config) -> Iterator[str]:
                 yield f"--{name} must be {bounds}, got {written(getattr(config, name))}."
     for schedule in phases.SCHEDULES:
         yield from _schedule_problems(config, schedule)
+    yield from _optimizer_problems(config)
     yield from _model_problems(config)
     yield from _method_problems(config)
     yield from _pipeline_problems(config)
@@ -81,6 +76,19 @@ def _schedule_problems(config, schedule: str) -> Iterator[str]:
         )
     if any(later <= earlier for earlier, later in zip((0, *steps), steps, strict=False)):
         yield f"--{schedule}_steps must be positive and increasing, got {written(steps)}."
+
+
+def _optimizer_problems(config) -> Iterator[str]:
+    if config.warmup_steps and config.schedule != "cosine":
+        yield f"--warmup_steps needs --schedule=cosine, got --schedule={config.schedule}."
+    for phase in phases.phases_of(config):
+        if config.schedule == "cosine" and config.scaled_warmup_steps >= config.num_steps(phase):
+            yield (
+                f"--warmup_steps must be below the {config.num_steps(phase)} steps of {phase.name}, got "
+                f"{config.scaled_warmup_steps} after scaling."
+            )
+    if config.nesterov and not config.momentum:
+        yield "--nesterov needs --momentum above 0, got 0."
 
 
 def _model_problems(config) -> Iterator[str]:

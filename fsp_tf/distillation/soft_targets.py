@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fsp_tf.distillation.classifier import label_loss
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
@@ -41,6 +42,7 @@ class SoftTargetDistiller(ReplicatedModel):
         num_steps: Length of the schedule.
         temperature: tau; the paper's is 3.
         weights: lambda at the first and at the last step; the paper's are 4 and 1.
+        label_smoothing: See `label_loss`.
 
     Example:
         distiller = SoftTargetDistiller(teacher, student, num_steps=21_000)
@@ -55,6 +57,8 @@ class SoftTargetDistiller(ReplicatedModel):
         num_steps: int,
         temperature: float = 3.0,
         weights: tuple[float, float] = (4.0, 1.0),
+        *,
+        label_smoothing: float = 0.0,
     ):
         """Raises ValueError if num_steps or temperature is not positive, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
@@ -69,6 +73,7 @@ class SoftTargetDistiller(ReplicatedModel):
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
         self.first_weight, self.last_weight = map(float, weights)
+        self.label_smoothing = label_smoothing
         self.teacher_logits = keras.Model(teacher_graph.input, teacher_logits, name="teacher_logits")
         self.trained = keras.Model(student_graph.input, student_logits, name="student_logits")
         self.total = keras.metrics.Mean("loss")
@@ -105,7 +110,7 @@ class SoftTargetDistiller(ReplicatedModel):
 
         def image_losses():
             logits = tf.cast(self(images, training=True), tf.float32)
-            hard = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            hard = label_loss(labels, logits, self.label_smoothing)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
             self.cross_entropy.update_state(hard)
             self.soft_targets.update_state(soft)

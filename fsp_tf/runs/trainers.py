@@ -16,7 +16,7 @@ from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
 from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
-from fsp_tf.training import CollapseWarning, FSPHeatMaps, confusion_counter, log_summary
+from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, confusion_counter, log_summary
 
 logger = logging.getLogger("fsp_tf")
 
@@ -144,16 +144,23 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     def evaluate() -> float:
         nonlocal confusion
         with signals.allow_signals():
-            plain.set_weights(model.get_weights())
+            plain.set_weights(averaged_weights(model, fitted.optimizer))
             confusion = count(test_set)
         return float(np.trace(confusion)) / test_set.num_images
 
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        fitted: ReplicatedModel = Classifier(model)
+        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
         if soft_teacher:
             first, last = config.kd_weights
-            fitted = SoftTargetDistiller(soft_teacher, model, fit.num_steps, config.kd_temperature, (first, last))
+            fitted = SoftTargetDistiller(
+                soft_teacher,
+                model,
+                fit.num_steps,
+                config.kd_temperature,
+                (first, last),
+                label_smoothing=config.label_smoothing,
+            )
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     record = fit.run(fitted, live_stream(config, phase, train_set), evaluate, run.callbacks)

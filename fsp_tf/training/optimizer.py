@@ -1,11 +1,12 @@
 """Optimizers, learning rate schedules and loss scaling."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
 class ReplicatedOptimizer(keras.optimizers.Optimizer):
-    """Mixin that sums the gradients of the replicas before clipping.
+    """Mixin that sums the gradients of the replicas before clipping, and keeps averaged weights out of the model.
 
     Keras clips each replica's gradient, so that the sum on two replicas can have twice the norm.
     """
@@ -19,6 +20,9 @@ class ReplicatedOptimizer(keras.optimizers.Optimizer):
             return summed
         gradients, variables = zip(*summed, strict=True)
         return list(zip(super()._clip_gradients(gradients), variables, strict=True))
+
+    def finalize_variable_values(self, var_list):
+        """Does nothing: `averaged_weights` returns the averages, and the trained model keeps its own weights."""
 
 
 @keras.saving.register_keras_serializable("fsp_tf")
@@ -88,6 +92,7 @@ def make_optimizer(
     kind: str = "sgd",
     weight_decay: float = 0.0,
     clipnorm: float = 0.0,
+    ema: float = 0.0,
     scales_loss: bool = False,
     **sgd_options,
 ) -> keras.optimizers.Optimizer:
@@ -98,13 +103,23 @@ def make_optimizer(
         kind: `sgd` for `CoupledSGD`, or `adam`.
         weight_decay: An L2 term in the gradient for `sgd`, decoupled for `adam`.
         clipnorm: The largest global norm of the gradient; 0 does not clip.
+        ema: Momentum of the moving average of the weights, for `averaged_weights`; 0 does not average.
         scales_loss: Whether to scale the loss dynamically, as float16 needs.
         **sgd_options: `momentum` and `nesterov` of `CoupledSGD`.
     """
+    options = {"global_clipnorm": clipnorm or None, "use_ema": ema > 0, "ema_momentum": ema}
     if kind == "adam":
-        optimizer = Adam(schedule, weight_decay=weight_decay or None, global_clipnorm=clipnorm or None)
+        optimizer = Adam(schedule, weight_decay=weight_decay or None, **options)
     else:
-        optimizer = CoupledSGD(
-            schedule, coupled_weight_decay=weight_decay, global_clipnorm=clipnorm or None, **sgd_options
-        )
+        optimizer = CoupledSGD(schedule, coupled_weight_decay=weight_decay, **options, **sgd_options)
     return LossScaleOptimizer(optimizer) if scales_loss else optimizer
+
+
+def averaged_weights(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[np.ndarray]:
+    """Returns a model's weights in the order of `get_weights`, averaged if the optimizer does so (`use_ema`)."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.use_ema:
+        return model.get_weights()
+    averages = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
+    average_of = {id(weight): average for weight, average in averages}
+    return [keras.ops.convert_to_numpy(average_of.get(id(weight), weight)) for weight in model.weights]

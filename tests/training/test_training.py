@@ -18,6 +18,7 @@ from fsp_tf.training import (
     Progress,
     TensorBoardLog,
     accuracy,
+    averaged_weights,
     fit_phase,
     make_optimizer,
     make_schedule,
@@ -56,6 +57,45 @@ def test_coupled_sgd_matches_numpy():
         expected = [w + v for w, v in zip(expected, velocities, strict=True)]
         for variable, value in zip(model.trainable_variables, expected, strict=True):
             np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=variable.path)
+
+
+def test_nesterov_matches_numpy():
+    optimizer = make_optimizer(make_schedule((0.5,), (3,)), momentum=MOMENTUM, nesterov=True, weight_decay=DECAY)
+    weight, velocity, expected = np.array([3.0, 1.0]), 0.0, []
+    gradients = [np.array(gradient, np.float32) for gradient in ([1.0, -2.0], [0.5, 0.5], [-1.0, 3.0])]
+    for gradient in gradients:
+        step = 0.5 * (gradient + DECAY * weight)
+        velocity = MOMENTUM * velocity - step
+        weight = weight + MOMENTUM * velocity - step
+        expected.append(weight)
+    np.testing.assert_allclose(steps_of(optimizer, gradients), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
+def test_averaged_weights_match_numpy_and_include_batch_statistics(scales_loss):
+    """After the first step the average is the weight itself; then a = 0.75 a + 0.25 w, also after a skipped step."""
+    schedule = make_schedule((0.1,), (4,))
+    model = small_convnet(dropout=0.5)
+    classifier = Classifier(model)
+    classifier.compile(make_optimizer(schedule, momentum=MOMENTUM, ema=0.75, scales_loss=scales_loss))
+    classifier.build_optimizer()
+    classifier.fit(stream(0, 1), verbose=0)
+    expected = model.get_weights()
+    for step in range(1, 4):
+        classifier.fit(stream(step, step + 1), verbose=0)
+        expected = [0.75 * mean + 0.25 * weight for mean, weight in zip(expected, model.get_weights(), strict=True)]
+    got = averaged_weights(model, classifier.optimizer)
+    assert len(got) == 6, "two kernels, gamma, beta and two statistics"
+    for mean, value, weight in zip(got, expected, model.get_weights(), strict=True):
+        np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-7)
+        assert not np.array_equal(mean, weight)
+
+
+def test_weights_without_averages_are_returned_as_they_are():
+    model = compiled(small_convnet(), make_optimizer(make_schedule((0.1,), (4,)), momentum=MOMENTUM))
+    model.fit(stream(0, 2), verbose=0)
+    for got, expected in zip(averaged_weights(model, model.optimizer), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_coupled_sgd_matches_keras_sgd_with_l2_of_half_the_decay():
@@ -179,6 +219,23 @@ def test_sample_and_class_weights_scale_the_losses():
         classifier = compiled(small_convnet(), keras.optimizers.SGD(0.0))
         history = classifier.fit(images, labels, batch_size=len(labels), verbose=0, **options).history
         np.testing.assert_allclose(history["loss"][0], np.mean(factors * losses), rtol=1e-5)
+
+
+def test_label_smoothing_changes_the_loss_but_not_the_accuracy():
+    images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
+    logs = {}
+    for smoothing in (0.0, 0.2):
+        model = small_convnet()
+        logits = model(images, training=True)["logits"].numpy().astype(np.float64)
+        classifier = Classifier(small_convnet(), smoothing)
+        classifier.compile(keras.optimizers.SGD(0.0))
+        logs[smoothing] = classifier.train_on_batch(images, labels, return_dict=True)
+        log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+        np.testing.assert_allclose(
+            logs[smoothing]["loss"], -(targets * log_probabilities).sum(axis=1).mean(), rtol=1e-5
+        )
+    assert logs[0.0]["logits_accuracy"] == logs[0.2]["logits_accuracy"]
 
 
 def test_accuracy_counts_every_image_once():
