@@ -50,6 +50,7 @@ class Config:
         choices=("crop", "none"),
     )
     flip: bool = _option(False, "Also flip training images horizontally at random.")
+    teacher_flip: bool | None = _option(None, "--flip for the phases that train a teacher. Default: as --flip.")
 
     # Models.
     architecture: str = _option(
@@ -142,6 +143,12 @@ class Config:
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
     )
     kd_temperature: float = _option(3.0, "Temperature of the soft targets.")
+    kd_form: str = _option(
+        "sum",
+        "How the soft targets enter the loss with their weight w. sum: cross entropy + w soft, as in FitNet. mix: "
+        "(1 - w) cross entropy + w temperature^2 soft, as in Hinton et al.",
+        choices=("sum", "mix"),
+    )
     kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
 
     # Schedules.
@@ -174,6 +181,9 @@ class Config:
     momentum: float = _option(0.9, "Momentum of SGD.")
     nesterov: bool = _option(False, "Use Nesterov momentum in SGD.")
     weight_decay: float = _option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
+    teacher_weight_decay: float | None = _option(
+        None, "--weight_decay for the phases that train a teacher. Default: as --weight_decay."
+    )
     label_smoothing: float = _option(
         0.0, "Share of each label's probability that is spread evenly over all classes in training."
     )
@@ -290,6 +300,16 @@ class Config:
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""
         return self.rates_and_steps(phase)[1][-1]
+
+    def flips(self, phase: Phase) -> bool:
+        """Returns whether a phase flips its training images."""
+        own = self.teacher_flip if phase.trains_teacher else None
+        return self.flip if own is None else own
+
+    def decay(self, phase: Phase) -> float:
+        """Returns the weight decay of a phase."""
+        own = self.teacher_weight_decay if phase.trains_teacher else None
+        return self.weight_decay if own is None else own
 
     @property
     def scaled_warmup_steps(self) -> int:

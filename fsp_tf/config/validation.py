@@ -10,7 +10,7 @@ from fsp_tf.resnet_layout import section_blocks
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
     *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight"),
-    *("stage1_clipnorm", "warmup_steps"),
+    *("stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
 )
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
@@ -114,6 +114,8 @@ def _model_problems(config) -> Iterator[str]:
 def _method_problems(config) -> Iterator[str]:
     if len(config.kd_weights) != 2:
         yield f"--kd_weights must be two numbers, got {written(config.kd_weights)!r}."
+    if config.kd_form == "mix" and max(config.kd_weights) > 1:
+        yield f"--kd_weights must be at most 1 with --kd_form=mix, got {written(config.kd_weights)}."
     if config.method == "kd" and config.stage2_loss != "kd":
         yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
     if config.method == "kd" and config.pipeline == phases.STAGE1.pipeline:

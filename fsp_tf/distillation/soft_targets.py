@@ -7,6 +7,8 @@ from fsp_tf.distillation.classifier import label_loss
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
+FORMS = ("sum", "mix")
+
 
 def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """Returns the cross entropy between the two models' softened outputs, for each image.
@@ -14,7 +16,7 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
     l(x) = -sum_c softmax(z_T / tau)_c * log softmax(z_S / tau)_c          (Hinton et al. 2015, Section 2)
 
     Deviates: Hinton multiplies by tau^2, which keeps the gradient's size when tau changes. The paper states no such
-    factor.
+    factor. `SoftTargetDistiller` has it with `form="mix"`.
 
     Args:
         teacher_logits: Float tensor (batch, classes).
@@ -30,11 +32,12 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
 class SoftTargetDistiller(ReplicatedModel):
     """Trains a student on labels and on the teacher's softened outputs.
 
-    L(t) = 1/N sum_x [-log softmax(z_S)_y + lambda(t) l(x)]          (Romero et al. 2015, Eq. 2)
+    sum: L(t) = 1/N sum_x [h(x) + lambda(t) l(x)]                             (Romero et al. 2015, Eq. 2)
+    mix: L(t) = 1/N sum_x [(1 - lambda(t)) h(x) + lambda(t) tau^2 l(x)]       (Hinton et al. 2015, Section 2)
 
-    l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to weights[1] at the last
-    one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues the schedule.
-    The teacher runs in inference mode and does not change. Each model runs once per step.
+    h is `label_loss` and l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to
+    weights[1] at the last one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues
+    the schedule. The teacher runs in inference mode and does not change. Each model runs once per step.
 
     Args:
         teacher: A functional Keras model with a head or layer `logits`.
@@ -42,6 +45,7 @@ class SoftTargetDistiller(ReplicatedModel):
         num_steps: Length of the schedule.
         temperature: tau; the paper's is 3.
         weights: lambda at the first and at the last step; the paper's are 4 and 1.
+        form: `sum` or `mix`.
         label_smoothing: See `label_loss`.
 
     Example:
@@ -58,10 +62,13 @@ class SoftTargetDistiller(ReplicatedModel):
         temperature: float = 3.0,
         weights: tuple[float, float] = (4.0, 1.0),
         *,
+        form: str = "sum",
         label_smoothing: float = 0.0,
     ):
         """Raises ValueError if num_steps or temperature is not positive, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
         if num_steps < 1 or temperature <= 0:
             raise ValueError(f"num_steps and temperature must be positive, got {num_steps} and {temperature}.")
         teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
@@ -73,7 +80,7 @@ class SoftTargetDistiller(ReplicatedModel):
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
         self.first_weight, self.last_weight = map(float, weights)
-        self.label_smoothing = label_smoothing
+        self.form, self.label_smoothing = form, label_smoothing
         self.teacher_logits = keras.Model(teacher_graph.input, teacher_logits, name="teacher_logits")
         self.trained = keras.Model(student_graph.input, student_logits, name="student_logits")
         self.total = keras.metrics.Mean("loss")
@@ -115,6 +122,8 @@ class SoftTargetDistiller(ReplicatedModel):
             self.cross_entropy.update_state(hard)
             self.soft_targets.update_state(soft)
             self.accuracy.update_state(labels, logits)
+            if self.form == "mix":
+                return (1.0 - weight) * hard + weight * self.temperature**2 * soft
             return hard + weight * soft
 
         return self.minimize(image_losses, sample_weight)

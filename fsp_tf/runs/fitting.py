@@ -64,7 +64,7 @@ class PhaseFit:
             momentum=config.momentum,
             nesterov=config.nesterov,
             ema=0.0 if is_stage1 else config.ema,
-            weight_decay=config.weight_decay,
+            weight_decay=config.decay(self.phase),
             clipnorm=(is_stage1 and config.method == "fsp" and config.stage1_clipnorm) or 0.0,
             scales_loss=config.precision == "mixed_float16",
         )

@@ -152,15 +152,7 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     with run.strategy.scope():
         fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
         if soft_teacher:
-            first, last = config.kd_weights
-            fitted = SoftTargetDistiller(
-                soft_teacher,
-                model,
-                fit.num_steps,
-                config.kd_temperature,
-                (first, last),
-                label_smoothing=config.label_smoothing,
-            )
+            fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     record = fit.run(fitted, live_stream(config, phase, train_set), evaluate, run.callbacks)
@@ -173,6 +165,19 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     run.models.save(phase.model, plain)
     run.folder.finish(phase, record)
     logger.info(f"{phase.name}: accuracy {record['accuracy']:.4f} on {test_set.num_images:,} images of {test_set.name}")
+
+
+def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
+    first, last = config.kd_weights
+    return SoftTargetDistiller(
+        teacher,
+        student,
+        num_steps,
+        config.kd_temperature,
+        (first, last),
+        form=config.kd_form,
+        label_smoothing=config.label_smoothing,
+    )
 
 
 def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | int | bool]:

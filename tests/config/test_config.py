@@ -10,6 +10,7 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import METHODS, Config
 from fsp_tf.config.phases import PHASES
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
+from fsp_tf.distillation.soft_targets import FORMS
 from fsp_tf.models import SHORTCUTS
 from fsp_tf.system.errors import UserError
 from tests.support.command_line import parse
@@ -128,6 +129,8 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
         ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
+        ({"kd_form": "mix"}, "--kd_weights must be at most 1 with --kd_form=mix, got 4.0,1.0"),
+        ({"teacher_weight_decay": -1.0}, "--teacher_weight_decay must be at least 0, got -1.0"),
         ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),
         ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
     ],
@@ -149,8 +152,23 @@ def test_transfer_phases_share_schedules_with_stage_2_and_teacher():
     assert config.rates_and_steps(PHASES["source_teacher"]) == config.rates_and_steps(PHASES["teacher"])
 
 
+def test_teacher_has_its_own_flip_and_weight_decay():
+    own = Config(flip=True, teacher_flip=False, teacher_weight_decay=0.0)
+    shared = Config(flip=True, weight_decay=0.5)
+    for name in ("source_teacher", "teacher", "fine_tuning"):
+        phase = PHASES[name]
+        assert (own.flips(phase), own.decay(phase), shared.flips(phase), shared.decay(phase)) == (False, 0.0, True, 0.5)
+    for name in ("baseline", "stage1", "stage2"):
+        assert own.flips(PHASES[name]) and own.decay(PHASES[name]) == 1e-4
+
+
 def test_flag_choices_equal_those_of_the_library():
-    expected_choices = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
+    expected_choices = {
+        "fsp_pairs": NAMED_PAIRS,
+        "kd_form": FORMS,
+        "fsp_weighting": tuple(DEFAULT_WEIGHTS),
+        "shortcut": SHORTCUTS,
+    }
     for name, expected in expected_choices.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
 

@@ -78,33 +78,43 @@ def test_lambda_falls_linearly(num_steps, step, expected):
     np.testing.assert_allclose(distiller.soft_target_weight(step), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("form", "smoothing"), [("sum", 0.0), ("sum", 0.3), ("mix", 0.3)])
 @pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
-def test_train_steps_equal_computation_by_hand(scales_loss):
+def test_train_steps_equal_computation_by_hand(scales_loss, form, smoothing):
     """Compares the logs and weights after each of five steps with NumPy's gradient of a linear model."""
     num_steps, images, labels = 5, random_normal(6, *IMAGE_SHAPE), random_labels(6)
     pixels = images.reshape(6, -1).astype(np.float64)
     teacher, student = linear_model(1), linear_model(2)
     kernel, bias = (weight.astype(np.float64) for weight in student.get_weights())
     teacher_logits = teacher(images)["logits"].numpy()
-    distiller = SoftTargetDistiller(teacher, student, num_steps, TEMPERATURE, (2.0, 0.5))
+    weights = (0.9, 0.5) if form == "mix" else (2.0, 0.5)
+    distiller = SoftTargetDistiller(
+        teacher, student, num_steps, TEMPERATURE, weights, form=form, label_smoothing=smoothing
+    )
+    smoothed = (1 - smoothing) * np.eye(NUM_CLASSES)[labels] + smoothing / NUM_CLASSES
     distiller.compile(
         make_optimizer(
             make_schedule((LEARNING_RATE,), (num_steps,)), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss
         )
     )
     for step in range(num_steps):
-        logits, weight = pixels @ kernel + bias, naive_weight(step, num_steps, 2.0, 0.5)
-        hard = naive_hard_loss(labels, logits).mean()
+        logits, weight = pixels @ kernel + bias, naive_weight(step, num_steps, *weights)
+        hard = -(smoothed * np.log(softmax(logits))).sum(axis=1).mean()
         soft = naive_soft_loss(teacher_logits, logits, TEMPERATURE).mean()
         distiller.reset_metrics()
         logs = distiller.train_on_batch(images, labels, return_dict=True)
-        expected = {"loss": hard + weight * soft, "loss/cross_entropy": hard, "loss/soft_targets": soft}
+        hard_factor, soft_factor = (1 - weight, weight * TEMPERATURE**2) if form == "mix" else (1.0, weight)
+        expected = {
+            "loss": hard_factor * hard + soft_factor * soft,
+            "loss/cross_entropy": hard,
+            "loss/soft_targets": soft,
+        }
         expected["logits_accuracy"] = np.mean(logits.argmax(axis=1) == labels)
         assert logs.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(logs[name], value, rtol=1e-5, err_msg=f"{name} at step {step}")
-        slopes = softmax(logits) - np.eye(NUM_CLASSES)[labels]
-        slopes += weight / TEMPERATURE * (softmax(logits / TEMPERATURE) - softmax(teacher_logits / TEMPERATURE))
+        slopes = hard_factor * (softmax(logits) - smoothed)
+        slopes += soft_factor / TEMPERATURE * (softmax(logits / TEMPERATURE) - softmax(teacher_logits / TEMPERATURE))
         kernel, bias = (
             kernel - LEARNING_RATE * pixels.T @ slopes / 6,
             bias - LEARNING_RATE * slopes.mean(axis=0),
@@ -209,6 +219,8 @@ def test_each_model_runs_once_per_step_and_the_teacher_does_not_change():
 def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="The teacher has 5 classes and the student 7"):
         SoftTargetDistiller(linear_model(1), linear_model(2, num_classes=7), 10)
+    with pytest.raises(ValueError, match="form must be one of sum, mix, got 'product'"):
+        SoftTargetDistiller(linear_model(1), linear_model(2), 10, form="product")
     with pytest.raises(ValueError, match=r"positive, got 0 and 3\.0"):
         SoftTargetDistiller(linear_model(1), linear_model(2), 0)
     with pytest.raises(ValueError, match=r"positive, got 10 and 0\.0"):

@@ -65,6 +65,14 @@ def test_interrupted_run_resumes_bit_for_bit(baseline, tmp_path, monkeypatch, fa
     assert have_equal_weights(baseline / "baseline.keras", tmp_path / "baseline.keras")
 
 
+def test_flip_and_weight_decay_can_be_those_of_the_teacher_alone(tmp_path):
+    train(tmp_path / "shared", pipeline="teacher", flip=True, weight_decay=0.1)
+    train(tmp_path / "own", pipeline="teacher", teacher_flip=True, teacher_weight_decay=0.1)
+    train(tmp_path / "flip", pipeline="teacher", flip=True, teacher_flip=True)
+    shared, own, flip = (tmp_path / name / "teacher.keras" for name in ("shared", "own", "flip"))
+    assert have_equal_weights(shared, own) and not have_equal_weights(shared, flip)
+
+
 def test_adam_trains_stage1_and_the_average_leaves_it_alone(tmp_path):
     train(tmp_path / "teacher", pipeline="teacher")
     shared = {"pipeline": "stage1", "teacher": str(tmp_path / "teacher" / "teacher.keras")}
