@@ -151,6 +151,12 @@ class Config:
     )
     kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
 
+    stage2_fsp_weights: tuple[float, ...] = _option(
+        (0.0, 0.0),
+        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 leaves "
+        "the FSP loss to stage 1.",
+    )
+
     # Schedules.
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
     teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
@@ -280,6 +286,11 @@ class Config:
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
         return self.pipeline == TRANSFER or self.source_dataset is not None
+
+    @property
+    def keeps_fsp(self) -> bool:
+        """Whether stage 2 also has the FSP loss."""
+        return any(self.stage2_fsp_weights)
 
     @property
     def learns_from_source(self) -> bool:

@@ -1,5 +1,6 @@
 """The trainers of the phases: teachers, the student from scratch, stage 1 and stage 2."""
 
+import dataclasses
 import logging
 
 import keras
@@ -168,15 +169,18 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
 
 
 def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
-    first, last = config.kd_weights
+    (first, last), (first_fsp, last_fsp) = config.kd_weights, config.stage2_fsp_weights
+    live = dataclasses.replace(config, fsp_store_views=0, fsp_weight=1.0)
     return SoftTargetDistiller(
         teacher,
         student,
         num_steps,
         config.kd_temperature,
-        (first, last),
+        (first, last) if config.stage2_loss == "kd" else (0.0, 0.0),
         form=config.kd_form,
         label_smoothing=config.label_smoothing,
+        fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
+        fsp_weights=(first_fsp, last_fsp),
     )
 
 

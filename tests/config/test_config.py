@@ -129,6 +129,17 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
         ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
+        ({"stage2_fsp_weights": (1.0,)}, "--stage2_fsp_weights must be two numbers"),
+        (
+            {"stage2_fsp_weights": (1.0, 0.0), "method": "kd"},
+            "--stage2_fsp_weights needs --method=fsp, got --method=kd",
+        ),
+        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_shuffle": True}, "cannot be combined with .*--fsp_shuffle"),
+        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_taps": ("auto",)}, "cannot be combined with .*--fsp_taps=auto"),
+        (
+            {"stage2_fsp_weights": (1.0, 0.0), "pipeline": "transfer", "source_dataset": "digits"},
+            "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source",
+        ),
         ({"kd_form": "mix"}, "--kd_weights must be at most 1 with --kd_form=mix, got 4.0,1.0"),
         ({"teacher_weight_decay": -1.0}, "--teacher_weight_decay must be at least 0, got -1.0"),
         ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),

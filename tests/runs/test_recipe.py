@@ -1,6 +1,7 @@
 """Runs with the choices of a fast recipe: they change the weights, are evaluated as saved, and resume bit for bit."""
 
 import dataclasses
+import itertools
 import pathlib
 
 import keras
@@ -71,6 +72,35 @@ def test_flip_and_weight_decay_can_be_those_of_the_teacher_alone(tmp_path):
     train(tmp_path / "flip", pipeline="teacher", flip=True, teacher_flip=True)
     shared, own, flip = (tmp_path / name / "teacher.keras" for name in ("shared", "own", "flip"))
     assert have_equal_weights(shared, own) and not have_equal_weights(shared, flip)
+
+
+def test_stage2_keeps_the_fsp_loss_with_and_without_soft_targets(tmp_path):
+    train(tmp_path / "teacher", pipeline="teacher")
+    teacher = str(tmp_path / "teacher" / "teacher.keras")
+    train(tmp_path / "stage1", pipeline="stage1", teacher=teacher)
+    shared = {"pipeline": "stage2", "teacher": teacher, "student": str(tmp_path / "stage1" / "stage1.keras")}
+    choices = {
+        "labels": {},
+        "fsp": {"stage2_fsp_weights": (1.0, 0.0)},
+        "mix": {"stage2_loss": "kd", "kd_form": "mix", "kd_weights": (0.9, 0.9)},
+        "both": {
+            "stage2_loss": "kd",
+            "kd_form": "mix",
+            "kd_weights": (0.9, 0.9),
+            "stage2_fsp_weights": (1.0, 0.5),
+            "fsp_store_views": 1,
+        },
+    }
+    for name, chosen in choices.items():
+        train(tmp_path / name, **shared, **chosen)
+    paths = [tmp_path / name / "student.keras" for name in choices]
+    for first, second in itertools.combinations(paths, 2):
+        assert not have_equal_weights(first, second)
+    errors = {
+        name: {key for key in result(tmp_path / name)["phases"]["stage2"]["scalars"] if key.startswith("relative")}
+        for name in choices
+    }
+    assert not errors["labels"] and not errors["mix"] and len(errors["fsp"]) == len(errors["both"]) == 3
 
 
 def test_adam_trains_stage1_and_the_average_leaves_it_alone(tmp_path):
