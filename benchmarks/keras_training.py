@@ -112,8 +112,7 @@ def train_ours(model: keras.Model, timer: StepTimer, stream: tf.data.Dataset) ->
     rates = RECIPE.teacher_learning_rates if is_plain else RECIPE.stage1_learning_rates
     with devices.make_strategy().scope():
         optimizer = training.make_optimizer(
-            rates[:1],
-            (NUM_STEPS,),
+            training.make_schedule(rates[:1], (NUM_STEPS,)),
             momentum=RECIPE.momentum,
             weight_decay=RECIPE.weight_decay,
             clipnorm=0.0 if is_plain else STAGE1_CLIPNORM,

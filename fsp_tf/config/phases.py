@@ -54,7 +54,11 @@ class Phase:
 
 def _stage2_models(config: "Config") -> tuple[str, ...]:
     student = () if config.method == "kd" else (STAGE1.model,)
-    return student + ((TEACHER.model,) if config.stage2_loss == "kd" else ())
+    return student + ((TEACHER.model,) if _stage2_runs_teacher(config) else ())
+
+
+def _stage2_runs_teacher(config: "Config") -> bool:
+    return config.stage2_loss == "kd" or config.keeps_fsp
 
 
 SOURCE_TEACHER = Phase(
@@ -118,7 +122,7 @@ STAGE2 = Phase(
     stream="stage2",
     few_labels=True,
     starts_from=_stage2_models,
-    runs_teacher=lambda config: config.stage2_loss == "kd",
+    runs_teacher=_stage2_runs_teacher,
 )
 
 PHASES = {row.name: row for row in (SOURCE_TEACHER, TEACHER, FINE_TUNING, BASELINE, STAGE1, STAGE2)}

@@ -9,24 +9,18 @@ from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
-    "holdout",
-    "labeled_images",
-    "weight_decay",
-    "evaluation_steps",
-    "seed",
-    "fsp_store_views",
-    "fsp_weight",
-    "stage1_clipnorm",
+    *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight"),
+    *("stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
 )
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
 BOUNDS = (  # fields, what they must be, and its check for every number of a list
-    ((*AT_LEAST_0, "kd_weights"), "at least 0", lambda number: 0 <= number < math.inf),
+    ((*AT_LEAST_0, "kd_weights", "stage2_fsp_weights"), "at least 0", lambda number: 0 <= number < math.inf),
     (AT_LEAST_1, "at least 1", lambda number: number >= 1),
     (("image_size",), "at least 8 pixels", lambda number: number >= 8),
     (("kd_temperature", *LEARNING_RATES), "above 0", lambda number: 0 < number < math.inf),
     (("schedule_scale",), "above 0 and at most 1", lambda number: 0 < number <= 1),
-    (("momentum",), "at least 0 and below 1", lambda number: 0 <= number < 1),
+    (("momentum", "label_smoothing", "ema"), "at least 0 and below 1", lambda number: 0 <= number < 1),
     (("num_hints",), "1 or 3", lambda number: number in (1, 3)),
 )
 
@@ -41,6 +35,7 @@ def problems(config) -> Iterator[str]:
                 yield f"--{name} must be {bounds}, got {written(getattr(config, name))}."
     for schedule in phases.SCHEDULES:
         yield from _schedule_problems(config, schedule)
+    yield from _optimizer_problems(config)
     yield from _model_problems(config)
     yield from _method_problems(config)
     yield from _pipeline_problems(config)
@@ -83,6 +78,19 @@ def _schedule_problems(config, schedule: str) -> Iterator[str]:
         yield f"--{schedule}_steps must be positive and increasing, got {written(steps)}."
 
 
+def _optimizer_problems(config) -> Iterator[str]:
+    if config.warmup_steps and config.schedule != "cosine":
+        yield f"--warmup_steps needs --schedule=cosine, got --schedule={config.schedule}."
+    for phase in phases.phases_of(config):
+        if config.schedule == "cosine" and config.scaled_warmup_steps >= config.num_steps(phase):
+            yield (
+                f"--warmup_steps must be below the {config.num_steps(phase)} steps of {phase.name}, got "
+                f"{config.scaled_warmup_steps} after scaling."
+            )
+    if config.nesterov and not config.momentum:
+        yield "--nesterov needs --momentum above 0, got 0."
+
+
 def _model_problems(config) -> Iterator[str]:
     for name in ("teacher_depth", "student_depth"):
         try:
@@ -104,8 +112,19 @@ def _model_problems(config) -> Iterator[str]:
 
 
 def _method_problems(config) -> Iterator[str]:
-    if len(config.kd_weights) != 2:
-        yield f"--kd_weights must be two numbers, got {written(config.kd_weights)!r}."
+    for name in ("kd_weights", "stage2_fsp_weights"):
+        if len(getattr(config, name)) != 2:
+            yield f"--{name} must be two numbers, got {written(getattr(config, name))!r}."
+    connects = config.fsp_connector or config.fsp_taps == ("auto",)  # connectors do not outlive stage 1
+    if config.keeps_fsp and (connects or config.fsp_shuffle or config.fsp_teacher_statistics == "batch"):
+        yield (
+            "--stage2_fsp_weights cannot be combined with --fsp_connector, --fsp_taps=auto, --fsp_shuffle or "
+            "--fsp_teacher_statistics=batch."
+        )
+    if config.keeps_fsp and config.learns_from_source:
+        yield "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source."
+    if config.kd_form == "mix" and max(config.kd_weights) > 1:
+        yield f"--kd_weights must be at most 1 with --kd_form=mix, got {written(config.kd_weights)}."
     if config.method == "kd" and config.stage2_loss != "kd":
         yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
     if config.method == "kd" and config.pipeline == phases.STAGE1.pipeline:
@@ -114,6 +133,7 @@ def _method_problems(config) -> Iterator[str]:
         yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
     uses_batch = config.fsp_teacher_statistics == "batch"
     options = {"fsp_store_views": config.fsp_store_views, "fsp_shuffle": config.fsp_shuffle}
+    options |= {"stage2_fsp_weights": config.keeps_fsp}
     for option, is_used in (options | {"fsp_teacher_statistics=batch": uses_batch}).items():
         if is_used and config.method != "fsp":
             yield f"--{option} needs --method=fsp, got --method={config.method}."

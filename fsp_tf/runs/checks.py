@@ -75,11 +75,15 @@ def warn_of_ignored_flags(config: Config) -> None:
     Schedules are left out, because the flagfiles set those of all methods. Flags without an effect on `--pipeline` are
     too, because all pipelines in a folder have the same flags.
     """
-    defaults = with_defaults(Config(fsp_taps=config.fsp_taps))
+    defaults = with_defaults(Config(fsp_taps=config.fsp_taps, stage1_optimizer=config.stage1_optimizer))
     for names, are_ignored, choice in (
         (FSP_FLAGS, config.method != "fsp", f"--method={config.method}"),
         (("num_hints",), config.method != "fitnet", f"--method={config.method}"),
-        (("kd_temperature", "kd_weights"), config.stage2_loss != "kd", f"--stage2_loss={config.stage2_loss}"),
+        (
+            ("kd_temperature", "kd_form", "kd_weights"),
+            config.stage2_loss != "kd",
+            f"--stage2_loss={config.stage2_loss}",
+        ),
         (RESNET_FLAGS, config.has_custom_models, "--fsp_taps"),
     ):
         given = [f"--{name}" for name in names if getattr(config, name) != getattr(defaults, name)]

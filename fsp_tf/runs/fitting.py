@@ -26,6 +26,7 @@ from fsp_tf.training import (
     devices,
     fit_phase,
     make_optimizer,
+    make_schedule,
     remove_later_events,
 )
 
@@ -54,15 +55,17 @@ class PhaseFit:
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Returns the phase's optimizer."""
-        config = self.config
-        rates, ends = config.schedule(self.phase)
-        clips = self.phase is STAGE1 and config.method == "fsp"
+        config, is_stage1 = self.config, self.phase is STAGE1
+        kind = (is_stage1 and config.stage1_optimizer) or "sgd"
+        schedule = "cosine" if kind == "adam" else config.schedule
         return make_optimizer(
-            rates,
-            ends,
+            make_schedule(*config.rates_and_steps(self.phase), schedule, config.scaled_warmup_steps),
+            kind=kind,
             momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clipnorm=(clips and config.stage1_clipnorm) or 0.0,
+            nesterov=config.nesterov,
+            ema=0.0 if is_stage1 else config.ema,
+            weight_decay=config.decay(self.phase),
+            clipnorm=(is_stage1 and config.method == "fsp" and config.stage1_clipnorm) or 0.0,
             scales_loss=config.precision == "mixed_float16",
         )
 
@@ -88,7 +91,7 @@ class PhaseFit:
         """
         strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
-            model.optimizer.build(model.trained.trainable_variables)
+            model.build_optimizer()
         if self.folder.writes:
             self._claim_checkpoints()
         log = self._log(evaluate)

@@ -50,7 +50,7 @@ def open_store(
         teacher_digest,
         [f"{first}-{last}" for first, last in distiller.teacher_pairs],
         train_set,
-        _augmentation(config),
+        _augmentation(config, STAGE1),
     )
     for opens in (True, False):
         if writes == opens:
@@ -87,9 +87,10 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
-def _augmentation(config: Config) -> Augmentation:
-    return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
+def _augmentation(config: Config, phase: Phase) -> Augmentation:
+    return Augmentation(crop=config.augmentation == "crop", flip=config.flips(phase))
 
 
 def _options(config: Config, phase: Phase, shard: Shard) -> StreamOptions:
-    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), shard.index, shard.count)
+    augmentation = _augmentation(config, phase)
+    return StreamOptions(config.batch_size, config.seed, phase.stream, augmentation, shard.index, shard.count)

@@ -1,5 +1,6 @@
 """The trainers of the phases: teachers, the student from scratch, stage 1 and stage 2."""
 
+import dataclasses
 import logging
 
 import keras
@@ -16,7 +17,7 @@ from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
 from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
-from fsp_tf.training import CollapseWarning, FSPHeatMaps, confusion_counter, log_summary
+from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, confusion_counter, log_summary
 
 logger = logging.getLogger("fsp_tf")
 
@@ -144,16 +145,15 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     def evaluate() -> float:
         nonlocal confusion
         with signals.allow_signals():
-            plain.set_weights(model.get_weights())
+            plain.set_weights(averaged_weights(model, fitted.optimizer))
             confusion = count(test_set)
         return float(np.trace(confusion)) / test_set.num_images
 
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        fitted: ReplicatedModel = Classifier(model)
+        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
         if soft_teacher:
-            first, last = config.kd_weights
-            fitted = SoftTargetDistiller(soft_teacher, model, fit.num_steps, config.kd_temperature, (first, last))
+            fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     record = fit.run(fitted, live_stream(config, phase, train_set), evaluate, run.callbacks)
@@ -166,6 +166,22 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     run.models.save(phase.model, plain)
     run.folder.finish(phase, record)
     logger.info(f"{phase.name}: accuracy {record['accuracy']:.4f} on {test_set.num_images:,} images of {test_set.name}")
+
+
+def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
+    (first, last), (first_fsp, last_fsp) = config.kd_weights, config.stage2_fsp_weights
+    live = dataclasses.replace(config, fsp_store_views=0, fsp_weight=1.0)
+    return SoftTargetDistiller(
+        teacher,
+        student,
+        num_steps,
+        config.kd_temperature,
+        (first, last) if config.stage2_loss == "kd" else (0.0, 0.0),
+        form=config.kd_form,
+        label_smoothing=config.label_smoothing,
+        fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
+        fsp_weights=(first_fsp, last_fsp),
+    )
 
 
 def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | int | bool]:

@@ -97,5 +97,6 @@ class CollapseWarning(keras.callbacks.Callback):
                 logger.warning(
                     f"stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
                     f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: use "
-                    "a tenth of --fsp_weight and of --stage1_clipnorm in a new --run_dir."
+                    "a tenth of --fsp_weight and of --stage1_clipnorm, or of --stage1_learning_rates, in a new "
+                    "--run_dir."
                 )

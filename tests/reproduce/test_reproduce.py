@@ -117,7 +117,7 @@ def test_transfer_rows_have_the_papers_teachers():
     config = {row: cells[0].counted[0].config for row, cells in made.rows.items()}
     assert config["student"].teacher.endswith("source/source_teacher.keras") and config["student"].transfers
     assert config["fitnet_1"].teacher.endswith("fine_tuned-30k/teacher.keras")
-    assert config["teacher_scratch"].schedule(TEACHER) == config["teacher"].schedule(FINE_TUNING)
+    assert config["teacher_scratch"].rates_and_steps(TEACHER) == config["teacher"].rates_and_steps(FINE_TUNING)
     assert config["teacher"].source_dataset == "imagenet2012", "a different source is a different run"
     given = plan("table5", teacher="some.keras")
     assert not any("source" in name and "teacher" in name for name in given.units)
