@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long faults fuzz mutants audit lint format clean
+.PHONY: demo test test-long faults fuzz mutants audit docs lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -35,6 +35,10 @@ audit: | $(VENV)/bin/python
 	$(VENV)/audit/bin/pip-audit --strict --requirement requirements-lock.txt --require-hashes --disable-pip || \
 	    { echo "make audit: see above for a vulnerability, or a package that the service could not be asked about."; exit 1; }
 
+# Builds the documentation site into site/. A broken link or a public name without docstring fails.
+docs: $(VENV)/docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict --quiet
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,7 +49,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed.")'
@@ -58,3 +62,11 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@ $(VENV)/.installed
+
+# The site needs the packages of the extra `docs` and nothing else, not even TensorFlow.
+$(VENV)/docs/.installed: pyproject.toml | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/docs
+	$(BIN)/python -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
+	    $(VENV)/docs/bin/python -m pip install --quiet --requirement /dev/stdin
+	touch $@

@@ -9,7 +9,9 @@ import keras
 from fsp_tf.models.normalization import FusedBatchNormalization
 
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
+"""The number of residual blocks in each section of `imagenet_resnet`, by depth."""
 SHORTCUTS = ("zero_pad", "projection")
+"""The shortcuts of residual blocks that change the number of channels."""
 BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the smallest that the fused kernel accepts
 
 
