@@ -10,11 +10,11 @@ from fsp_tf.distillation.pairs import ModelGraph, resolve_graph_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 DEFAULT_WEIGHTS = {"relative": 10_000.0, "equal": 1.0}
-"""lambda for each weighting. docs/stage1.md says how it was chosen."""
+"""The default lambda of each weighting. docs/stage1.md says how they were chosen."""
 DEFAULT_CLIPNORM = 500.0
-"""The largest gradient norm used with these weights."""
+"""The gradient norm to which stage 1 clips with `DEFAULT_WEIGHTS`."""
 CUSTOM_MODEL_SHARE = 0.1
-"""The share of both for custom models, whose gradients are unknown: a tenth of the step."""
+"""The share of both defaults that custom models use, because their gradients are unknown: a tenth of the step."""
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
 TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
 
