@@ -26,13 +26,15 @@ def expand(arguments: list[str], open_files: tuple[pathlib.Path, ...] = ()) -> l
             return [*expanded, word, *words]
         if not (found := re.fullmatch("--?flagfile(=.*)?", word)):
             expanded.append(word)
-        elif name := found[1][1:] if found[1] else next(words, ""):
+            continue
+        name = found[1][1:] if found[1] else next(words, None)
+        if name is None:
+            raise flags.Error("--flagfile must name a file")
+        if name:  # `--flagfile=` reads nothing
             path = find(name)
             if path in open_files:
                 raise flags.Error(f"--flagfile={name} includes itself")
             expanded += expand(_lines(path), (*open_files, path))
-        else:
-            raise flags.Error("--flagfile must name a file")
     return expanded
 
 

@@ -77,7 +77,7 @@ REQUIREMENTS = {"ranges of pyproject.toml": (), "requirements.txt": ("--no-deps"
 def test_wheel_runs_in_an_empty_environment(wheel, tmp_path, options):
     with tempfile.TemporaryDirectory() as folder:  # gigabytes, which pytest would keep
         programs = pathlib.Path(folder, "venv", "bin")
-        pip = (programs / "python", "-m", "pip", "--quiet", "--no-cache-dir")
+        pip = (programs / "python", "-m", "pip", "--quiet")
         steps = [(sys.executable, "-m", "venv", programs.parent), (*pip, "install", *options, wheel), (*pip, "check")]
         if options:
             steps.insert(1, (*pip, "install", f"--requirement={ROOT / 'requirements.txt'}"))
