@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long faults fuzz mutants audit docs lint format clean
+.PHONY: demo test test-long faults fuzz mutants audit docs lint format release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -36,8 +36,8 @@ audit: | $(VENV)/bin/python
 	    { echo "make audit: see above for a vulnerability, or a package that the service could not be asked about."; exit 1; }
 
 # Builds the documentation site into site/. A broken link or a public name without docstring fails.
-docs: $(VENV)/docs/.installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict --quiet
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -47,6 +47,10 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Builds dist/ and tags the commit with the changelog's section of this version. Uploads nothing.
+release: $(VENV)/.installed-dev
+	.ci/release $(BIN)/python
 
 clean:
 	rm -rf $(VENV) site
@@ -59,14 +63,6 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+$(VENV)/.installed-dev: requirements-lock.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-lock.txt
 	touch $@ $(VENV)/.installed
-
-# The site needs the packages of the extra `docs` and nothing else, not even TensorFlow.
-$(VENV)/docs/.installed: pyproject.toml | $(VENV)/bin/python
-	$(PYTHON) -m venv $(VENV)/docs
-	$(BIN)/python -c 'import tomllib; \
-	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' | \
-	    $(VENV)/docs/bin/python -m pip install --quiet --requirement /dev/stdin
-	touch $@

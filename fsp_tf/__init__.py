@@ -1,5 +1,7 @@
 """Knowledge distillation by the flow of the solution procedure (Yim et al., CVPR 2017), on Keras and TensorFlow."""
 
+__version__ = "0.1.0"
+
 
 def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
     """Distills a student from a trained teacher: baseline, stage 1, stage 2 and export, like `python -m fsp_tf.main`.

@@ -217,8 +217,8 @@ class Config:
     members: tuple[str, ...] = _free_option((), "The .keras files of the models in an ensemble.")
     export_formats: tuple[str, ...] = _free_option(
         ("saved_model",),
-        "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need "
-        "requirements-export.txt.",
+        "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need the "
+        "packages of fsp_tf[export].",
         choices=EXPORT_FORMATS,
     )
 

@@ -18,7 +18,7 @@ import pytest
 from absl import flags
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import Config
+from fsp_tf.config import Config, flagfiles
 from fsp_tf.config.multiply_adds import forward_multiply_adds, step_multiply_adds
 from fsp_tf.config.phases import FINE_TUNING, STAGE1, TEACHER
 from fsp_tf.distillation import HintDistiller
@@ -221,7 +221,7 @@ def test_given_flags_override_the_recipe(tmp_path):
 
 
 def test_missing_recipe_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "RECIPES", tmp_path)
+    monkeypatch.setattr(flagfiles, "FOLDER", tmp_path)
     with pytest.raises(SystemExit, match=r"--flagfile=.*table2.cfg: No such file"):
         given("--table=2")
 
