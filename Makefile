@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long faults fuzz mutants audit lint format release clean
+.PHONY: demo test test-long faults fuzz mutants audit docs lint format release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -35,6 +35,10 @@ audit: | $(VENV)/bin/python
 	$(VENV)/audit/bin/pip-audit --strict --requirement requirements-lock.txt --require-hashes --disable-pip || \
 	    { echo "make audit: see above for a vulnerability, or a package that the service could not be asked about."; exit 1; }
 
+# Builds the documentation site into site/. A broken link or a public name without docstring fails.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,7 +53,7 @@ release: $(VENV)/.installed-dev
 	.ci/release $(BIN)/python
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed.")'

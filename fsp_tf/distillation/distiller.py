@@ -7,9 +7,12 @@ from fsp_tf.distillation.fsp import fsp_matrix, squared_norm, unflatten_matrices
 from fsp_tf.distillation.pairs import ModelGraph, resolve_graph_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
-# lambda for each weighting, and the largest gradient norm used with it. docs/stage1.md says how they were chosen.
-DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
-CUSTOM_MODEL_SHARE = 0.1  # of both, for models whose gradients are unknown: a tenth of the step
+DEFAULT_WEIGHTS = {"relative": 10_000.0, "equal": 1.0}
+"""The default lambda of each weighting. docs/stage1.md says how they were chosen."""
+DEFAULT_CLIPNORM = 500.0
+"""The gradient norm to which stage 1 clips with `DEFAULT_WEIGHTS`."""
+CUSTOM_MODEL_SHARE = 0.1
+"""The share of both defaults that custom models use, because their gradients are unknown: a tenth of the step."""
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
 TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
 

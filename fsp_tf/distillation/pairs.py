@@ -11,6 +11,7 @@ from fsp_tf.models import keras_graph
 
 Pair = tuple[str, str]
 NAMED_PAIRS = ("section_input", "first_block")
+"""The names that `resolve_pairs` accepts for the paper's networks."""
 SIZE_RATIO = math.sqrt(2.0)  # sizes that differ by less are taken as the same: unpadded convolutions cut off borders
 CONVOLUTIONS = tuple(
     getattr(keras.layers, name) for name in ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")

@@ -19,13 +19,15 @@ FILES = {
     "litert_int8": "assets.extra/student_int8.tflite",
     "onnx": "assets.extra/student.onnx",
 }
+"""The file of each format in a version folder."""
 PACKAGES: dict[str, tuple[str, ...]] = {
     "saved_model": (),
     "litert": ("ai-edge-litert",),
     "litert_int8": ("ai-edge-litert",),
     "onnx": ("onnx", "onnxruntime", "tf2onnx"),
 }
-QUANTIZED = {"litert_int8"}  # calibrated on training images, and allowed to lose some accuracy
+QUANTIZED = {"litert_int8"}
+"""Formats that are calibrated on training images and may lose some accuracy."""
 CALIBRATION_IMAGES = 200
 ONNX_OPSET = 18
 

@@ -10,6 +10,7 @@ from fsp_tf.models.normalization import FusedBatchNormalization
 from fsp_tf.resnet_layout import CHANNELS, section_blocks
 
 SHORTCUTS = ("zero_pad", "projection")
+"""The shortcuts of residual blocks that change the number of channels."""
 BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the smallest that the fused kernel accepts
 
 

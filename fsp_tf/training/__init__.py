@@ -10,3 +10,21 @@ from fsp_tf.training.profiler import Profile
 from fsp_tf.training.progress import Progress
 from fsp_tf.training.tensorboard_log import TensorBoardLog, remove_later_events
 from fsp_tf.training.tensorboard_summary import log_summary
+
+__all__ = [
+    "Checkpoints",
+    "CollapseWarning",
+    "CoupledSGD",
+    "FSPHeatMaps",
+    "LossScaleOptimizer",
+    "NaNGuard",
+    "Profile",
+    "Progress",
+    "TensorBoardLog",
+    "accuracy",
+    "confusion_counter",
+    "fit_stage",
+    "log_summary",
+    "make_optimizer",
+    "remove_later_events",
+]

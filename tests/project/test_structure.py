@@ -93,6 +93,13 @@ def test_modules_and_functions_are_short(source):
     assert long.keys() <= LONGER, f"split what is too long: {long}."
 
 
+def test_api_reference_has_every_package_with_public_names():
+    """`make docs` requires a docstring for each of these names."""
+    listed = set(re.findall(r"^::: fsp_tf\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE))
+    packages = [source for source in MODULES if source.endswith("/__init__.py")]
+    assert listed == {package_of(source) for source in packages if "\n__all__ = " in (ROOT / source).read_text()}
+
+
 def test_no_file_contains_a_path_of_one_machine():
     folder = re.compile(r"(?<![\w./:~}*)\]<!-])/(?!(?:bin|dev|etc|no|path|proc|sys|tmp|usr)/)\w[\w.-]*/[\w.][\w./-]*")
     patterns = ("*.toml", "*.txt", "*.md", "*.cff", "*.bazel", "BUILD", "Makefile", ".ci/*", "flags/*")
