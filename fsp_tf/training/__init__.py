@@ -22,9 +22,11 @@ __all__ = [
     "Progress",
     "TensorBoardLog",
     "accuracy",
+    "averaged_weights",
     "confusion_counter",
-    "fit_stage",
+    "fit_phase",
     "log_summary",
     "make_optimizer",
+    "make_schedule",
     "remove_later_events",
 ]
