@@ -8,6 +8,7 @@ from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
 METHODS = ("fsp", "fitnet", "kd")
+STAGE1_RATES, LAMB_RATE = (1e-3, 1e-4, 1e-5), 0.01  # the first are from the paper
 APPLICATION = "keras.applications:"  # starts the name of a teacher
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 
@@ -132,14 +133,15 @@ class Config:
     )
     stage1_optimizer: str | None = _option(
         None,
-        "Optimizer of stage 1. sgd: SGD as in the other phases. adam: Adam with a cosine schedule from the first of "
-        "--stage1_learning_rates; its steps do not depend on the scale of the loss. Default: sgd.",
-        choices=("sgd", "adam"),
+        "Optimizer of stage 1. sgd: SGD as in the other phases. adam, lamb: with a cosine schedule from the first of "
+        "--stage1_learning_rates; their steps do not depend on the scale of the loss, and those of LAMB are relative "
+        "to the size of the weights. Default: sgd; lamb with --fsp_taps.",
+        choices=("sgd", "adam", "lamb"),
     )
     stage1_clipnorm: float | None = _option(
         None,
         "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps; 0 with "
-        "--stage1_optimizer=adam.",
+        "--stage1_optimizer=adam or lamb.",
     )
     num_hints: int = _option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
@@ -162,7 +164,10 @@ class Config:
     # Schedules.
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
     teacher_steps: tuple[int, ...] = _option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
-    stage1_learning_rates: tuple[float, ...] = _option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1.")
+    stage1_learning_rates: tuple[float, ...] | None = _option(
+        None,
+        "Learning rates of stage 1. Default: 0.001,0.0001,0.00001; the first is 0.01 with --stage1_optimizer=lamb.",
+    )
     stage1_steps: tuple[int, ...] = _option((11000, 16000, 21000), "Steps at which the learning rates of stage 1 end.")
     fitnet_learning_rates: tuple[float, ...] = _option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
     fitnet_steps: tuple[int, ...] = _option(
@@ -283,6 +288,11 @@ class Config:
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
         if self.application is not None and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
+        if self.stage1_optimizer is None:
+            object.__setattr__(self, "stage1_optimizer", "lamb" if self.has_custom_models else "sgd")
+        if self.stage1_learning_rates is None:
+            rates = (LAMB_RATE,) * len(self.stage1_steps) if self.stage1_optimizer == "lamb" else STAGE1_RATES
+            object.__setattr__(self, "stage1_learning_rates", rates)
         if problem := next(problems(self), None):
             raise UserError(problem)
 

@@ -30,7 +30,7 @@ def define_flags() -> None:
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], kind_of(name)
         default: typing.Any = field.default
         if typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(name, [str(entry) for entry in default], help_text)
+            flags.DEFINE_list(name, default and [str(entry) for entry in default], help_text)
         elif choices:
             flags.DEFINE_enum(name, default, choices, help_text)
         else:

@@ -14,7 +14,7 @@ DEFAULT_CLIPNORM = 500.0
 CUSTOM_MODEL_SHARE = 0.1
 """The share of both defaults that custom models use, because their gradients are unknown: a tenth of the step."""
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
-TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
+TINY = 1e-12  # keeps the quotient finite where all matrices of a batch are zero
 
 
 class FSPDistiller(ReplicatedModel):

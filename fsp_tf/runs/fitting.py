@@ -57,7 +57,7 @@ class PhaseFit:
         """Returns the phase's optimizer."""
         config, is_stage1 = self.config, self.phase is STAGE1
         kind = (is_stage1 and config.stage1_optimizer) or "sgd"
-        schedule = "cosine" if kind == "adam" else config.schedule
+        schedule = config.schedule if kind == "sgd" else "cosine"
         return make_optimizer(
             make_schedule(*config.rates_and_steps(self.phase), schedule, config.scaled_warmup_steps),
             kind=kind,
