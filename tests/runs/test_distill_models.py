@@ -1,5 +1,7 @@
 """`fsp_tf.distill`: models and images in memory."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -17,12 +19,12 @@ TINY = {
 }
 
 
-def cnn(*channels: int) -> keras.Model:
+def cnn(*channels: int, classes: int = 10) -> keras.Model:
     """Returns a CNN of 32x32 images with a convolution of each number of channels, half the size each time."""
     layers = [keras.Input((32, 32, 1)), keras.layers.Rescaling(1 / 255)]
     for filters in channels:
         layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D()]
-    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")])
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,26 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), change(*arrays[0]), arrays[1], run_dir=str(tmp_path / "run"), **TINY)
     assert not (tmp_path / "run").exists()
+
+
+def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 1), np.uint8)
+    data = images, np.arange(80) % 20
+    models = [cnn(4, 6, classes=20) for _ in range(2)]
+    run = fsp_tf.distill(*models, data, data, run_dir=str(tmp_path), baseline=False, **TINY)
+    saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
+    logits = np.asarray(saved(images.astype(np.float32))["logits"])
+    hits = np.argsort(-logits, axis=1)[:, :5] == data[1][:, np.newaxis]
+    scores = {"accuracy": hits[:, 0].mean(), "top5_accuracy": hits.any(axis=1).mean()}
+    record = run.folder.result
+    for score, value in scores.items():
+        assert record[f"student_{score}"] == record["nets"]["student"][score] == pytest.approx(value)
+        assert record["phases"]["stage2"][score] == pytest.approx(value)
+        assert 0 <= record[f"teacher_{score}"] <= 1
+    card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
+    assert card["top5_accuracy"] == pytest.approx(scores["top5_accuracy"])
+    printed = capsys.readouterr().out
+    assert f"{scores['accuracy']:>8.2%} {scores['top5_accuracy']:>8.2%} " in printed and "top-5" in printed
 
 
 def test_unknown_choices_are_named(arrays, tmp_path):
