@@ -14,7 +14,7 @@ from fsp_tf.system.errors import UserError
 TINY = {
     "batch_size": 16,
     "stage1_steps": (3, 4, 5),
-    "stage2_steps": (3, 4, 5),
+    "stage2_steps": [3, 4, 5],
     "stage2_learning_rates": (1e-3, 1e-3, 1e-3),
 }
 
@@ -47,15 +47,21 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     teacher, student, seen = cnn(8, 12, 16), cnn(4, 6, 8), Batches()
     before = student.get_weights()
     run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
-    assert seen.count == 15 and set(run.folder.result["phases"]) == {"baseline", "stage1", "stage2"}
+    assert seen.count == 15 and set(run.result["phases"]) == {"baseline", "stage1", "stage2"}
     for expected, got in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, got)
     saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
     images, labels = arrays[1]
     predicted = np.asarray(saved(images.astype(np.float32))["logits"]).argmax(axis=-1)
-    assert np.mean(predicted == labels) == pytest.approx(run.folder.result["student_accuracy"])
+    assert np.mean(predicted == labels) == pytest.approx(run.result["student_accuracy"])
     assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
     assert "student distilled" in capsys.readouterr().out
+    np.testing.assert_array_equal(run.student(images[:8])["logits"], saved(images[:8].astype(np.float32))["logits"])
+    assert {"student_accuracy", "baseline_accuracy", "teacher_accuracy"} <= run.result.keys()
+    version = run.export(formats=["saved_model", "litert"])
+    assert version == run.folder / "student" / "2" and (version / "assets.extra" / "student.tflite").exists()
+    assert list(run.result["export"]["formats"]) == ["saved_model", "litert"]
+    assert run.export(formats=["saved_model", "litert"]) == version, "not exported again"
     again = Batches()
     batched = [tf.data.Dataset.from_tensor_slices(part).batch(20) for part in arrays]
     fsp_tf.distill(teacher, cnn(4, 6, 8), *batched, run_dir=str(tmp_path), callbacks=[again], **TINY)
@@ -94,7 +100,7 @@ def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys
     logits = np.asarray(saved(images.astype(np.float32))["logits"])
     hits = np.argsort(-logits, axis=1)[:, :5] == data[1][:, np.newaxis]
     scores = {"accuracy": hits[:, 0].mean(), "top5_accuracy": hits.any(axis=1).mean()}
-    record = run.folder.result
+    record = run.result
     for score, value in scores.items():
         assert record[f"student_{score}"] == record["nets"]["student"][score] == pytest.approx(value)
         assert record["phases"]["stage2"][score] == pytest.approx(value)
@@ -106,5 +112,7 @@ def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys
 
 
 def test_unknown_choices_are_named(arrays, tmp_path):
+    with pytest.raises(UserError, match="dataset, holdout: does not apply to images in memory"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
     with pytest.raises(UserError, match="stage3_steps: unknown"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))
