@@ -1,5 +1,6 @@
 """`fsp_tf.distill`: models and images in memory."""
 
+import functools
 import json
 
 import keras
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import fsp_tf
+from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 
@@ -19,12 +21,7 @@ TINY = {
 }
 
 
-def cnn(*channels: int, classes: int = 10) -> keras.Model:
-    """Returns a CNN of 32x32 images with a convolution of each number of channels, half the size each time."""
-    layers = [keras.Input((32, 32, 1)), keras.layers.Rescaling(1 / 255)]
-    for filters in channels:
-        layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D()]
-    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")])
+cnn = functools.partial(sequential_cnn, image_shape=(32, 32, 1), activation="softmax")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +91,7 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
 def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 1), np.uint8)
     data = images, np.arange(80) % 20
-    models = [cnn(4, 6, classes=20) for _ in range(2)]
+    models = [cnn(4, 6, num_classes=20) for _ in range(2)]
     run = fsp_tf.distill(*models, data, data, run_dir=str(tmp_path), baseline=False, **TINY)
     saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
     logits = np.asarray(saved(images.astype(np.float32))["logits"])
