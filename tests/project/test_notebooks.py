@@ -18,7 +18,7 @@ def run(name: str, folder: pathlib.Path) -> str:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(pathlib.Path().absolute())},
     )
