@@ -28,6 +28,7 @@ CHOICES = {
     "batch_size": 32,
     "baseline": False,
 }
+SHORT, LARGE_MODEL = {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3)}, 1_000_000  # steps, from so many weights on
 TOLERANCE, MIXED_TOLERANCE = 1e-4, 1e-2  # largest difference of a probability; the second in mixed precision
 PLAIN_KERAS = """
 import json, sys
@@ -35,8 +36,8 @@ import keras, numpy as np
 images = np.load(sys.argv[1])
 found = []
 for path in sys.argv[2:]:
-    outputs = keras.saving.load_model(path, compile=False).predict(images, verbose=0)
-    found.append((outputs["logits"] if isinstance(outputs, dict) else outputs).argmax(axis=-1).tolist())
+    logits = keras.saving.load_model(path, compile=False)(images, training=False)["logits"]
+    found.append(np.asarray(logits).argmax(axis=-1).tolist())
 assert "fsp_tf" not in sys.modules
 print(json.dumps(found))
 """
@@ -85,9 +86,10 @@ def distill_kind(make, train, test, folder: pathlib.Path) -> dict:
     keras.utils.set_random_seed(0)
     student, teacher, num_steps = make(), make(), []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: num_steps.append(batch))
+    choices = CHOICES | (SHORT if student.built and student.count_params() > LARGE_MODEL else {})
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            run = fsp_tf.distill(teacher, student, train, test, run_dir=str(folder), callbacks=[count], **CHOICES)
+            run = fsp_tf.distill(teacher, student, train, test, run_dir=str(folder), callbacks=[count], **choices)
     except UserError as error:
         return {"refused": str(error), "steps_before_refusal": len(num_steps)}
     student.set_weights(run.student.get_weights())
