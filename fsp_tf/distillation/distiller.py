@@ -13,6 +13,7 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
 CUSTOM_MODEL_SHARE = 0.1  # of both, for models whose gradients are unknown: a tenth of the step
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
+ZERO_NORM = 1e-12  # a mean squared norm below it is zero, by which `relative` cannot divide
 TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
 
 
@@ -147,13 +148,17 @@ class FSPDistiller(ReplicatedModel):
 
     def weak_pairs(self, images) -> list[str]:
         """Returns the pairs in which the teacher's matrices of some images are nearly zero (see `SMALLEST_NORM`)."""
+        norms = self._teacher_norms(images)
+        return [name for name, values in norms.items() if not values.min() > SMALLEST_NORM * values.mean()]
+
+    def zero_pairs(self, images) -> list[str]:
+        """Returns the pairs in which the teacher's matrices of all images are zero (see `ZERO_NORM`)."""
+        return [name for name, values in self._teacher_norms(images).items() if not values.mean() > ZERO_NORM]
+
+    def _teacher_norms(self, images) -> dict:
+        """Returns the squared norms of the teacher's matrices of images, float32 (batch,), for each pair."""
         maps = _by_pair(keras.tree.flatten(self.teacher_features(images, training=False)))
-        norms = [squared_norm(fsp_matrix(*pair)).numpy() for pair in maps]
-        return [
-            name
-            for name, values in zip(self.pair_names, norms, strict=True)
-            if not values.min() > SMALLEST_NORM * values.mean()
-        ]
+        return {name: squared_norm(fsp_matrix(*pair)).numpy() for name, pair in zip(self.pair_names, maps, strict=True)}
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""

@@ -8,11 +8,14 @@ import keras
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, PHASES, SOURCE_TEACHER, STAGE1, TEACHER, TRANSFER, Phase
+from fsp_tf.distillation import FSPDistiller
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1 import make_distiller
 from fsp_tf.system.errors import UserError
+
+NUM_TRIAL_IMAGES = 64
 
 logger = logging.getLogger("fsp_tf")
 
@@ -48,15 +51,22 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     Raises:
         UserError: If they do not fit.
     """
-    train_set = run.images.train
+    train_set, is_trained = run.images.train, teacher is not None
     teacher = teacher or model_forms.build(
         run.config, TEACHER.role, len(train_set.class_names), train_set.image_shape, plain=True
     )
     try:
-        make_distiller(run.config, teacher, run.models.initial_student(plain=True))
+        distiller = make_distiller(run.config, teacher, run.models.initial_student(plain=True))
     except ValueError as error:
         advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
+    if is_trained and isinstance(distiller, FSPDistiller) and run.config.fsp_weighting == "relative":
+        images, _ = next(iter(train_set.batches(NUM_TRIAL_IMAGES)))
+        if zero := distiller.zero_pairs(images):
+            raise UserError(
+                f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, name other "
+                "layers with --fsp_taps, or use --fsp_weighting=equal."
+            )
 
 
 def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:

@@ -108,6 +108,15 @@ def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys
     assert f"{scores['accuracy']:>8.2%} {scores['top5_accuracy']:>8.2%} " in printed and "top-5" in printed
 
 
+def test_teacher_whose_matrices_are_zero_is_refused(arrays, tmp_path):
+    teacher, seen = cnn(8, 12, 16), Batches()
+    convolution = [layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)][-1]
+    convolution.set_weights([1e-12 * weight for weight in convolution.get_weights()])
+    with pytest.raises(UserError, match=r"matrices are zero in the pair .*: train the teacher"):
+        fsp_tf.distill(teacher, cnn(4, 6, 8), *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
+    assert seen.count == 0
+
+
 def test_unknown_choices_are_named(arrays, tmp_path):
     with pytest.raises(UserError, match="dataset, holdout: does not apply to images in memory"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
