@@ -13,7 +13,7 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 DEFAULT_WEIGHTS, DEFAULT_CLIPNORM = {"relative": 10_000.0, "equal": 1.0}, 500.0
 CUSTOM_MODEL_SHARE = 0.1  # of both, for models whose gradients are unknown: a tenth of the step
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
-ZERO_NORM = 1e-12  # a mean squared norm below it is zero, by which `relative` cannot divide
+ZERO_NORM = 1e-12  # a mean squared norm below it counts as zero, by which no error can be divided
 TINY = 1e-30  # keeps the quotient defined where all matrices of a batch are zero
 
 

@@ -60,12 +60,12 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     except ValueError as error:
         advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
-    if is_trained and isinstance(distiller, FSPDistiller) and run.config.fsp_weighting == "relative":
+    if is_trained and isinstance(distiller, FSPDistiller):
         images, _ = next(iter(train_set.batches(NUM_TRIAL_IMAGES)))
         if zero := distiller.zero_pairs(images):
             raise UserError(
-                f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, name other "
-                "layers with --fsp_taps, or use --fsp_weighting=equal."
+                f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
+                "other layers with --fsp_taps."
             )
 
 
