@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long faults fuzz mutants audit lint format clean
+.PHONY: demo test test-long faults fuzz mutants audit lint format release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -44,6 +44,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Builds dist/ and tags the commit with the changelog's section of this version. Uploads nothing.
+release: $(VENV)/.installed-dev
+	.ci/release $(BIN)/python
+
 clean:
 	rm -rf $(VENV)
 
@@ -55,6 +59,6 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements-export.txt requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+$(VENV)/.installed-dev: requirements-lock.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-lock.txt
 	touch $@ $(VENV)/.installed

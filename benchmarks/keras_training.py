@@ -112,15 +112,14 @@ def train_ours(model: keras.Model, timer: StepTimer, stream: tf.data.Dataset) ->
     rates = RECIPE.teacher_learning_rates if is_plain else RECIPE.stage1_learning_rates
     with devices.make_strategy().scope():
         optimizer = training.make_optimizer(
-            rates[:1],
-            (NUM_STEPS,),
+            training.make_schedule(rates[:1], (NUM_STEPS,)),
             momentum=RECIPE.momentum,
             weight_decay=RECIPE.weight_decay,
             clipnorm=0.0 if is_plain else STAGE1_CLIPNORM,
         )
         model = Classifier(model) if is_plain else model
         model.compile(optimizer, jit_compile=False)
-    training.fit_stage(model, stream, num_steps=NUM_STEPS, callbacks=[TimedSteps(timer)])
+    training.fit_phase(model, stream, num_steps=NUM_STEPS, callbacks=[TimedSteps(timer)])
 
 
 def train_stock(teacher: keras.Model | None, student: keras.Model, timer: StepTimer, stream: tf.data.Dataset) -> None:

@@ -94,7 +94,7 @@ def chosen_contenders() -> list[Contender]:
         raise UserError(f"--contenders: unknown {', '.join(sorted(unknown))}; --help lists the contenders.")
     chosen = [contender for contender in CONTENDERS if contender.name in flags.FLAGS.contenders]
     if any(contender.library == "torch" for contender in chosen) and "torch" not in command.versions():
-        raise UserError("PyTorch is not installed: pip install -r requirements-bench.txt.")
+        raise UserError("PyTorch is not installed: pip install -e '.[bench]'.")
     return chosen
 
 
@@ -102,7 +102,7 @@ def runnable_contenders(has_bfloat16: bool) -> list[Contender]:
     """Returns the contenders that can run here and prints which ones are left out."""
     has_torch = "torch" in command.versions()
     if not has_torch:
-        print("PyTorch is not installed and is left out: pip install -r requirements-bench.txt", flush=True)
+        print("PyTorch is not installed and is left out: pip install -e '.[bench]'", flush=True)
     if not has_bfloat16:
         print("The hardware does not compute in bfloat16, which is left out.", flush=True)
     return [

@@ -1,15 +1,16 @@
 """Trains small image classifiers by FSP distillation (Yim et al., CVPR 2017).
 
-  python -m fsp_tf.main --flagfile=flags/demo.cfg
+  fsp-tf --flagfile=demo.cfg
       runs the whole job on handwritten digits, in minutes
-  python -m fsp_tf.main --flagfile=flags/cifar10.cfg
+  fsp-tf --flagfile=cifar10.cfg
       runs the whole job on CIFAR-10
 
-Flags after a flagfile override its values. --verbosity=-1 hides the progress,
--2 the warnings too; 1 adds TensorFlow's log messages.
+python -m fsp_tf.main is the same command. Flags after a flagfile override its
+values. --verbosity=-1 hides the progress, -2 the warnings too; 1 adds
+TensorFlow's log messages.
 """
 
-from absl import app, flags
+from absl import flags
 
 from fsp_tf import config
 from fsp_tf.config import command_line
@@ -29,5 +30,10 @@ def main(arguments: list[str]) -> None:
         runs.run_pipeline(run_config)
 
 
+def command() -> None:
+    """Runs `fsp-tf`."""
+    command_line.run(main)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=config.parse)
+    command()

@@ -1,10 +1,12 @@
 """Classifies image files with an exported student.
 
-  python -m fsp_tf.predict --model=saved_models/cifar10/student picture.jpg folder_of_pictures
-  python -m fsp_tf.predict --model=saved_models/cifar10/student/1 --format=json --top=3 - < picture.png
+  fsp-tf-predict --model=saved_models/cifar10/student picture.jpg folder
+  fsp-tf-predict --model=saved_models/cifar10/student/1 --format=json - < a.png
 
-Arguments are JPEG or PNG files, folders of them, or - for one image on standard input. An image that cannot be
-classified is reported on standard error, the remaining ones are classified, and the exit code is 1.
+python -m fsp_tf.predict is the same command. Arguments are JPEG or PNG files,
+folders of them, or - for one image on standard input. An image that cannot be
+classified is reported on standard error, the remaining ones are classified, and
+the exit code is 1.
 """
 
 import json
@@ -13,9 +15,8 @@ import re
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import flags
 
-from fsp_tf import config
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
@@ -144,7 +145,12 @@ def read(name: str) -> bytes:
     return data
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Runs `fsp-tf-predict`."""
     define_flags()
     flags.FLAGS.set_gnu_getopt()  # flags may follow images
-    app.run(main, flags_parser=config.parse)
+    command_line.run(main)
+
+
+if __name__ == "__main__":
+    command()

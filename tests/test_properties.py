@@ -98,7 +98,7 @@ def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
 @settings(max_examples=60)
 def test_schedules_increase_and_no_phase_is_empty(config):
     for phase in (PHASES[name] for name in ("teacher", "stage1", "stage2", "baseline")):
-        rates, steps = config.schedule(phase)
+        rates, steps = config.rates_and_steps(phase)
         assert len(rates) == len(steps)
         assert all(earlier < later for earlier, later in zip((0, *steps), steps, strict=False))
         assert steps[-1] <= max(len(steps), getattr(config, f"{phase.schedule}_steps")[-1])
@@ -118,7 +118,7 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
 
 
 def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
-    stream_options = StreamOptions(stage="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
+    stream_options = StreamOptions(name="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
     return list(training_stream(image_set, range(first_step, last_step), stream_options).as_numpy_iterator())
 
 

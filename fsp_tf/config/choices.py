@@ -8,6 +8,7 @@ from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
 METHODS = ("fsp", "fitnet", "kd")
+APPLICATION = "keras.applications:"  # starts the name of a teacher
 EXPORT_FORMATS = ("saved_model", "litert", "litert_int8", "onnx")
 
 
@@ -50,6 +51,7 @@ class Config:
         choices=("crop", "none"),
     )
     flip: bool = _option(False, "Also flip training images horizontally at random.")
+    teacher_flip: bool | None = _option(None, "--flip for the phases that train a teacher. Default: as --flip.")
 
     # Models.
     architecture: str = _option(
@@ -94,7 +96,8 @@ class Config:
     fsp_taps: tuple[str, ...] = _option(
         (),
         "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
-        "first:last=first:last for teacher and student. --teacher and --student then name the models.",
+        "first:last=first:last for teacher and student. --teacher and --student then name the models. auto is the "
+        "default for a teacher of keras.applications.",
     )
     fsp_connector: bool = _option(
         False,
@@ -127,14 +130,34 @@ class Config:
     fsp_store_dir: str | None = _free_option(
         None, "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir."
     )
+    stage1_optimizer: str | None = _option(
+        None,
+        "Optimizer of stage 1. sgd: SGD as in the other phases. adam: Adam with a cosine schedule from the first of "
+        "--stage1_learning_rates; its steps do not depend on the scale of the loss. Default: sgd.",
+        choices=("sgd", "adam"),
+    )
     stage1_clipnorm: float | None = _option(
-        None, "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps."
+        None,
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps; 0 with "
+        "--stage1_optimizer=adam.",
     )
     num_hints: int = _option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
     )
     kd_temperature: float = _option(3.0, "Temperature of the soft targets.")
+    kd_form: str = _option(
+        "sum",
+        "How the soft targets enter the loss with their weight w. sum: cross entropy + w soft, as in FitNet. mix: "
+        "(1 - w) cross entropy + w temperature^2 soft, as in Hinton et al.",
+        choices=("sum", "mix"),
+    )
     kd_weights: tuple[float, ...] = _option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
+
+    stage2_fsp_weights: tuple[float, ...] = _option(
+        (0.0, 0.0),
+        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 leaves "
+        "the FSP loss to stage 1.",
+    )
 
     # Schedules.
     teacher_learning_rates: tuple[float, ...] = _option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
@@ -151,9 +174,32 @@ class Config:
     stage2_steps: tuple[int, ...] = _option(
         (32000, 48000, 64000), "Steps at which the learning rates of stage 2, the baseline and fine-tuning end."
     )
-    schedule_scale: float = _option(1.0, "Factor for the steps of every schedule, at most 1; 0.0625 runs a sixteenth.")
+    schedule_scale: float = _option(
+        1.0, "Factor for the steps of every schedule and of the warm-up, at most 1; 0.0625 runs a sixteenth."
+    )
+    schedule: str = _option(
+        "step",
+        "Learning rate schedule of every phase. step: the given rates until the given steps, as in the paper. cosine: "
+        "from the first of the given rates to zero at the last of the given steps.",
+        choices=("step", "cosine"),
+    )
+    warmup_steps: int = _option(
+        0, "Steps of --schedule=cosine in which the learning rate first rises linearly from zero."
+    )
     momentum: float = _option(0.9, "Momentum of SGD.")
+    nesterov: bool = _option(False, "Use Nesterov momentum in SGD.")
     weight_decay: float = _option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
+    teacher_weight_decay: float | None = _option(
+        None, "--weight_decay for the phases that train a teacher. Default: as --weight_decay."
+    )
+    label_smoothing: float = _option(
+        0.0, "Share of each label's probability that is spread evenly over all classes in training."
+    )
+    ema: float = _option(
+        0.0,
+        "Momentum of an exponential moving average of the weights, such as 0.999; the average is evaluated and saved "
+        "instead of the last weights in every phase except stage 1. 0 does not average.",
+    )
     batch_size: int = _option(128, "Images per step, over all replicas.")
     seed: int = _option(0, "Seed of the initial weights, the order of the images and the augmentation.")
 
@@ -208,25 +254,44 @@ class Config:
     )
     teacher: str | None = _free_option(
         None,
-        "A .keras file to use as the teacher instead of training one; --pipeline=teacher fine-tunes it. Default: the "
-        "teacher in --run_dir.",
+        "A .keras file to use as the teacher instead of training one, or keras.applications:NAME for an architecture "
+        "with ImageNet weights, which --pipeline=teacher and transfer fine-tune. Default: the teacher in --run_dir.",
+    )
+    teacher_weights: str = _free_option(
+        "imagenet",
+        "Weights of a teacher of keras.applications: imagenet, which Keras downloads; none for random ones; or a file "
+        "of weights without the classifier (include_top=False).",
     )
     student: str | None = _free_option(
-        None, "The .keras file that stage2 starts from, or that evaluate and export use; with --fsp_taps, the student."
+        None, "A .keras file with the student before training; only with --fsp_taps. Default: a new ResNet."
+    )
+    trained_student: str | None = _free_option(
+        None,
+        "The .keras file that --pipeline=stage2 starts from, or that evaluate and export use. Default: the student in "
+        "--run_dir.",
     )
     members: tuple[str, ...] = _free_option((), "The .keras files of the models in an ensemble.")
     export_formats: tuple[str, ...] = _free_option(
         ("saved_model",),
-        "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need "
-        "requirements-export.txt.",
+        "Formats of the exported student. saved_model is always written; litert, litert_int8 and onnx need the "
+        "packages of fsp_tf[export].",
         choices=EXPORT_FORMATS,
     )
 
     def __post_init__(self):
         if self.stage2_loss is None:
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
+        if self.application is not None and not self.fsp_taps:
+            object.__setattr__(self, "fsp_taps", ("auto",))
         if problem := next(problems(self), None):
             raise UserError(problem)
+
+    @property
+    def application(self) -> str | None:
+        """The name of the teacher's architecture in `keras.applications`; None for another teacher."""
+        if self.teacher is None or not self.teacher.startswith(APPLICATION):
+            return None
+        return self.teacher.removeprefix(APPLICATION)
 
     @property
     def has_custom_models(self) -> bool:
@@ -236,7 +301,12 @@ class Config:
     @property
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
-        return self.pipeline == TRANSFER or self.source_dataset is not None
+        return self.pipeline == TRANSFER or self.source_dataset is not None or self.application is not None
+
+    @property
+    def keeps_fsp(self) -> bool:
+        """Whether stage 2 also has the FSP loss."""
+        return any(self.stage2_fsp_weights)
 
     @property
     def learns_from_source(self) -> bool:
@@ -246,7 +316,7 @@ class Config:
         """
         return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
 
-    def schedule(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    def rates_and_steps(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """Returns a phase's learning rates and the steps at which they end, scaled by `schedule_scale`."""
         name = FITNET_SCHEDULE if phase is STAGE1 and self.method == "fitnet" else phase.schedule
         ends: list[int] = []
@@ -256,7 +326,22 @@ class Config:
 
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""
-        return self.schedule(phase)[1][-1]
+        return self.rates_and_steps(phase)[1][-1]
+
+    def flips(self, phase: Phase) -> bool:
+        """Returns whether a phase flips its training images."""
+        own = self.teacher_flip if phase.trains_teacher else None
+        return self.flip if own is None else own
+
+    def decay(self, phase: Phase) -> float:
+        """Returns the weight decay of a phase."""
+        own = self.teacher_weight_decay if phase.trains_teacher else None
+        return self.weight_decay if own is None else own
+
+    @property
+    def scaled_warmup_steps(self) -> int:
+        """The length of the warm-up in steps, scaled by `schedule_scale`."""
+        return round(self.warmup_steps * self.schedule_scale)
 
 
 def fields() -> dict[str, dataclasses.Field]:

@@ -1,16 +1,48 @@
-"""Shared by the commands: setting up TensorFlow before its first import, and exiting without a traceback."""
+"""Shared by the commands: `--help`, setting up TensorFlow before its first import, exiting without a traceback."""
 
 import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from absl import logging
+from absl import app, flags, logging
 from absl.logging import converter
 
+from fsp_tf.config.flags import parse
+from fsp_tf.config.topics import help_text
 from fsp_tf.system import console, os_errors, signals
 from fsp_tf.system.errors import UserError
+from fsp_tf.system.version import version
+
+
+def run(main: Callable[[list[str]], None], parser: Callable[[list[str]], list[str]] = parse) -> None:
+    """Parses the flags and runs the main function of a command; `--help` shows the docstring of its module."""
+    name = main.__module__
+    module = sys.argv[0] if name == "__main__" else name  # absl's name of the module that defines the flags
+
+    def parse_with_help(arguments: list[str]) -> list[str]:
+        flags.DEFINE_flag(
+            PrintFlag("help", "show this help", lambda: help_text(sys.modules[name].__doc__, module), "?")
+        )
+        flags.DEFINE_flag(PrintFlag("version", "show the version", lambda: f"fsp_tf {version()}"))
+        return parser(arguments)
+
+    app.run(main, flags_parser=parse_with_help)
+
+
+class PrintFlag(flags.BooleanFlag):
+    """A flag such as `--help`, which prints a text and exits. Replaces absl's flag of the same name."""
+
+    def __init__(self, name: str, summary: str, text: Callable[[], str], short_name: str | None = None):
+        super().__init__(name, False, summary, short_name=short_name, allow_override=True)
+        self.text = text
+
+    def parse(self, argument):
+        if self._parse(argument):
+            with contextlib.suppress(BrokenPipeError):  # `--help | head`
+                print(self.text(), flush=True)
+            sys.exit()
 
 
 def prepare_tensorflow() -> None:

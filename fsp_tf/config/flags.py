@@ -8,8 +8,8 @@ import typing
 
 from absl import flags
 
+from fsp_tf.config import flagfiles
 from fsp_tf.config.choices import Config, fields
-from fsp_tf.config.topics import HelpFlag
 from fsp_tf.config.validation import written
 from fsp_tf.system.errors import UserError
 
@@ -45,21 +45,16 @@ def kind_of(name: str):
 
 def parse(arguments: list[str]) -> list[str]:
     """Parses a command line for `absl.app.run`; on a mistake, exits with one sentence and exit code 1."""
-    flags.DEFINE_flag(HelpFlag())
     try:
-        return flags.FLAGS(arguments)
+        return flags.FLAGS([arguments[0], *flagfiles.expand(arguments[1:])])
     except UnicodeDecodeError:
         sys.exit("fsp_tf: --flagfile must name a text file with one flag per line; see --help.")
     except (flags.Error, ValueError) as error:  # ValueError: --noflag=value
-        sys.exit(f"fsp_tf: {_sentence(error, arguments).rstrip('.')}; see --help.")
+        sys.exit(f"fsp_tf: {_sentence(error).rstrip('.')}; see --help.")
 
 
-def _sentence(error: Exception, arguments: list[str]) -> str:
+def _sentence(error: Exception) -> str:
     text = str(error)
-    if missing := re.search(r"Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
-        is_named = any(missing[2] in argument for argument in arguments)
-        hint = "; the project's flagfiles refer to each other from its root: run the command there"
-        return f"--flagfile={missing[2]}: {missing[1]}" + ("" if is_named else hint)
     if wrong := re.match(r"flag --(\w+)=(.*?): (.*)", text, re.DOTALL):
         kind = next((kind for words, kind in PYTHON_ERRORS.items() if words in wrong[3]), None)
         return f"--{wrong[1]} must be {kind}, got {wrong[2]!r}" if kind else f"--{wrong[1]}={wrong[2]}: {wrong[3]}"

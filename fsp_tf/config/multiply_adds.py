@@ -2,9 +2,9 @@
 
 from fsp_tf.config.choices import Config
 from fsp_tf.config.phases import STAGE1, Phase
+from fsp_tf.resnet_layout import CHANNELS, hint_blocks, section_blocks
 
 DEFAULT_SIZES = {"cifar": 32, "imagenet": 224}
-IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
 TRAINING = 3  # a step's forward and backward pass, in forward passes
 
 
@@ -20,7 +20,8 @@ def forward_multiply_adds(
         image_size: Side in pixels.
         num_blocks: Counts only the first blocks; all of them if None.
     """
-    widths = [width * width_multiplier for width in _block_widths(architecture, depth)]
+    sections = zip(section_blocks(architecture, depth), CHANNELS[architecture], strict=True)
+    widths = [channels * width_multiplier for blocks, channels in sections for _ in range(blocks)]
     channels, side = widths[0], image_size
     if architecture == "cifar":
         total = side * side * 3 * 9 * channels
@@ -37,30 +38,19 @@ def forward_multiply_adds(
     return total
 
 
-def last_hint(architecture: str, depth: int, num_hints: int) -> int:
-    """Returns the number (from 1) of the block whose output is FitNet's last hint; see `distillation.hints`."""
-    return -(-num_hints * len(_block_widths(architecture, depth)) // (num_hints + 1))
-
-
 def step_multiply_adds(config: Config, phase: Phase) -> int:
     """Returns the multiply-adds of one training step of a phase, for the models of this project."""
     size = config.image_size or DEFAULT_SIZES[config.architecture]
 
     def forward(depth: int) -> int:
-        ends_at_hint = phase is STAGE1 and config.method == "fitnet"
-        num_blocks = last_hint(config.architecture, depth, config.num_hints) if ends_at_hint else None
+        num_blocks = sum(section_blocks(config.architecture, depth))
+        if phase is STAGE1 and config.method == "fitnet":
+            num_blocks = hint_blocks(num_blocks, config.num_hints)[-1]
         return forward_multiply_adds(config.architecture, depth, config.width_multiplier, size, num_blocks)
 
     trained = forward(config.teacher_depth if phase.trains_teacher else config.student_depth)
     teacher = forward(config.teacher_depth) if phase.runs_teacher(config) else 0
     return (TRAINING * trained + teacher) * config.batch_size
-
-
-def _block_widths(architecture: str, depth: int) -> list[int]:
-    """Returns the channels of every block."""
-    blocks = ((depth - 2) // 6,) * 3 if architecture == "cifar" else IMAGENET_BLOCKS[depth]
-    widths = (16, 32, 64) if architecture == "cifar" else (64, 128, 256, 512)
-    return [width for count, width in zip(blocks, widths, strict=True) for _ in range(count)]
 
 
 def _half(side: int) -> int:

@@ -52,13 +52,13 @@ class Phase:
         return self.role == "teacher"
 
 
-def _stage1_teacher(config: "Config") -> tuple[str, ...]:
-    return (SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model,)
-
-
 def _stage2_models(config: "Config") -> tuple[str, ...]:
     student = () if config.method == "kd" else (STAGE1.model,)
-    return student + ((TEACHER.model,) if config.stage2_loss == "kd" else ())
+    return student + ((TEACHER.model,) if _stage2_runs_teacher(config) else ())
+
+
+def _stage2_runs_teacher(config: "Config") -> bool:
+    return config.stage2_loss == "kd" or config.keeps_fsp
 
 
 SOURCE_TEACHER = Phase(
@@ -109,7 +109,7 @@ STAGE1 = Phase(
     pipeline="stage1",
     schedule="stage1",
     stream="stage1",
-    starts_from=_stage1_teacher,
+    starts_from=lambda config: (stage1_teacher(config),),
     runs_teacher=lambda config: not config.fsp_store_views,
 )
 STAGE2 = Phase(
@@ -122,7 +122,7 @@ STAGE2 = Phase(
     stream="stage2",
     few_labels=True,
     starts_from=_stage2_models,
-    runs_teacher=lambda config: config.stage2_loss == "kd",
+    runs_teacher=_stage2_runs_teacher,
 )
 
 PHASES = {row.name: row for row in (SOURCE_TEACHER, TEACHER, FINE_TUNING, BASELINE, STAGE1, STAGE2)}
@@ -137,6 +137,16 @@ PIPELINES = (
 )
 
 
+def named_teacher(config: "Config") -> str:
+    """Returns the model whose file `--teacher` names."""
+    return SOURCE_TEACHER.model if config.transfers else TEACHER.model
+
+
+def stage1_teacher(config: "Config") -> str:
+    """Returns the model that is the teacher of stage 1."""
+    return SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model
+
+
 def phases_of(config: "Config") -> list[Phase]:
     """Returns the phases that `--pipeline` runs, in order; none where it trains nothing."""
     if config.pipeline in (ENSEMBLE, EVALUATE, EXPORT):
@@ -145,7 +155,7 @@ def phases_of(config: "Config") -> list[Phase]:
         return [FINE_TUNING if config.teacher or config.source_dataset else TEACHER]
     if config.pipeline in PHASES:
         return [PHASES[config.pipeline]]
-    rows = [] if config.teacher else [SOURCE_TEACHER if config.transfers else TEACHER]
+    rows = [] if config.teacher else [MODELS[named_teacher(config)]]
     needs_fine_tuning = config.baseline or config.stage2_loss == "kd" or not config.learns_from_source
     rows += [FINE_TUNING] if config.transfers and needs_fine_tuning else []
     rows += [BASELINE] if config.baseline else []

@@ -1,8 +1,6 @@
 """The flags grouped by topic, for `--help` and docs/flags.md."""
 
-import contextlib
 import dataclasses
-import sys
 import textwrap
 
 from absl import flags
@@ -18,6 +16,12 @@ TOPICS = {  # a topic's first field in `Config`, its title, and a line about it
     "experiment": ("Run", "Which phases to run, from which files, into which folder."),
 }
 
+COMMON = (  # shown before the topics by --help
+    *("dataset", "data_dir", "image_size", "teacher_depth", "student_depth", "teacher", "schedule_scale", "pipeline"),
+    *("experiment", "run_dir"),
+)
+COLUMN = 24  # of the meaning of a flag in --help
+
 
 def topics() -> dict[tuple[str, str], list[dataclasses.Field]]:
     """Returns the fields of `Config` by the title and the line of their topic."""
@@ -29,34 +33,25 @@ def topics() -> dict[tuple[str, str], list[dataclasses.Field]]:
     return found
 
 
-class HelpFlag(flags.BooleanFlag):
-    """Replaces absl's `--help`: groups the flags of the command by topic."""
-
-    def __init__(self):
-        super().__init__("help", False, "show this help", short_name="?", allow_override=True)
-
-    def parse(self, argument):
-        if self._parse(argument):
-            with contextlib.suppress(BrokenPipeError):  # `--help | head`
-                print(help_text(), flush=True)
-            sys.exit(1)  # as absl does
-
-
-def help_text() -> str:
-    """Returns the main module's docstring, its own flags, and those of `Config` that it takes by topic."""
-    taken = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+def help_text(summary: str | None, module: str) -> str:
+    """Returns the help of a command: a summary, the flags of its module, and the fields of `Config` that it takes."""
+    taken = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module)}
     groups = {("Command", "The flags of this command alone."): sorted(taken.keys() - fields().keys())}
-    groups |= {topic: [field.name for field in members] for topic, members in topics().items()}
-    lines = [(sys.modules["__main__"].__doc__ or "").strip()]
-    for (title, summary), names in groups.items():
+    groups[("Common", "The flags that most runs need.")] = list(COMMON)
+    for topic, members in topics().items():
+        groups[topic] = [field.name for field in members if field.name not in COMMON]
+    lines = [(summary or "").strip()]
+    for (title, line), names in groups.items():
         if shown := [taken[name] for name in names if name in taken]:
-            lines += [f"\n{title}: {summary}", *map(_flag_help, shown)]
-    return "\n".join([*lines, "\nTry --helpfull to get a list of all flags."])
+            lines += [f"\n{title}: {line}", *map(_flag_help, shown)]
+    return "\n".join([*lines, "\n--helpfull lists the flags of absl too."])
 
 
 def _flag_help(flag: flags.Flag) -> str:
-    default = f"default: {flag.default_as_str}" if flag.default_as_str else ""
-    details = ", ".join(filter(None, [flag.parser.syntactic_help, default]))
-    text = f"--{'[no]' * flag.boolean}{flag.name}: {flag.help.replace('|', ' | ')}{f' ({details})' * bool(details)}"
-    width = flags.get_help_width()
-    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    """Returns a flag and, in a second column, its meaning and default."""
+    name, indent = f"  --{'[no]' * flag.boolean}{flag.name} ", " " * COLUMN
+    default = (flag.default_as_str or "").strip("'")
+    text = flag.help.replace("|", " | ") + f" Default: {default}." * bool(default)
+    lines = textwrap.wrap(text, flags.get_help_width() - COLUMN, break_on_hyphens=False)
+    first = name.ljust(COLUMN) if len(name) <= COLUMN else f"{name.rstrip()}\n{indent}"
+    return first + f"\n{indent}".join(lines)

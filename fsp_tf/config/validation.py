@@ -5,27 +5,22 @@ import math
 from collections.abc import Iterator
 
 from fsp_tf.config import phases
+from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
-    "holdout",
-    "labeled_images",
-    "weight_decay",
-    "evaluation_steps",
-    "seed",
-    "fsp_store_views",
-    "fsp_weight",
-    "stage1_clipnorm",
+    *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight"),
+    *("stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
 )
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
 BOUNDS = (  # fields, what they must be, and its check for every number of a list
-    ((*AT_LEAST_0, "kd_weights"), "at least 0", lambda number: 0 <= number < math.inf),
+    ((*AT_LEAST_0, "kd_weights", "stage2_fsp_weights"), "at least 0", lambda number: 0 <= number < math.inf),
     (AT_LEAST_1, "at least 1", lambda number: number >= 1),
     (("image_size",), "at least 8 pixels", lambda number: number >= 8),
     (("kd_temperature", *LEARNING_RATES), "above 0", lambda number: 0 < number < math.inf),
     (("schedule_scale",), "above 0 and at most 1", lambda number: 0 < number <= 1),
-    (("momentum",), "at least 0 and below 1", lambda number: 0 <= number < 1),
+    (("momentum", "label_smoothing", "ema"), "at least 0 and below 1", lambda number: 0 <= number < 1),
     (("num_hints",), "1 or 3", lambda number: number in (1, 3)),
 )
 
@@ -40,6 +35,7 @@ def problems(config) -> Iterator[str]:
                 yield f"--{name} must be {bounds}, got {written(getattr(config, name))}."
     for schedule in phases.SCHEDULES:
         yield from _schedule_problems(config, schedule)
+    yield from _optimizer_problems(config)
     yield from _model_problems(config)
     yield from _method_problems(config)
     yield from _pipeline_problems(config)
@@ -82,13 +78,25 @@ def _schedule_problems(config, schedule: str) -> Iterator[str]:
         yield f"--{schedule}_steps must be positive and increasing, got {written(steps)}."
 
 
+def _optimizer_problems(config) -> Iterator[str]:
+    if config.warmup_steps and config.schedule != "cosine":
+        yield f"--warmup_steps needs --schedule=cosine, got --schedule={config.schedule}."
+    for phase in phases.phases_of(config):
+        if config.schedule == "cosine" and config.scaled_warmup_steps >= config.num_steps(phase):
+            yield (
+                f"--warmup_steps must be below the {config.num_steps(phase)} steps of {phase.name}, got "
+                f"{config.scaled_warmup_steps} after scaling."
+            )
+    if config.nesterov and not config.momentum:
+        yield "--nesterov needs --momentum above 0, got 0."
+
+
 def _model_problems(config) -> Iterator[str]:
     for name in ("teacher_depth", "student_depth"):
-        depth = getattr(config, name)
-        if config.architecture == "cifar" and (depth < 8 or (depth - 2) % 6):
-            yield f"--{name} of a CIFAR ResNet must be 6k+2 (8, 14, 20, 26, 32, ...), got {depth}."
-        if config.architecture == "imagenet" and depth not in (18, 20, 34):
-            yield f"--{name} of an ImageNet-size ResNet must be one of 18, 20, 34, got {depth}."
+        try:
+            section_blocks(config.architecture, getattr(config, name))
+        except ValueError as error:
+            yield str(error).replace("The depth", f"--{name}")
     if config.batch_size % config.num_virtual_devices:
         yield (
             f"--batch_size must be a multiple of --num_virtual_devices, got {config.batch_size} for "
@@ -104,8 +112,19 @@ def _model_problems(config) -> Iterator[str]:
 
 
 def _method_problems(config) -> Iterator[str]:
-    if len(config.kd_weights) != 2:
-        yield f"--kd_weights must be two numbers, got {written(config.kd_weights)!r}."
+    for name in ("kd_weights", "stage2_fsp_weights"):
+        if len(getattr(config, name)) != 2:
+            yield f"--{name} must be two numbers, got {written(getattr(config, name))!r}."
+    connects = config.fsp_connector or config.fsp_taps == ("auto",)  # connectors do not outlive stage 1
+    if config.keeps_fsp and (connects or config.fsp_shuffle or config.fsp_teacher_statistics == "batch"):
+        yield (
+            "--stage2_fsp_weights cannot be combined with --fsp_connector, --fsp_taps=auto, --fsp_shuffle or "
+            "--fsp_teacher_statistics=batch."
+        )
+    if config.keeps_fsp and config.learns_from_source:
+        yield "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source."
+    if config.kd_form == "mix" and max(config.kd_weights) > 1:
+        yield f"--kd_weights must be at most 1 with --kd_form=mix, got {written(config.kd_weights)}."
     if config.method == "kd" and config.stage2_loss != "kd":
         yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
     if config.method == "kd" and config.pipeline == phases.STAGE1.pipeline:
@@ -114,6 +133,7 @@ def _method_problems(config) -> Iterator[str]:
         yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
     uses_batch = config.fsp_teacher_statistics == "batch"
     options = {"fsp_store_views": config.fsp_store_views, "fsp_shuffle": config.fsp_shuffle}
+    options |= {"stage2_fsp_weights": config.keeps_fsp}
     for option, is_used in (options | {"fsp_teacher_statistics=batch": uses_batch}).items():
         if is_used and config.method != "fsp":
             yield f"--{option} needs --method=fsp, got --method={config.method}."
@@ -128,18 +148,26 @@ def _pipeline_problems(config) -> Iterator[str]:
     name, pipeline = config.experiment, config.pipeline
     if "/" in name or name in ("", ".", "..") or len(name.encode(errors="replace")) > 200:
         yield f"--experiment must name a folder in saved_models, got {name!r}; for another place use --run_dir."
-    may_start_from_student = (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT)
-    if config.student and not config.fsp_taps and pipeline not in may_start_from_student:
-        yield f"--student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
+    if config.student and not config.fsp_taps:
+        yield "--student needs --fsp_taps: to start stage 2 from a file, evaluate or export it, use --trained_student."
+    if config.trained_student and pipeline not in (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT):
+        yield f"--trained_student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
     if config.source_dataset and pipeline == phases.DISTILL:
         yield "--source_dataset needs --pipeline=transfer, got --pipeline=distill."
+    if config.application is not None and pipeline == phases.DISTILL:
+        yield (
+            f"--teacher={config.teacher} needs --pipeline=transfer, which fine-tunes it, got --pipeline=distill; its "
+            "classifier is untrained."
+        )
+    if config.teacher_weights != "imagenet" and config.application is None:
+        yield f"--teacher_weights needs --teacher=keras.applications:NAME, got --teacher={config.teacher}."
     if pipeline == phases.TRANSFER and not (config.teacher or config.source_dataset):
         yield "--pipeline=transfer needs the teacher's data set: set --source_dataset=NAME or --teacher=PATH."
     if pipeline == phases.SOURCE_TEACHER.pipeline and not config.source_dataset:
         yield "--pipeline=source_teacher needs its data set: set --source_dataset=NAME."
     if pipeline == phases.ENSEMBLE and len(config.members) < 2:
         yield f"--pipeline=ensemble needs at least two models, got {len(config.members)}: set --members=PATH,PATH."
-    if config.student and config.method == "kd" and pipeline == phases.STAGE2.pipeline and not config.fsp_taps:
-        yield "--method=kd trains a new student, got --student too: use --stage2_loss=kd to start from a given one."
+    if config.trained_student and config.method == "kd" and pipeline == phases.STAGE2.pipeline:
+        yield "--method=kd trains a new student, got --trained_student: use --stage2_loss=kd to start from that one."
     if config.members and pipeline != phases.ENSEMBLE:
         yield f"--members needs --pipeline=ensemble, got --pipeline={pipeline}."

@@ -15,12 +15,12 @@ PARALLEL_BATCHES = min(8, READERS)
 
 @dataclasses.dataclass(frozen=True)
 class StreamOptions:
-    """The settings that decide the batches of a training stage.
+    """The settings that decide the batches of a training stream.
 
     Attributes:
         batch_size: Images per step, over all replicas.
         seed: The run's seed.
-        stage: Names the stream; another stage with the same seed sees another order and other views.
+        name: The stream's name; another one with the same seed has another order and other views.
         augmentation: Whether to crop and to flip.
         part: The part of every batch's rows to return; the parts in order are the batch.
         num_parts: The number of equal parts of a batch, one per worker; divides batch_size.
@@ -28,7 +28,7 @@ class StreamOptions:
 
     batch_size: int
     seed: int
-    stage: str
+    name: str
     augmentation: Augmentation
     part: int = 0
     num_parts: int = 1
@@ -46,7 +46,7 @@ class StreamOptions:
     @property
     def stream_seed(self) -> tf.Tensor:
         """int64 (2,), decides the order of the images and, with the step, their views."""
-        return tf.constant([zlib.crc32(f"{self.seed}/{self.stage}".encode()), self.seed], tf.int64)
+        return tf.constant([zlib.crc32(f"{self.seed}/{self.name}".encode()), self.seed], tf.int64)
 
 
 def training_stream(image_set: ImageSet, steps: range, options: StreamOptions) -> tf.data.Dataset:
@@ -79,7 +79,7 @@ def stored_stream(
     steps: range,
     options: StreamOptions,
 ) -> tf.data.Dataset:
-    """Returns the batches (images, targets) of a stage whose targets are stored for `num_views` views of every image.
+    """Returns the batches (images, targets) of a phase whose targets are stored for `num_views` views of every image.
 
     In epoch e every image appears as its view e mod num_views (see `stored_views`), in `training_stream`'s order.
     `read` returns the targets of (rows int64 (batch,), views int64 (batch,)).

@@ -6,6 +6,24 @@ import tensorflow as tf
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 
+def label_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Returns the cross entropy with smoothed labels, for each image.
+
+    l(x) = -sum_c [(1 - s) [c = y] + s / C] log softmax(z(x))_c          (Szegedy et al. 2016, Section 7)
+
+    Args:
+        labels: Integers (batch,), y.
+        logits: Float32 tensor (batch, C), z.
+        label_smoothing: s; 0 leaves the labels unchanged.
+    Returns:
+        Float32 tensor (batch,).
+    """
+    if not label_smoothing:
+        return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    targets = tf.one_hot(tf.cast(labels, tf.int32), logits.shape[-1])
+    return keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=label_smoothing)
+
+
 class Classifier(ReplicatedModel):
     """Trains a model on softmax cross entropy.
 
@@ -15,6 +33,7 @@ class Classifier(ReplicatedModel):
 
     Args:
         model: A functional Keras model with the head `logits`; trained in place.
+        label_smoothing: See `label_loss`.
 
     Example:
         classifier = Classifier(model)
@@ -22,9 +41,9 @@ class Classifier(ReplicatedModel):
         classifier.fit(images, labels)
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, label_smoothing: float = 0.0):
         super().__init__(name="classifier")
-        self.trained = model
+        self.trained, self.label_smoothing = model, label_smoothing
         self.total = keras.metrics.Mean("loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("logits_accuracy")
         self.built = True
@@ -51,6 +70,6 @@ class Classifier(ReplicatedModel):
         def image_losses():
             logits = tf.cast(self(images, training=True)["logits"], tf.float32)
             self.accuracy.update_state(labels, logits)
-            return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            return label_loss(labels, logits, self.label_smoothing)
 
         return self.minimize(image_losses, sample_weight)

@@ -1,7 +1,5 @@
 """Stage-1 training by FSP matching (Algorithm 1)."""
 
-import zlib
-
 import keras
 import tensorflow as tf
 
@@ -38,7 +36,8 @@ class FSPDistiller(ReplicatedModel):
             1 for `equal`.
         weighting: `relative` or `equal`.
         connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
-            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it.
+            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for
+            any Keras layer, `keras.utils.set_random_seed` decides their initial weights.
         stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
             (batch, sum of m n), instead of running the teacher.
 
@@ -65,7 +64,7 @@ class FSPDistiller(ReplicatedModel):
             raise ValueError(f"weighting must be one of {', '.join(DEFAULT_WEIGHTS)}, got {weighting!r}.")
         weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
-        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
@@ -113,26 +112,25 @@ class FSPDistiller(ReplicatedModel):
         if self.stored:
             teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)
         else:
-            teacher_matrices = [fsp_matrix(*maps) for maps in _by_pair(self.teacher_features(images, training=False))]
+            teacher_matrices = self.matrices(self.teacher_features(images, training=False))
+        return self.minimize(
+            lambda: self.image_losses(teacher_matrices, self.trained(images, training=True)), sample_weight
+        )
 
-        def image_losses():
-            student_maps = self(images, training=True)
-            student_matrices = [fsp_matrix(*maps) for maps in student_maps]
-            self._update_dead_channels([last for _, last in student_maps])
-            return tf.add_n(
-                [
-                    self._pair_losses(index, expected, got)
-                    for index, (expected, got) in enumerate(zip(teacher_matrices, student_matrices, strict=True))
-                ]
-            )
+    def matrices(self, maps: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns the FSP matrix of each pair from the outputs of `teacher_features` or `trained`."""
+        return [fsp_matrix(*pair) for pair in _by_pair(keras.tree.flatten(maps))]
 
-        return self.minimize(image_losses, sample_weight)
+    def image_losses(self, teacher_matrices: list[tf.Tensor], student_maps: list[tf.Tensor]) -> tf.Tensor:
+        """Returns each image's loss, (batch,), from the outputs of `trained`; updates the metrics of the pairs."""
+        self._update_dead_channels(keras.tree.flatten(student_maps)[1::2])
+        matrices = zip(teacher_matrices, self.matrices(student_maps), strict=True)
+        return tf.add_n([self._pair_losses(index, *pair) for index, pair in enumerate(matrices)])
 
     def mean_matrices(self, images) -> tuple[list, list]:
         """Returns the teacher's and the student's FSP matrices, averaged over images: float32 (m, n) for each pair."""
-        models = (self.teacher_features, self.trained)
-        maps = [_by_pair(keras.tree.flatten(model(images, training=False))) for model in models]
-        teacher, student = ([tf.reduce_mean(fsp_matrix(*pair), axis=0).numpy() for pair in each] for each in maps)
+        matrices = [self.matrices(model(images, training=False)) for model in (self.teacher_features, self.trained)]
+        teacher, student = ([tf.reduce_mean(matrix, axis=0).numpy() for matrix in each] for each in matrices)
         return teacher, student
 
     def _pair_losses(self, index: int, expected: tf.Tensor, got: tf.Tensor) -> tf.Tensor:
@@ -157,8 +155,8 @@ class FSPDistiller(ReplicatedModel):
 
     def _teacher_norms(self, images) -> dict:
         """Returns the squared norms of the teacher's matrices of images, float32 (batch,), for each pair."""
-        maps = _by_pair(keras.tree.flatten(self.teacher_features(images, training=False)))
-        return {name: squared_norm(fsp_matrix(*pair)).numpy() for name, pair in zip(self.pair_names, maps, strict=True)}
+        matrices = self.matrices(self.teacher_features(images, training=False))
+        return {name: squared_norm(matrix).numpy() for name, matrix in zip(self.pair_names, matrices, strict=True)}
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""
@@ -202,8 +200,7 @@ def _connected(names, teacher_maps: list, student_maps: list) -> list:
             return student_map
         if (name, channels) not in connected:
             connector = f"connector_{name.replace('/', '_')}_{channels}"
-            initializer = keras.initializers.HeNormal(seed=zlib.crc32(connector.encode()))
-            layer = keras.layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype="float32", name=connector)
+            layer = keras.layers.Conv2D(channels, 1, kernel_initializer="he_normal", dtype="float32", name=connector)
             connected[name, channels] = layer(student_map)
         return connected[name, channels]
 

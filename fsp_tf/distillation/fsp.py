@@ -63,9 +63,6 @@ class FSPLoss(keras.losses.Loss):
     The sum of squares over the matrix's entries, the mean over images. Lambda is the `sample_weight`.
     """
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "fsp_loss", dtype: str = "float32"):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns float32 (batch,) from the teacher's (batch, m, n) and the student's (batch, m, n)."""
         return squared_norm(y_true - y_pred)

@@ -8,6 +8,7 @@ from fsp_tf.distillation.fsp import squared_norm
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.models.resnet import block_names
+from fsp_tf.resnet_layout import hint_blocks
 
 NUM_HINTS = (1, 3)
 
@@ -35,7 +36,7 @@ def hint_layers(model: keras.Model, num_hints: int) -> list[str]:
             f"{model.name} has {len(blocks)} blocks (layers named section_1_block_1, ...); {num_hints} hints need at "
             f"least {num_hints}."
         )
-    return [blocks[-(-number * len(blocks) // (num_hints + 1)) - 1] for number in range(1, num_hints + 1)]
+    return [blocks[number - 1] for number in hint_blocks(len(blocks), num_hints)]
 
 
 def hint_loss(hint: tf.Tensor, guided: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,8 @@ import re
 
 import keras
 
+from fsp_tf.models import keras_graph
+
 Pair = tuple[str, str]
 NAMED_PAIRS = ("section_input", "first_block")
 SIZE_RATIO = math.sqrt(2.0)  # sizes that differ by less are taken as the same: unpadded convolutions cut off borders
@@ -40,15 +42,14 @@ class ModelGraph:
     def __init__(self, model: keras.Model):
         self.name = model.name
         self.outputs: dict[str, keras.KerasTensor] = {}
-        functional = _functional(model)
+        functional = keras_graph.as_functional(model)
         self.input = functional.inputs[0]
         heads = functional.output
         if any(isinstance(layer, keras.Model) for layer in model.layers):
             heads = self._run(functional, self.input, "")
         else:
-            for depth in sorted(functional._nodes_by_depth, reverse=True):
-                for node in functional._nodes_by_depth[depth]:
-                    self._add(node.operation.name, node.outputs[0])
+            for node in keras_graph.nodes(functional):
+                self._add(node.operation.name, node.outputs[0])
         if isinstance(heads, dict):
             self.outputs |= heads
         self.logits = keras.tree.flatten(heads["logits"] if isinstance(heads, dict) and "logits" in heads else heads)[0]
@@ -70,13 +71,13 @@ class ModelGraph:
 
         def call(operation, *args, **kwargs):
             if isinstance(operation, keras.Model):
-                outputs = self._run(_functional(operation), args[0], f"{prefix}{operation.name}/")
+                outputs = self._run(keras_graph.as_functional(operation), args[0], f"{prefix}{operation.name}/")
             else:
                 outputs = operation(*args, **kwargs)
             self._add(f"{prefix}{operation.name}", outputs)
             return outputs
 
-        return functional._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
+        return keras_graph.run_layers(functional, inputs, call)
 
     def sections(self) -> list[Section]:
         """Returns the sections after the first convolution, in order.
@@ -86,8 +87,7 @@ class ModelGraph:
         """
         if None in self.input.shape[1:]:
             raise ValueError(f"{self.name} takes images of unknown size: build it with a fixed input shape.")
-        depths = self.model._nodes_by_depth
-        nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+        nodes = keras_graph.nodes(self.model)
         place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
         last_use = list(range(len(nodes)))
         for index, node in enumerate(nodes):
@@ -176,10 +176,6 @@ def resolve_graph_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list
             for name in names:
                 graph[name]
     return resolved
-
-
-def _functional(model: keras.Model) -> keras.Model:
-    return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def _match(teacher: ModelGraph, student: ModelGraph) -> list[tuple[Pair, Pair]]:

@@ -1,6 +1,7 @@
 """The training step that all methods share, on one device, several devices or several machines."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +24,15 @@ class ReplicatedModel(keras.Model):
     train_function: Callable | None = None
     trained: keras.Model
     total: keras.metrics.Mean
+
+    def build_optimizer(self) -> None:
+        """Builds the optimizer for the trained weights.
+
+        An optimizer with `use_ema` also averages the statistics of batch normalization, which belong to the weights.
+        """
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        statistics = [weight for weight in self.trained.non_trainable_weights if "float" in weight.dtype]
+        self.optimizer.build(self.trained.trainable_variables + (statistics if optimizer.use_ema else []))
 
     def minimize(self, image_losses: Callable[[], tf.Tensor], sample_weight=None) -> dict[str, tf.Tensor]:
         """Takes one step of the optimizer on the trained weights.

@@ -3,8 +3,12 @@
 import keras
 import tensorflow as tf
 
+from fsp_tf.distillation.classifier import label_loss
+from fsp_tf.distillation.distiller import FSPDistiller
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
+
+FORMS = ("sum", "mix")
 
 
 def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -13,7 +17,7 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
     l(x) = -sum_c softmax(z_T / tau)_c * log softmax(z_S / tau)_c          (Hinton et al. 2015, Section 2)
 
     Deviates: Hinton multiplies by tau^2, which keeps the gradient's size when tau changes. The paper states no such
-    factor.
+    factor. `SoftTargetDistiller` has it with `form="mix"`.
 
     Args:
         teacher_logits: Float tensor (batch, classes).
@@ -29,11 +33,15 @@ def soft_target_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor, tempe
 class SoftTargetDistiller(ReplicatedModel):
     """Trains a student on labels and on the teacher's softened outputs.
 
-    L(t) = 1/N sum_x [-log softmax(z_S)_y + lambda(t) l(x)]          (Romero et al. 2015, Eq. 2)
+    sum: L(t) = 1/N sum_x [h(x) + lambda(t) l(x)]                             (Romero et al. 2015, Eq. 2)
+    mix: L(t) = 1/N sum_x [(1 - lambda(t)) h(x) + lambda(t) tau^2 l(x)]       (Hinton et al. 2015, Section 2)
 
-    l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to weights[1] at the last
-    one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues the schedule.
-    The teacher runs in inference mode and does not change. Each model runs once per step.
+    h is `label_loss` and l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to
+    weights[1] at the last one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues
+    the schedule. The teacher runs in inference mode and does not change. Each model runs once per step.
+
+    With `fsp`, stage 1's loss stays: its loss is added with a factor that goes linearly from fsp_weights[0] to
+    fsp_weights[1].
 
     Args:
         teacher: A functional Keras model with a head or layer `logits`.
@@ -41,6 +49,10 @@ class SoftTargetDistiller(ReplicatedModel):
         num_steps: Length of the schedule.
         temperature: tau; the paper's is 3.
         weights: lambda at the first and at the last step; the paper's are 4 and 1.
+        form: `sum` or `mix`.
+        label_smoothing: See `label_loss`.
+        fsp: The distiller of the same models whose FSP loss is added.
+        fsp_weights: Factors of that loss at the first and at the last step.
 
     Example:
         distiller = SoftTargetDistiller(teacher, student, num_steps=21_000)
@@ -55,12 +67,19 @@ class SoftTargetDistiller(ReplicatedModel):
         num_steps: int,
         temperature: float = 3.0,
         weights: tuple[float, float] = (4.0, 1.0),
+        *,
+        form: str = "sum",
+        label_smoothing: float = 0.0,
+        fsp: FSPDistiller | None = None,
+        fsp_weights: tuple[float, float] = (0.0, 0.0),
     ):
         """Raises ValueError if num_steps or temperature is not positive, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
         if num_steps < 1 or temperature <= 0:
             raise ValueError(f"num_steps and temperature must be positive, got {num_steps} and {temperature}.")
-        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        teacher_graph, student_graph = fsp.graphs if fsp else (ModelGraph(teacher), ModelGraph(student))
         teacher_logits, student_logits = teacher_graph["logits"], student_graph["logits"]
         if teacher_logits.shape[-1] != student_logits.shape[-1]:
             raise ValueError(
@@ -68,9 +87,11 @@ class SoftTargetDistiller(ReplicatedModel):
                 "targets need models of the same classes."
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
-        self.first_weight, self.last_weight = map(float, weights)
-        self.teacher_logits = keras.Model(teacher_graph.input, teacher_logits, name="teacher_logits")
-        self.trained = keras.Model(student_graph.input, student_logits, name="student_logits")
+        self.soft_target_weights, self.fsp, self.fsp_weights = weights, fsp, fsp_weights
+        self.form, self.label_smoothing = form, label_smoothing
+        teacher_maps, student_maps = (fsp.teacher_features.outputs, fsp.trained.outputs) if fsp else ([], [])
+        self.teacher_outputs = keras.Model(teacher_graph.input, [teacher_logits, *teacher_maps], name="teacher_outputs")
+        self.trained = keras.Model(student_graph.input, [student_logits, *student_maps], name="student_outputs")
         self.total = keras.metrics.Mean("loss")
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
@@ -79,16 +100,20 @@ class SoftTargetDistiller(ReplicatedModel):
 
     def call(self, inputs, training=None):
         """Returns the student's logits, (batch, classes)."""
-        return self.trained(inputs, training=training)
+        return keras.tree.flatten(self.trained(inputs, training=training))[0]
 
     @property
     def metrics(self):
-        return [self.total, self.cross_entropy, self.soft_targets, self.accuracy]
+        of_pairs = self.fsp.metrics[1:] if self.fsp else []
+        return [self.total, self.cross_entropy, self.soft_targets, self.accuracy, *of_pairs]
 
     def soft_target_weight(self, step) -> tf.Tensor:
         """Returns lambda(t), a float32 scalar; t counts steps from 0."""
+        return self._weight(step, *self.soft_target_weights)
+
+    def _weight(self, step, first: float, last: float) -> tf.Tensor:
         progress = tf.minimum(tf.cast(step, tf.float32) / max(self.num_steps - 1, 1), 1.0)
-        return self.first_weight + (self.last_weight - self.first_weight) * progress
+        return first + (last - first) * progress
 
     def train_step(self, data):
         """Takes one step of the optimizer.
@@ -100,16 +125,23 @@ class SoftTargetDistiller(ReplicatedModel):
             The means since the last reset, float32 scalars by name.
         """
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        teacher_logits = self.teacher_logits(images, training=False)
+        teacher_logits, *teacher_maps = keras.tree.flatten(self.teacher_outputs(images, training=False))
         weight = self.soft_target_weight(self.optimizer.iterations)
+        fsp_weight = self._weight(self.optimizer.iterations, *self.fsp_weights)
 
         def image_losses():
-            logits = tf.cast(self(images, training=True), tf.float32)
-            hard = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            logits, *maps = keras.tree.flatten(self.trained(images, training=True))
+            logits = tf.cast(logits, tf.float32)
+            hard = label_loss(labels, logits, self.label_smoothing)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
             self.cross_entropy.update_state(hard)
             self.soft_targets.update_state(soft)
             self.accuracy.update_state(labels, logits)
-            return hard + weight * soft
+            loss = hard + weight * soft
+            if self.form == "mix":
+                loss = (1.0 - weight) * hard + weight * self.temperature**2 * soft
+            if self.fsp:
+                loss += fsp_weight * self.fsp.image_losses(self.fsp.matrices(teacher_maps), maps)
+            return loss
 
         return self.minimize(image_losses, sample_weight)

@@ -42,7 +42,7 @@ def package_versions(formats: Iterable[str]) -> dict[str, str]:
             try:
                 found[package] = metadata.version(package)
             except metadata.PackageNotFoundError as error:
-                advice = "pip install -r requirements-export.txt"
+                advice = "pip install 'fsp_tf[export]', or in a checkout pip install -e '.[export]'"
                 raise UserError(f"--export_formats={name} needs {package}: {advice}.") from error
     return found
 
@@ -103,7 +103,7 @@ def _to_litert(model: keras.Model, calibration: np.ndarray | None) -> bytes:
 
 
 def _write_onnx(model: keras.Model, path: pathlib.Path, class_names: Sequence[str]) -> None:
-    import onnx  # imported here because only requirements-export.txt installs them
+    import onnx  # imported here because only the extra `export` installs them
     import tf2onnx
 
     function = _probabilities_of(model, None, tf.uint8)

@@ -5,6 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
+from fsp_tf.models.keras_graph import producer
 from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
@@ -73,9 +74,28 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     return keras.Model(model.inputs[0], heads | {"logits": _before_softmax(logits)}, name=model.name)
 
 
+def with_new_classifier(model: keras.Model, num_classes: int, seed: int) -> keras.Model:
+    """Returns a copy of a classifier whose last dense layer has new initial weights for other classes.
+
+    Raises:
+        UserError: If no dense layer of the outermost model computes the logits.
+    """
+    copy = copy_model(model)
+    operation, node_index, _ = copy.output["logits"]._keras_history
+    if not isinstance(operation, keras.layers.Dense):
+        raise UserError(
+            f"The classifier of {model.name} cannot be replaced for fine-tuning: its logits are computed by "
+            f"{operation.name}, expected a dense layer that is not inside a nested model."
+        )
+    features = operation._inbound_nodes[node_index].input_tensors[0]
+    initializer = keras.initializers.HeNormal(seed=seed)
+    dense = keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name=operation.name)
+    return keras.Model(copy.inputs[0], {"logits": dense(features)}, name=model.name)
+
+
 def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of probabilities: the input of a last softmax, or else their logarithms."""
-    operation = probabilities._keras_history.operation
+    operation, _ = producer(probabilities)
     is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if isinstance(operation, keras.layers.Dense) and is_softmax:
         dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
@@ -96,7 +116,7 @@ def _are_probabilities(model: keras.Model) -> bool:
 
 def _ends_in_sigmoid(tensor: keras.KerasTensor) -> bool:
     """Returns whether a sigmoid computes a tensor, also inside a nested model."""
-    operation, _, index = tensor._keras_history
+    operation, index = producer(tensor)
     if isinstance(operation, keras.Model):
         return _ends_in_sigmoid(operation.outputs[index])
     if isinstance(operation, PASS_THROUGH):

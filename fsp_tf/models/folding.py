@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from fsp_tf.models.custom import finalize_normalization
+from fsp_tf.models.keras_graph import nodes
 
 TAKES_NO_MASK = (keras.layers.Identity, keras.layers.Rescaling)
 
@@ -49,7 +50,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
 
 def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
     """Maps each convolution whose output only goes into a batch normalization to the name of that layer."""
-    found = {}
+    found, calls = {}, nodes(model)
     outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
     for layer in model.layers:
         if (
@@ -58,7 +59,7 @@ def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
             or id(layer.output) in outputs
         ):
             continue
-        users = [node.operation for node in layer._outbound_nodes if node.operation in model.operations]
+        users = [node.operation for node in calls if any(tensor is layer.output for tensor in node.input_tensors)]
         is_normalized = [isinstance(user, keras.layers.BatchNormalization) and user.axis in (-1, 3) for user in users]
         if is_normalized == [True] and layer.activation is keras.activations.linear:
             found[layer.name] = users[0].name

@@ -7,8 +7,8 @@ import zlib
 import keras
 
 from fsp_tf.models.normalization import FusedBatchNormalization
+from fsp_tf.resnet_layout import CHANNELS, section_blocks
 
-IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
 SHORTCUTS = ("zero_pad", "projection")
 BATCH_NORMALIZATION_EPSILON = 1.001e-5  # the smallest that the fused kernel accepts
 
@@ -94,10 +94,8 @@ def cifar_resnet(
     Raises:
         ValueError: If depth is not 6k+2 or shortcut is unknown.
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"The depth of a CIFAR ResNet must be 6k+2 (8, 14, 20, 26, 32, ...), got {depth}.")
-    blocks = ((depth - 2) // 6,) * 3
-    widths = [channels * width_multiplier for channels in (16, 32, 64)]
+    blocks = section_blocks("cifar", depth)
+    widths = [channels * width_multiplier for channels in CHANNELS["cifar"]]
     layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 3, 1, "stem_conv"), "stem_bn"), "stem")
@@ -125,14 +123,13 @@ def imagenet_resnet(
     Raises:
         ValueError: If depth is not one of 18, 20, 34 or shortcut is unknown.
     """
-    if depth not in IMAGENET_BLOCKS:
-        raise ValueError(f"The depth of an ImageNet-size ResNet must be one of {sorted(IMAGENET_BLOCKS)}, got {depth}.")
-    widths = [channels * width_multiplier for channels in (64, 128, 256, 512)]
+    blocks = section_blocks("imagenet", depth)
+    widths = [channels * width_multiplier for channels in CHANNELS["imagenet"]]
     layers = _Layers(fused, sync_batch_norm, dtype, seed, shortcut)
     images, x = _normalized_images(layers, image_shape)
     x = layers.relu(layers.norm(layers.conv(x, widths[0], 7, 2, "stem_conv"), "stem_bn"), "stem_relu")
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="stem")(x)
-    return _sections(layers, images, x, IMAGENET_BLOCKS[depth], widths, num_classes, name or f"resnet_{depth}")
+    return _sections(layers, images, x, blocks, widths, num_classes, name or f"resnet_{depth}")
 
 
 def block_names(model: keras.Model) -> list[str]:

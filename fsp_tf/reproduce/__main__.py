@@ -1,14 +1,20 @@
-"""Reproduces the paper's tables and Figure 3 over several seeds, and reports them next to the paper's values.
+"""Reproduces the paper's tables and Figure 3 over several seeds.
 
-  python -m fsp_tf.reproduce --table=3 --seeds=0,1,2 --data_dir=~/tensorflow_datasets
-  python -m fsp_tf.reproduce --figure=3 --schedule_scale=0.0625
+  fsp-tf-reproduce --table=3 --seeds=0,1,2 --data_dir=~/tensorflow_datasets
+  fsp-tf-reproduce --figure=3 --schedule_scale=0.0625
 
-Each row consists of units. A unit is one run in its own folder, and rows share units. The command can be interrupted:
-run it again, and it resumes and runs only what is missing. Several processes may work on one table.
+python -m fsp_tf.reproduce is the same command. The report compares the results
+with the paper's values.
 
-The recipe is flags/table<N>.cfg. The flags below override it; the defaults shown are those of fsp_tf.main. A flag that
-affects no unit of the table is an error. --run_dir defaults to saved_models/table<N> or saved_models/figure3.
---verbosity=-1 turns progress off; 1 adds TensorFlow's own messages.
+Each row consists of units. A unit is one run in its own folder, and rows share
+units. The command can be interrupted: run it again, and it resumes and runs
+only what is missing. Several processes may work on one table.
+
+The recipe is flags/table<N>.cfg. The flags below override it; the defaults
+shown are those of fsp-tf. A flag that affects no unit of the table is an error.
+--run_dir defaults to saved_models/table<N> or saved_models/figure3.
+--verbosity=-1 hides the progress, -2 the warnings too; 1 adds TensorFlow's log
+messages.
 """
 
 import os
@@ -18,16 +24,15 @@ import shlex
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from fsp_tf import config
-from fsp_tf.config import command_line
+from fsp_tf.config import command_line, flagfiles
 from fsp_tf.reproduce.plans import Plan, plan_target
 from fsp_tf.reproduce.report_tables import aligned
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
 from fsp_tf.system.errors import UserError
 
-RECIPES = pathlib.Path(__file__).parents[2] / "flags"
 FIGURES_TABLE = "1"  # Figure 3 has the models of Table 1
 _GIVEN: set[str] = set()  # the `Config` flags given on the command line
 
@@ -134,9 +139,14 @@ def parse_with_recipe(arguments: list[str]) -> list[str]:
     _GIVEN.clear()
     _GIVEN.update(name for name in config.fields() if flags.FLAGS[name].present)
     if number := _TABLE.value or (_FIGURE.value and FIGURES_TABLE):
-        return config.parse([arguments[0], f"--flagfile={RECIPES / f'table{number}.cfg'}", *arguments[1:]])
+        return config.parse([arguments[0], f"--flagfile={flagfiles.FOLDER / f'table{number}.cfg'}", *arguments[1:]])
     return words
 
 
+def command() -> None:
+    """Runs `fsp-tf-reproduce`."""
+    command_line.run(main, parse_with_recipe)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_with_recipe)
+    command()

@@ -57,7 +57,7 @@ class Unit:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The model files that it reads, in the order of the digests in its record."""
-        return tuple(path for path in (self.config.student, self.config.teacher, *self.config.members) if path)
+        return tuple(path for path in (self.config.trained_student, self.config.teacher, *self.config.members) if path)
 
     @property
     def steps(self) -> int:
@@ -162,7 +162,7 @@ class Units:
         continued = "-continued" if start.phase is phases.TEACHER else ""
         name = f"{start.id}{continued}-{_length(self.base.stage2_steps)}-{number}"
         used: tuple[str, ...] = ("student_depth", *_STAGE2)
-        changes: dict = {"student": start.file}
+        changes: dict = {"trained_student": start.file}
         if start.config.method == "fitnet":
             used += _KD
             changes |= {"method": "fitnet", "teacher": self.teacher().file}
@@ -173,7 +173,7 @@ class Units:
         rates, steps = self.base.teacher_learning_rates, self.base.teacher_steps
         changes: dict = {"stage2_learning_rates": rates, "stage2_steps": steps, **self._curve(steps)}
         name = f"{stage1.id}-{_length(steps)}-1-curve"
-        return self._add(name, phases.STAGE2.pipeline, ("student_depth",), student=stage1.file, **changes)
+        return self._add(name, phases.STAGE2.pipeline, ("student_depth",), trained_student=stage1.file, **changes)
 
     def ensemble(self, row: str, models: list[Unit]) -> Unit:
         """The mean softmax of a row's models."""

@@ -7,47 +7,56 @@ import pathlib
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import DISTILL, PHASES, SOURCE_TEACHER, STAGE1, TEACHER, TRANSFER, Phase
+from fsp_tf.config.phases import (
+    DISTILL,
+    FINE_TUNING,
+    PHASES,
+    STAGE1,
+    TEACHER,
+    TRANSFER,
+    Phase,
+    named_teacher,
+)
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.runs import model_forms, records
+from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
-from fsp_tf.runs.stage1 import make_distiller
+from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
+RESNET_FLAGS = ("architecture", "teacher_depth", "student_depth", "width_multiplier", "shortcut", "fsp_pairs")
+FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "fsp_store_dir", "stage1_clipnorm")
 NUM_TRIAL_IMAGES = 64
 
 logger = logging.getLogger("fsp_tf")
 
 
 def check_inputs(run: Run, phases: list[Phase]) -> None:
-    """Loads the data and the models that phases start from.
+    """Loads the data and the models that phases, in order, start from.
 
-    Args:
-        run: The run.
-        phases: The phases to run, in order.
     Raises:
         UserError: If data or a model is missing or does not fit.
     """
+    warn_of_ignored_flags(run.config)
     run.images.check(phases)
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
-    if run.config.holdout and run.config.teacher:
+    if run.config.holdout and run.config.teacher and run.config.application is None:
         _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
     trained_here: set[str] = set()
     for phase in phases:
         found = [run.models.get(name) for name in phase.starts_from(run.config) if name not in trained_here]
+        if phase is FINE_TUNING and found and run.config.has_custom_models:
+            model_forms.with_new_head(run.config, found[0], len(run.images.train.class_names))
         if phase is STAGE1:
             check_stage1(run, found[0] if found else None)
         trained_here.add(phase.model)
 
 
 def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
-    """Checks that stage 1's teacher and student fit each other.
+    """Checks that stage 1's teacher and student fit each other; by default, a new teacher as the flags describe it.
 
-    Args:
-        run: The run.
-        teacher: The teacher; if None, a new one as the flags describe it.
     Raises:
         UserError: If they do not fit.
     """
@@ -69,6 +78,28 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
             )
 
 
+def warn_of_ignored_flags(config: Config) -> None:
+    """Warns of flags that are set and have no effect with the method, the loss or the models of the run.
+
+    Schedules are left out, because the flagfiles set those of all methods. Flags without an effect on `--pipeline` are
+    too, because all pipelines in a folder have the same flags.
+    """
+    defaults = with_defaults(Config(fsp_taps=config.fsp_taps, stage1_optimizer=config.stage1_optimizer))
+    for names, are_ignored, choice in (
+        (FSP_FLAGS, config.method != "fsp", f"--method={config.method}"),
+        (("num_hints",), config.method != "fitnet", f"--method={config.method}"),
+        (
+            ("kd_temperature", "kd_form", "kd_weights"),
+            config.stage2_loss != "kd",
+            f"--stage2_loss={config.stage2_loss}",
+        ),
+        (RESNET_FLAGS, config.has_custom_models, "--fsp_taps"),
+    ):
+        given = [f"--{name}" for name in names if getattr(config, name) != getattr(defaults, name)]
+        if are_ignored and given:
+            logger.warning(f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with {choice}.")
+
+
 def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:
     """Warns unless the run that trained a teacher held out the same images."""
     record: dict = {}
@@ -82,7 +113,7 @@ def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:
 
 def _refuse_another_teacher(run: Run) -> None:
     """Raises UserError if the model that `--teacher` names would replace another one in the folder."""
-    name = SOURCE_TEACHER.model if run.config.transfers else TEACHER.model
+    name = named_teacher(run.config)
     own = run.models.own_path(name)
     is_trained_here = any(run.folder.has_finished(row) for row in PHASES.values() if row.model == name)
     if not own.exists() or not (run.config.resume or is_trained_here):

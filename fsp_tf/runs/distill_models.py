@@ -10,10 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.config import Config, fields
-from fsp_tf.config.phases import DISTILL, EXPORT, STAGE1, STAGE2
+from fsp_tf.config import APPLICATION, Config, fields
+from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.runs import exporting
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.image_sets import ImageSets
@@ -24,7 +25,7 @@ from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
-DATA_FIELDS = ("dataset", "source_dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size")
+DATA_FIELDS = ("dataset", "train_split", "eval_split", "holdout", "image_size")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
 
@@ -54,22 +55,26 @@ class DistilledRun:
         return self.run.models.read(self.run.models.own_path(STAGE2.model), STAGE2.role)
 
     def export(self, formats: Sequence[str] = ("saved_model",)) -> pathlib.Path:
-        """Exports the student and checks each format on every test image, like `--pipeline=export`.
+        """Exports the student and checks each format on every test image.
 
         Args:
             formats: Some of `saved_model`, which is always written, `litert`, `litert_int8` and `onnx`.
         Returns:
             The version folder: a new one, unless the last one has this student and these formats.
         """
-        config = dataclasses.replace(
-            self.run.config, pipeline=EXPORT, teacher=None, student=None, export_formats=tuple(formats)
-        )
-        run_pipeline(config, images=self.run.images)
+        config = dataclasses.replace(self.run.config, export_formats=tuple(formats))
+        run = Run(config, self.run.strategy, images=self.run.images)
+        run.folder.claim(run.strategy.num_replicas_in_sync)
+        try:
+            with console.temporary_handler():
+                exporting.export(run)
+        finally:
+            run.folder.release()
         return self.folder / "student" / str(self.result["export"]["version"])
 
 
 def distill(
-    teacher: keras.Model, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
+    teacher: keras.Model | str, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
     if unknown := sorted(choices.keys() - fields().keys()):
@@ -77,33 +82,37 @@ def distill(
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
     choices = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
-    as_classifier(teacher, pathlib.Path("the teacher"))
-    num_classes = as_classifier(student, pathlib.Path("the student")).output["logits"].shape[-1]
+    named = {"teacher": teacher} if isinstance(teacher, str) else {}
+    models = {"student": student} | ({} if named else {"teacher": teacher})
+    classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in models.items()}
+    num_classes = classifiers["student"].output["logits"].shape[-1]
     sets = [_image_set(name, data, num_classes) for name, data in (("train", train), ("test", test))]
     folder = pathlib.Path(run_dir).expanduser()
-    given = {name: folder / "given" / f"{name}.keras" for name in ("teacher", "student")}
+    given = {name: folder / "given" / f"{name}.keras" for name in models}
     config = Config(
-        **{"pipeline": DISTILL, "fsp_taps": ("auto",), "dataset": f"memory:{_digest(sets)}"}
+        **{"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL}
+        | {"fsp_taps": ("auto",), "dataset": f"memory:{_digest(sets)}"}
         | _lengths(sets[0].num_images, choices.get("batch_size"))
         | choices
         | {"run_dir": str(folder)}
+        | named
         | {name: str(path) for name, path in given.items()}
     )
     RunFolder(with_defaults(config))  # refuses a folder of another run before anything is written
-    for model, path in zip((teacher, student), given.values(), strict=True):
+    for name, path in given.items():
         if not (config.resume and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path) as aside:
-                model.save(aside)
-    if weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
+                models[name].save(aside)
+    if "teacher" in given and weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
         raise UserError(f"{folder} holds a run of another teacher: use another run_dir, or resume=False.")
     shapes, expected = ([w.shape for w in each.weights] for each in (student, load_keras_file(given["student"])))
     if shapes != expected:
         raise UserError(f"{folder} holds a run of another student: use another run_dir, or resume=False.")
-    console.install_handler()
     images = ImageSets(config)
     images.train, images.test = sets
-    return DistilledRun(run_pipeline(config, images=images, callbacks=callbacks))
+    with console.temporary_handler():
+        return DistilledRun(run_pipeline(config, images=images, callbacks=callbacks))
 
 
 def _lengths(num_images: int, batch_size: int | None) -> dict:

@@ -7,6 +7,8 @@ from importlib import metadata
 
 import tensorflow as tf
 
+from fsp_tf.system.version import version
+
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -14,14 +16,6 @@ def versions() -> dict[str, str]:
     """Returns the versions of the packages that affect results, by name."""
     found = {name: metadata.version(name) for name in PACKAGES}
     return found | {"fsp_tf": version(), "python": platform.python_version()}
-
-
-def version() -> str:
-    """Returns the installed version of fsp_tf, or `source` in a checkout."""
-    try:
-        return metadata.version("fsp_tf")
-    except metadata.PackageNotFoundError:
-        return "source"
 
 
 def compute_deterministically(wanted: bool | None = None) -> None:

@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from fsp_tf import training
-from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, TEACHER
+from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, named_teacher
 from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
@@ -19,11 +19,10 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
     """Returns the models for `--pipeline=evaluate` and `export`: those that flags name, and those in the folder.
 
     Raises:
-        UserError: If there are none, one does not fit, or `--student` is not the student of this folder.
+        UserError: If there are none, one does not fit, or `--trained_student` is not the student of this folder.
     """
     config, models, test_set = run.config, run.models, run.images.test
-    teacher = SOURCE_TEACHER.model if config.transfers else TEACHER.model
-    named = {teacher: config.teacher, STAGE2.model: config.student}
+    named = {named_teacher(config): config.teacher, STAGE2.model: config.trained_student}
     found = {}
     for name in [STAGE2.model] if config.pipeline == EXPORT else CLASSIFIERS:
         own, role = models.own_path(name), MODELS[name].role
@@ -36,7 +35,9 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         if path is not own and own.exists() and weights_digest(models.read(own, role)) != weights_digest(found[name]):
             raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")
     if not found:
-        raise UserError(f"{run.folder} has no model to {config.pipeline}: name one with --student, or train one first.")
+        raise UserError(
+            f"{run.folder} has no model to {config.pipeline}: name one with --trained_student, or train one first."
+        )
     return found
 
 
@@ -45,19 +46,20 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
 
     A source teacher is evaluated on its own data set, or not at all if `--source_dataset` does not name it.
     """
-    run.models.save(name, model)
     is_source = name == SOURCE_TEACHER.model
     if is_source and not run.config.source_dataset:
+        run.models.save(name, model)
         return
     test_set = run.images.source_test if is_source else run.images.test
-    check_fit(model, run.models.own_path(name), MODELS[name].role, test_set.image_shape, len(test_set.class_names))
+    check_fit(model, run.models.path(name), MODELS[name].role, test_set.image_shape, len(test_set.class_names))
+    run.models.save(name, model)
     scores = training.evaluator(model)(test_set).scores
     run.folder.update(**{f"{name}_{score}": value for score, value in scores.items()})
 
 
 def evaluate_named_teacher(run: Run) -> None:
     """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available."""
-    name = SOURCE_TEACHER.model if run.config.transfers else TEACHER.model
+    name = named_teacher(run.config)
     source, model = run.config.source_dataset, run.models.get(name)
     if run.config.transfers and source and not is_available(source, run.config.data_dir):
         logger.info(f"{name}: not evaluated, since {source} is not available")

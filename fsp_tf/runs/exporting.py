@@ -9,7 +9,7 @@ import keras
 from fsp_tf import config as config_lib
 from fsp_tf import export as export_lib
 from fsp_tf.config import Config
-from fsp_tf.config.phases import SOURCE_TEACHER, STAGE2, TEACHER
+from fsp_tf.config.phases import SOURCE_TEACHER, STAGE2, stage1_teacher
 from fsp_tf.runs import environment
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.records import read_flagfile
@@ -76,7 +76,7 @@ def command(run: Run) -> str:
 
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
-    name = SOURCE_TEACHER.model if run.config.learns_from_source else TEACHER.model
+    name = stage1_teacher(run.config)
     model = "a custom model" if run.config.has_custom_models else f"ResNet-{run.config.teacher_depth}"
     source = run.config.source_dataset or "another data set"
     trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""

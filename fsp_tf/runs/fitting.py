@@ -24,8 +24,9 @@ from fsp_tf.training import (
     Progress,
     TensorBoardLog,
     devices,
-    fit_stage,
+    fit_phase,
     make_optimizer,
+    make_schedule,
     remove_later_events,
 )
 
@@ -54,15 +55,17 @@ class PhaseFit:
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Returns the phase's optimizer."""
-        config = self.config
-        rates, ends = config.schedule(self.phase)
-        clips = self.phase is STAGE1 and config.method == "fsp"
+        config, is_stage1 = self.config, self.phase is STAGE1
+        kind = (is_stage1 and config.stage1_optimizer) or "sgd"
+        schedule = "cosine" if kind == "adam" else config.schedule
         return make_optimizer(
-            rates,
-            ends,
+            make_schedule(*config.rates_and_steps(self.phase), schedule, config.scaled_warmup_steps),
+            kind=kind,
             momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            clipnorm=(clips and config.stage1_clipnorm) or 0.0,
+            nesterov=config.nesterov,
+            ema=0.0 if is_stage1 else config.ema,
+            weight_decay=config.decay(self.phase),
+            clipnorm=(is_stage1 and config.method == "fsp" and config.stage1_clipnorm) or 0.0,
             scales_loss=config.precision == "mixed_float16",
         )
 
@@ -88,7 +91,7 @@ class PhaseFit:
         """
         strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
-            model.optimizer.build(model.trained.trainable_variables)
+            model.build_optimizer()
         if self.folder.writes:
             self._claim_checkpoints()
         log = self._log(evaluate)
@@ -101,7 +104,7 @@ class PhaseFit:
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
             with signals.defer_signals():
-                fit_stage(
+                fit_phase(
                     model,
                     batches,
                     num_steps=self.num_steps - first_step,
@@ -175,7 +178,7 @@ class PhaseFit:
         if note.exists() and note.read_text() != self.starts_from:
             raise UserError(
                 f"{self.phase.name} in {self.folder} started from another model: name the same --teacher or "
-                f"--student, choose another --run_dir, or restart {self.phase.name} with --noresume."
+                f"--trained_student, choose another --run_dir, or restart {self.phase.name} with --noresume."
             )
         files.write_text(note, self.starts_from)
 
@@ -186,15 +189,9 @@ def _batch(stream: Stream, step: int):
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:
-    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds.
+    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds; None for custom models.
 
-    Args:
-        config: The run's configuration.
-        folder: The run's folder, which records finished phases.
-        phase: The phase.
-        work_after: Multiply-adds after this run.
-    Returns:
-        None for custom models, whose multiply-adds are not counted.
+    `work_after` are the multiply-adds after this run.
     """
     if config.has_custom_models:
         return None

@@ -9,11 +9,7 @@ from fsp_tf.system.errors import UserError
 
 
 class ImageSets:
-    """The training and test images of a run, and in a transfer those of the teacher's data set.
-
-    Args:
-        config: The run's configuration.
-    """
+    """The training and test images of a run, and in a transfer those of the teacher's data set."""
 
     def __init__(self, config: Config):
         self.config = config

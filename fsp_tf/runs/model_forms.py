@@ -11,9 +11,9 @@ from fsp_tf.models import (
     imagenet_resnet,
     permuted_weights,
     with_batch_statistics,
+    with_new_classifier,
 )
 from fsp_tf.models.custom import copy_model
-from fsp_tf.system.errors import UserError
 
 
 def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
@@ -83,10 +83,10 @@ def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> ker
     """Returns a teacher in its training form with a newly initialized classifier for other classes.
 
     Raises:
-        UserError: If the teacher is a custom model, whose classifier is unknown.
+        UserError: If the teacher is a custom model that does not end in a dense layer.
     """
     if config.has_custom_models:
-        raise UserError("A custom teacher (--fsp_taps) cannot be fine-tuned: use --nobaseline and cross entropy.")
+        return with_new_classifier(teacher, num_classes, zlib.crc32(f"{config.seed}/logits".encode()))
     copy = build(config, "teacher", num_classes, teacher.input_shape[1:])
     for layer in copy.layers:
         if layer.weights and layer.name != "logits":

@@ -17,12 +17,7 @@ from fsp_tf.training import devices
 class Run:
     """One configuration and everything that its phases share. The constructor writes nothing.
 
-    Args:
-        config: The run's configuration.
-        strategy: The devices; TensorFlow's default strategy if None.
-        images: The image sets; those that the configuration names if None.
-        callbacks: Additional callbacks of every phase.
-        work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
+    The arguments are those of `run_pipeline`, and the devices, which are TensorFlow's default strategy if None.
 
     Raises:
         UserError: If the folder cannot be written or holds another run, or the batch does not divide among replicas.

@@ -3,12 +3,13 @@
 import hashlib
 import pathlib
 import re
+import zlib
 
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER
-from fsp_tf.models import load_keras_file
+from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, named_teacher
+from fsp_tf.models import application_classifier, load_keras_file
 from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.image_sets import ImageSets
@@ -17,13 +18,7 @@ from fsp_tf.system.errors import UserError
 
 
 class RunModels:
-    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
-
-    Args:
-        config: The run's configuration.
-        folder: The run's folder.
-        images: The run's image sets.
-    """
+    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers."""
 
     def __init__(self, config: Config, folder: pathlib.Path, images: ImageSets):
         self.config, self.folder, self.images = config, folder, images
@@ -38,10 +33,10 @@ class RunModels:
     def path(self, name: str) -> pathlib.Path:
         """Returns the file from which phases read a model: the one that a flag names, or the one in the folder."""
         config, named = self.config, None
-        if name == SOURCE_TEACHER.model or (name == TEACHER.model and not config.transfers):
+        if name in (SOURCE_TEACHER.model, named_teacher(config)):
             named = config.teacher
         elif name == STAGE1.model and config.pipeline == STAGE2.pipeline:
-            named = config.student
+            named = config.trained_student
         return pathlib.Path(named).expanduser() if named else self.own_path(name)
 
     def get(self, name: str) -> keras.Model:
@@ -69,6 +64,11 @@ class RunModels:
         Raises:
             UserError: If the file is missing or unreadable, or does not hold the model that the flags describe.
         """
+        if path not in self._models and str(path) == self.config.teacher and self.config.application is not None:
+            num_classes, seed = len(self.images.train.class_names), zlib.crc32(f"{self.config.seed}/teacher".encode())
+            self._models[path] = application_classifier(
+                self.config.application, self.images.train.image_shape, num_classes, self.config.teacher_weights, seed
+            )
         if path not in self._models:
             if not path.exists():
                 raise UserError(
@@ -99,7 +99,7 @@ class RunModels:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
-        if not (config.has_custom_models and config.student):
+        if not config.student:
             return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
         path = pathlib.Path(config.student).expanduser()
         model = self.read(path, BASELINE.role)

@@ -37,11 +37,10 @@ def open_store(
     Args:
         config: The run's configuration.
         folder: The folder of all stores.
-        distiller: The distiller, for the teacher's pairs.
+        distiller: A distiller of the unshuffled teacher.
         teacher_digest: Digest of the teacher's weights.
         train_set: The images.
         writes: Whether this process computes what is missing. Of several workers, only one does.
-
     Raises:
         UserError: If the disk is too small, or a matrix overflows half precision.
     """
@@ -51,7 +50,7 @@ def open_store(
         teacher_digest,
         [f"{first}-{last}" for first, last in distiller.teacher_pairs],
         train_set,
-        _augmentation(config),
+        _augmentation(config, STAGE1),
     )
     for opens in (True, False):
         if writes == opens:
@@ -88,9 +87,10 @@ def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) 
     return np.concatenate(orders)
 
 
-def _augmentation(config: Config) -> Augmentation:
-    return Augmentation(crop=config.augmentation == "crop", flip=config.flip)
+def _augmentation(config: Config, phase: Phase) -> Augmentation:
+    return Augmentation(crop=config.augmentation == "crop", flip=config.flips(phase))
 
 
 def _options(config: Config, phase: Phase, shard: Shard) -> StreamOptions:
-    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config), shard.index, shard.count)
+    augmentation = _augmentation(config, phase)
+    return StreamOptions(config.batch_size, config.seed, phase.stream, augmentation, shard.index, shard.count)

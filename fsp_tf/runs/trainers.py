@@ -1,5 +1,6 @@
 """The trainers of the phases: teachers, the student from scratch, stage 1 and stage 2."""
 
+import dataclasses
 import logging
 
 import keras
@@ -12,10 +13,10 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.stage1 import make_distiller, store_folder
+from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
 from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
-from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, evaluator, log_summary
+from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
 logger = logging.getLogger("fsp_tf")
 
@@ -52,10 +53,11 @@ def train_stage1(run: Run, phase: Phase) -> None:
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
         if config.fsp_shuffle or config.fsp_teacher_statistics != "moving":
-            # Stored matrices are shuffled when they are read.
-            seed = config.seed if config.fsp_shuffle and not config.fsp_store_views else None
             teacher = model_forms.frozen_form(
-                config, models.get(teacher_name), shuffle_seed=seed, statistics=config.fsp_teacher_statistics
+                config,
+                models.get(teacher_name),
+                shuffle_seed=config.seed if config.fsp_shuffle else None,
+                statistics=config.fsp_teacher_statistics,
             )
         else:
             teacher = models.frozen(teacher_name)
@@ -68,7 +70,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
         callbacks = [CollapseWarning(distiller.pair_names)]
         callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
     if config.fsp_store_views and isinstance(distiller, FSPDistiller):
-        stream = _stored_stream(run, teacher_name, teacher, distiller)
+        stream = _stored_stream(run, teacher_name, distiller)
     else:
         stream = live_stream(config, phase, run.images.train)
     if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
@@ -108,15 +110,16 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
-def _stored_stream(run: Run, name: str, frozen_teacher: keras.Model, distiller: FSPDistiller) -> Stream:
-    """Returns stage 1's stream of stored matrices; then shuffles the frozen teacher if the run does."""
-    config, train_set, teacher = run.config, run.images.train, run.models.get(name)
-    digest = run.models.digest(name)
-    store = open_store(config, store_folder(run), distiller, digest, train_set, writes=run.writes)
-    if config.fsp_shuffle:  # the store needed the unshuffled teacher; the heat maps need the shuffled one
-        shuffled = model_forms.frozen_form(config, teacher, shuffle_seed=config.seed)
-        frozen_teacher.set_weights(shuffled.get_weights())
-    return stored_matrices_stream(config, store, distiller, teacher, train_set)
+def _stored_stream(run: Run, teacher_name: str, distiller: FSPDistiller) -> Stream:
+    """Returns stage 1's stream of stored matrices, which are those of the unshuffled teacher."""
+    config, models, train_set = run.config, run.models, run.images.train
+    unshuffled = distiller
+    if config.fsp_shuffle:
+        with run.strategy.scope():
+            unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
+    digest = models.digest(teacher_name)
+    store = open_store(config, store_folder(run), unshuffled, digest, train_set, writes=run.writes)
+    return stored_matrices_stream(config, store, distiller, models.get(teacher_name), train_set)
 
 
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
@@ -139,16 +142,15 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
 
     def test_accuracy() -> float:
         with signals.allow_signals():
-            plain.set_weights(model.get_weights())
+            plain.set_weights(averaged_weights(model, fitted.optimizer))
             evaluations[:] = [evaluate(test_set)]
         return evaluations[-1].scores["accuracy"]
 
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        fitted: ReplicatedModel = Classifier(model)
+        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
         if soft_teacher:
-            first, last = config.kd_weights
-            fitted = SoftTargetDistiller(soft_teacher, model, fit.num_steps, config.kd_temperature, (first, last))
+            fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     record = fit.run(fitted, live_stream(config, phase, train_set), test_accuracy, run.callbacks)
@@ -164,6 +166,22 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
     logger.info(
         f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
+    )
+
+
+def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
+    (first, last), (first_fsp, last_fsp) = config.kd_weights, config.stage2_fsp_weights
+    live = dataclasses.replace(config, fsp_store_views=0, fsp_weight=1.0)
+    return SoftTargetDistiller(
+        teacher,
+        student,
+        num_steps,
+        config.kd_temperature,
+        (first, last) if config.stage2_loss == "kd" else (0.0, 0.0),
+        form=config.kd_form,
+        label_smoothing=config.label_smoothing,
+        fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
+        fsp_weights=(first_fsp, last_fsp),
     )
 
 

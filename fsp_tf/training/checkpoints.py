@@ -1,4 +1,4 @@
-"""Checkpoints from which a stage resumes bit for bit."""
+"""Checkpoints from which a phase resumes bit for bit."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger("fsp_tf")
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves the whole state of a stage: weights, batch statistics, random state, optimizer and running means.
+    """Saves the whole state of a phase: weights, batch statistics, random state, optimizer and running means.
 
     A checkpoint is one file, `step-<number>.<digest>.npz`, saved every `every` steps, at the last step, and when a
     signal asks the process to stop. The callbacks in `later` see a step after it is saved, and again after a restore.
@@ -28,7 +28,7 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         directory: Keeps the last two checkpoints.
         model: The model to fit, with its optimizer built.
-        num_steps: The stage's length.
+        num_steps: The phase's length.
         every: Steps between checkpoints.
         guard: Checks the weights before they are saved.
         later: The callbacks after this one. If one has a `state` that JSON can hold, the checkpoint includes it.
@@ -101,7 +101,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def training_seconds(self) -> float:
-        """Seconds spent in this stage, over all processes that worked on it."""
+        """Seconds spent in this phase, over all processes that worked on it."""
         return self.seconds_before + time.monotonic() - self.began
 
     def on_train_begin(self, logs=None):

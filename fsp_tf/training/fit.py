@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 
-def fit_stage(
+def fit_phase(
     model: keras.Model,
     stream: tf.data.Dataset | tf.distribute.DistributedDataset,
     *,

@@ -1,4 +1,4 @@
-"""Callbacks that stop a stage on NaN and warn when it collapses."""
+"""Callbacks that stop a phase on NaN and warn when it collapses."""
 
 import logging
 import math
@@ -25,10 +25,10 @@ logger = logging.getLogger("fsp_tf")
 
 
 class NaNGuard(keras.callbacks.Callback):
-    """Stops a stage at the first loss that is NaN or infinite, before anything is saved.
+    """Stops a phase at the first loss that is NaN or infinite, before anything is saved.
 
     Args:
-        stage: The stage's name.
+        phase: The phase's name.
         trained: The model whose weights are trained.
         first_step: The number of steps done before this fit.
         batch_of: Returns the batch of a step, counted from 1, in which to look for the cause.
@@ -36,17 +36,17 @@ class NaNGuard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        stage: str,
+        phase: str,
         trained: keras.Model,
         first_step: int = 0,
         batch_of: Callable[[int], Sequence[tf.Tensor]] | None = None,
     ):
         super().__init__()
-        self.stage, self.trained, self.first_step, self.batch_of = stage, trained, first_step, batch_of
-        self.too_large = TOO_LARGE_STAGE1 if stage == STAGE1.name else TOO_LARGE
+        self.phase, self.trained, self.first_step, self.batch_of = phase, trained, first_step, batch_of
+        self.too_large = TOO_LARGE_STAGE1 if phase == STAGE1.name else TOO_LARGE
 
     def on_train_batch_end(self, batch, logs=None):
-        """Raises UserError with the stage, the step and, in stage 1, the pair."""
+        """Raises UserError with the phase, the step and, in stage 1, the pair."""
         if broken := [name for name, value in logs.items() if not math.isfinite(value)]:
             pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
             where = f" in the pair {', '.join(pairs)}" if pairs else ""
@@ -67,7 +67,7 @@ class NaNGuard(keras.callbacks.Callback):
         return self.too_large if step > 1 else BROKEN_START
 
     def _stop(self, what: str, cause: str) -> None:
-        raise UserError(f"{self.stage}: {what}. {cause} The last checkpoint is valid and from before that step.")
+        raise UserError(f"{self.phase}: {what}. {cause} The last checkpoint is valid and from before that step.")
 
 
 class CollapseWarning(keras.callbacks.Callback):
@@ -97,5 +97,6 @@ class CollapseWarning(keras.callbacks.Callback):
                 logger.warning(
                     f"stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
                     f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: use "
-                    "a tenth of --fsp_weight and of --stage1_clipnorm in a new --run_dir."
+                    "a tenth of --fsp_weight and of --stage1_clipnorm, or of --stage1_learning_rates, in a new "
+                    "--run_dir."
                 )

@@ -20,10 +20,10 @@ class FSPHeatMaps(keras.callbacks.Callback):
     """Draws every pair's matrices, averaged over some images, before the first step and four times until the last.
 
     Args:
-        directory: The stage's TensorBoard folder.
+        directory: The phase's TensorBoard folder.
         distiller: An `FSPDistiller`.
         images: uint8 (images, height, width, channels).
-        num_steps: The stage's length.
+        num_steps: The phase's length.
     """
 
     def __init__(self, directory: pathlib.Path, distiller: keras.Model, images: np.ndarray, num_steps: int):

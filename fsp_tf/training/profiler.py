@@ -1,4 +1,4 @@
-"""Profiles ten steps of a stage for TensorBoard."""
+"""Profiles ten steps of a phase for TensorBoard."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ FIRST_BATCH, LAST_BATCH = 10, 19  # after the graph is traced and the input pipe
 
 
 class Profile(keras.callbacks.Callback):
-    """Profiles batches 10 to 19 of a fit, or as many of them as there are, into the stage's TensorBoard folder."""
+    """Profiles batches 10 to 19 of a fit, or as many of them as there are, into the phase's TensorBoard folder."""
 
     def __init__(self, directory: pathlib.Path):
         super().__init__()

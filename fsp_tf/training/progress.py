@@ -1,4 +1,4 @@
-"""A progress line for a stage, with the time left for the stage and for the whole job."""
+"""A progress line for a phase, with the time left for the phase and for the whole job."""
 
 import sys
 import time
@@ -12,19 +12,19 @@ SECONDS_ON_TERMINAL = 0.5
 
 
 class Progress(keras.callbacks.Callback):
-    """Logs a stage's step, time left, speed and losses as one line, which a terminal overwrites.
+    """Logs a phase's step, time left, speed and losses as one line, which a terminal overwrites.
 
     Args:
-        stage: The stage's name.
+        phase: The phase's name.
         first_step: The number of steps done before this fit.
-        num_steps: The stage's length.
+        num_steps: The phase's length.
         batch_size: Images per step.
-        steps_ahead: The work of the stages after this one, in steps of this one; None if unknown.
+        steps_ahead: The work of the phases after this one, in steps of this one; None if unknown.
     """
 
-    def __init__(self, stage: str, first_step: int, num_steps: int, batch_size: int, steps_ahead: float | None = None):
+    def __init__(self, phase: str, first_step: int, num_steps: int, batch_size: int, steps_ahead: float | None = None):
         super().__init__()
-        self.stage, self.first_step, self.num_steps, self.batch_size = stage, first_step, num_steps, batch_size
+        self.phase, self.first_step, self.num_steps, self.batch_size = phase, first_step, num_steps, batch_size
         self.steps_ahead = steps_ahead
         self.pause = SECONDS_ON_TERMINAL if sys.stdout.isatty() else SECONDS_BETWEEN_LINES
         self.last_logged = self.second_step_at = 0.0
@@ -39,7 +39,7 @@ class Progress(keras.callbacks.Callback):
         self.last_logged = now
         seconds_per_step = (now - self.second_step_at) / batch
         left = format_seconds((self.num_steps - step) * seconds_per_step)
-        parts = [f"{self.stage:<8} step {step:>5}/{self.num_steps}", f"{left} left"]
+        parts = [f"{self.phase:<8} step {step:>5}/{self.num_steps}", f"{left} left"]
         if self.steps_ahead:
             job_left = format_seconds((self.num_steps - step + self.steps_ahead) * seconds_per_step)
             parts.append(f"job about {job_left}")

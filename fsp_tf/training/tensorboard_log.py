@@ -1,4 +1,4 @@
-"""Logs a stage's scalars for TensorBoard."""
+"""Logs a phase's scalars for TensorBoard."""
 
 import contextlib
 import pathlib
@@ -22,7 +22,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     Args:
         directory: The folder of the event files; None writes none.
-        num_steps: The stage's length.
+        num_steps: The phase's length.
         batch_size: Images per step.
         log_steps: The length of a window.
         first_step: The number of steps done before this fit.
@@ -104,7 +104,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
 
 def remove_later_events(directory: pathlib.Path, first_step: int, batch_size: int) -> None:
-    """Removes from a stage's event files the step of its last checkpoint and later ones, which are logged again."""
+    """Removes from a phase's event files the step of its last checkpoint and later ones, which are logged again."""
     for path in sorted(directory.glob("events.out.tfevents.*")):
         kept = [event for event in _events_in(path) if _step_of(event, batch_size) < first_step]
         if path.name.endswith(OUTCOME_SUFFIX) or not any(event.HasField("summary") for event in kept):

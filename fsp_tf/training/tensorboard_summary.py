@@ -1,4 +1,4 @@
-"""Logs a finished stage for TensorBoard: graph, confusion matrix and hyperparameters."""
+"""Logs a finished phase for TensorBoard: graph, confusion matrix and hyperparameters."""
 
 import pathlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 
 from fsp_tf.training.plots import confusion_image
 
-OUTCOME_SUFFIX = ".outcome"  # of its event file, written after the stage's last step
+OUTCOME_SUFFIX = ".outcome"  # of its event file, written after the phase's last step
 # The columns of the hyperparameter table that compares runs, from the left.
 COLUMNS = (
     *("phase", "dataset", "method", "teacher_depth", "student_depth", "width_multiplier", "seed", "schedule_scale"),
@@ -26,15 +26,15 @@ def log_summary(
     class_names: Sequence[str],
     choices: dict[str, str | float | int | bool],
 ) -> None:
-    """Logs the graph, the confusion matrix and the hyperparameters of a classifier's stage.
+    """Logs the graph, the confusion matrix and the hyperparameters of a classifier's phase.
 
     Args:
-        directory: The stage's TensorBoard folder.
+        directory: The phase's TensorBoard folder.
         model: The trained classifier, in its form for inference.
-        step: The stage's last step.
+        step: The phase's last step.
         confusion_matrix: Integers (classes, classes), the true class in rows.
         class_names: One per class.
-        choices: The stage's hyperparameters; `experiment` and `phase` identify it.
+        choices: The phase's hyperparameters; `experiment` and `phase` identify it.
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda images: model(images, training=False)["logits"]).get_concrete_function(images).graph

@@ -7,10 +7,11 @@ import pathlib
 import pytest
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import METHODS, Config, multiply_adds
-from fsp_tf.config.phases import PHASES
+from fsp_tf.config import METHODS, Config
+from fsp_tf.config.phases import PHASES, phases_of
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
-from fsp_tf.models import IMAGENET_BLOCKS, SHORTCUTS
+from fsp_tf.distillation.soft_targets import FORMS
+from fsp_tf.models import SHORTCUTS
 from fsp_tf.system.errors import UserError
 from tests.support.command_line import parse
 
@@ -59,12 +60,16 @@ def test_config_survives_a_round_trip_through_a_flagfile(tmp_path):
     ],
 )
 def test_schedule_scale_multiplies_every_step(scale, expected):
-    assert Config(schedule_scale=scale).schedule(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
+    assert Config(schedule_scale=scale).rates_and_steps(PHASES["stage1"]) == ((1e-3, 1e-4, 1e-5), expected)
 
 
 def test_baseline_has_the_schedule_of_stage_2():
     config = Config(stage2_steps=(1, 2, 9), schedule_scale=0.5)
-    assert config.schedule(PHASES["baseline"]) == config.schedule(PHASES["stage2"]) == ((0.1, 0.01, 0.001), (1, 2, 4))
+    assert (
+        config.rates_and_steps(PHASES["baseline"])
+        == config.rates_and_steps(PHASES["stage2"])
+        == ((0.1, 0.01, 0.001), (1, 2, 4))
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,10 +95,23 @@ def test_baseline_has_the_schedule_of_stage_2():
         ({"pipeline": "transfer"}, "set --source_dataset=NAME or --teacher=PATH"),
         ({"image_size": 4}, "--image_size must be at least 8 pixels"),
         ({"momentum": 1.0}, "--momentum"),
+        ({"label_smoothing": 1.0}, "--label_smoothing must be at least 0 and below 1, got 1.0"),
+        ({"ema": -0.5}, "--ema must be at least 0 and below 1, got -0.5"),
+        ({"nesterov": True, "momentum": 0.0}, "--nesterov needs --momentum above 0"),
+        ({"warmup_steps": 400}, "--warmup_steps needs --schedule=cosine, got --schedule=step"),
+        (
+            {"warmup_steps": 42000, "schedule": "cosine", "schedule_scale": 0.5},
+            "--warmup_steps must be below the 10500 steps of stage1, got 21000 after scaling",
+        ),
         ({"holdout": -1}, "--holdout must be at least 0"),
         ({"fsp_weight": float("nan")}, "--fsp_weight must be at least 0, got nan"),
         ({"stage1_learning_rates": (math.inf, 1.0, 1.0)}, "--stage1_learning_rates must be above 0"),
-        ({"student": "a.keras"}, "--student needs --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        ({"student": "a.keras"}, "--student needs --fsp_taps: .* use --trained_student"),
+        ({"trained_student": "a.keras"}, "needs --pipeline=stage2, evaluate or export, got --pipeline=distill"),
+        (
+            {"method": "kd", "pipeline": "stage2", "trained_student": "a.keras"},
+            "kd trains a new student, got --trained",
+        ),
         ({"source_dataset": "digits"}, "--source_dataset needs --pipeline=transfer"),
         ({"pipeline": "source_teacher"}, "--pipeline=source_teacher needs its data set"),
         ({"method": "kd", "pipeline": "stage1"}, "--method=kd has no stage 1"),
@@ -111,7 +129,29 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
         ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
+        ({"stage2_fsp_weights": (1.0,)}, "--stage2_fsp_weights must be two numbers"),
+        (
+            {"stage2_fsp_weights": (1.0, 0.0), "method": "kd"},
+            "--stage2_fsp_weights needs --method=fsp, got --method=kd",
+        ),
+        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_shuffle": True}, "cannot be combined with .*--fsp_shuffle"),
+        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_taps": ("auto",)}, "cannot be combined with .*--fsp_taps=auto"),
+        (
+            {"stage2_fsp_weights": (1.0, 0.0), "pipeline": "transfer", "source_dataset": "digits"},
+            "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source",
+        ),
+        ({"kd_form": "mix"}, "--kd_weights must be at most 1 with --kd_form=mix, got 4.0,1.0"),
+        ({"teacher_weight_decay": -1.0}, "--teacher_weight_decay must be at least 0, got -1.0"),
         ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),
+        (
+            {"teacher": "keras.applications:MobileNetV2"},
+            r"--teacher=keras\.applications:MobileNetV2 needs --pipeline=transfer, .* got --pipeline=distill",
+        ),
+        (
+            {"teacher": "keras.applications:MobileNetV2", "pipeline": "transfer", "method": "fitnet"},
+            "--fsp_taps needs --method=fsp or kd, got --method=fitnet",
+        ),
+        ({"teacher_weights": "none", "teacher": "a.keras"}, "--teacher_weights needs .*, got --teacher=a.keras"),
         ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
     ],
 )
@@ -123,20 +163,44 @@ def test_invalid_config_raises_user_error(choices, message):
 def test_method_decides_loss_of_stage_2_and_schedule_of_stage_1():
     assert [Config(method=method).stage2_loss for method in METHODS] == ["cross_entropy", "kd", "kd"]
     assert Config(stage2_loss="kd").stage2_loss == "kd"
-    assert Config(method="fitnet").schedule(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
+    assert Config(method="fitnet").rates_and_steps(PHASES["stage1"]) == ((1e-4, 1e-5), (25000, 35000))
+
+
+def test_teacher_of_keras_applications_is_a_transfer_with_automatic_pairs():
+    config = Config(teacher="keras.applications:MobileNetV2", pipeline="transfer")
+    assert config.application == "MobileNetV2" and config.fsp_taps == ("auto",) and config.learns_from_source
+    names = [phase.name for phase in phases_of(config)]
+    assert names == ["fine_tuning", "baseline", "stage1", "stage2"]
+    config = dataclasses.replace(config, pipeline="stage1", transfer_teacher="fine_tuned", fsp_taps=("a:b",))
+    assert config.transfers and not config.learns_from_source and config.fsp_taps == ("a:b",)
+    assert Config(teacher="keras.applications.keras").application is None
 
 
 def test_transfer_phases_share_schedules_with_stage_2_and_teacher():
     config = Config(stage2_steps=(1, 2, 9))
-    assert config.schedule(PHASES["fine_tuning"]) == config.schedule(PHASES["stage2"])
-    assert config.schedule(PHASES["source_teacher"]) == config.schedule(PHASES["teacher"])
+    assert config.rates_and_steps(PHASES["fine_tuning"]) == config.rates_and_steps(PHASES["stage2"])
+    assert config.rates_and_steps(PHASES["source_teacher"]) == config.rates_and_steps(PHASES["teacher"])
+
+
+def test_teacher_has_its_own_flip_and_weight_decay():
+    own = Config(flip=True, teacher_flip=False, teacher_weight_decay=0.0)
+    shared = Config(flip=True, weight_decay=0.5)
+    for name in ("source_teacher", "teacher", "fine_tuning"):
+        phase = PHASES[name]
+        assert (own.flips(phase), own.decay(phase), shared.flips(phase), shared.decay(phase)) == (False, 0.0, True, 0.5)
+    for name in ("baseline", "stage1", "stage2"):
+        assert own.flips(PHASES[name]) and own.decay(PHASES[name]) == 1e-4
 
 
 def test_flag_choices_equal_those_of_the_library():
-    expected_choices = {"fsp_pairs": NAMED_PAIRS, "fsp_weighting": tuple(DEFAULT_WEIGHTS), "shortcut": SHORTCUTS}
+    expected_choices = {
+        "fsp_pairs": NAMED_PAIRS,
+        "kd_form": FORMS,
+        "fsp_weighting": tuple(DEFAULT_WEIGHTS),
+        "shortcut": SHORTCUTS,
+    }
     for name, expected in expected_choices.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
-    assert multiply_adds.IMAGENET_BLOCKS == IMAGENET_BLOCKS
 
 
 def test_list_flag_with_a_word_raises_user_error():

@@ -92,10 +92,10 @@ class TestStream:
         ).as_numpy_iterator():
             np.testing.assert_array_equal(batch, images[labels])
 
-    def test_seeds_and_stages_have_different_orders(self, kind, monkeypatch):
+    def test_seeds_and_names_have_different_orders(self, kind, monkeypatch):
         monkeypatch.setattr(sources, "WINDOW", 50)
         image_set = numbered_set(64, kind)
-        settings = [{"seed": 0}, {"seed": 1}, {"seed": 2}, {"stage": "stage_1"}, {"stage": "stage_2"}]
+        settings = [{"seed": 0}, {"seed": 1}, {"seed": 2}, {"name": "stage_1"}, {"name": "stage_2"}]
         orders = [order(image_set, 16, **setting) for setting in settings]
         for index, first in enumerate(orders):
             for second in orders[:index]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fsp_tf.distillation.hints import HintDistiller, hint_layers, hint_loss
 from fsp_tf.models import cifar_resnet
-from fsp_tf.training import make_optimizer
+from fsp_tf.training import make_optimizer, make_schedule
 from fsp_tf.training.devices import make_strategy
 from tests.support.fitting import StepLogs, random_normal, state
 
@@ -186,7 +186,9 @@ def train(strategy: tf.distribute.Strategy, **optimizer_options):
     with strategy.scope():
         student = small_model(2)
         distiller = HintDistiller(small_model(1), student, 3)
-        distiller.compile(make_optimizer((0.01,), (3,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
+        distiller.compile(
+            make_optimizer(make_schedule((0.01,), (3,)), momentum=0.9, weight_decay=1e-2, **optimizer_options)
+        )
         distiller.optimizer.build(distiller.trained.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices(random_normal(24, *IMAGE_SHAPE)).batch(8, drop_remainder=True)
@@ -213,7 +215,9 @@ def test_low_precision_updates_are_close_to_float32(precision):
     for dtype in ("float32", precision):
         distiller = HintDistiller(small_model(1, dtype=dtype), small_model(2, dtype=dtype), 3)
         scales_loss = dtype == "mixed_float16"
-        distiller.compile(make_optimizer((1.0,), (1,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss))
+        distiller.compile(
+            make_optimizer(make_schedule((1.0,), (1,)), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss)
+        )
         before = distiller.trained.get_weights()
         while not int(
             distiller.optimizer.iterations

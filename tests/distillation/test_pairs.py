@@ -46,31 +46,9 @@ def test_unpadded_sections_match_padded_ones_of_nearly_the_same_size():
     pairs = find_pairs(teacher, student)
     assert [pair[0][1] for pair in pairs] == ["conv_1b", "conv_3b"]
     distiller = FSPDistiller(teacher, student, "auto")
-    distiller.compile(keras.optimizers.SGD(1e-9))
-    distiller.fit(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)), verbose=0)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "MobileNetV2",
-        *(
-            pytest.param(name, marks=pytest.mark.long)
-            for name in ("ConvNeXtTiny", "DenseNet121", "EfficientNetV2B0", "MobileNetV3Small", "ResNet50", "VGG16")
-        ),
-    ],
-)
-def test_published_architectures_are_distilled_into_a_plain_cnn(name):
-    teacher = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=5)
-    student = plain_cnn()
-    pairs = find_pairs(teacher, student)
-    assert len(pairs) >= 2
-    distiller = FSPDistiller(teacher, student, "auto")
     assert distiller.teacher_pairs == [pair for pair, _ in pairs]
     distiller.compile(keras.optimizers.SGD(1e-9))
-    images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3))
-    logs = distiller.fit(images, verbose=0).history
-    assert np.isfinite(logs["loss"]).all()
+    distiller.fit(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)), verbose=0)
 
 
 def test_layers_of_nested_models_are_paired_by_path():

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.models import cifar_resnet
-from fsp_tf.training import make_optimizer
+from fsp_tf.training import make_optimizer, make_schedule
 from fsp_tf.training.devices import make_strategy
 from tests.support.fitting import StepLogs, random_normal, state
 
@@ -78,31 +79,43 @@ def test_lambda_falls_linearly(num_steps, step, expected):
     np.testing.assert_allclose(distiller.soft_target_weight(step), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("form", "smoothing"), [("sum", 0.0), ("sum", 0.3), ("mix", 0.3)])
 @pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
-def test_train_steps_equal_computation_by_hand(scales_loss):
+def test_train_steps_equal_computation_by_hand(scales_loss, form, smoothing):
     """Compares the logs and weights after each of five steps with NumPy's gradient of a linear model."""
     num_steps, images, labels = 5, random_normal(6, *IMAGE_SHAPE), random_labels(6)
     pixels = images.reshape(6, -1).astype(np.float64)
     teacher, student = linear_model(1), linear_model(2)
     kernel, bias = (weight.astype(np.float64) for weight in student.get_weights())
     teacher_logits = teacher(images)["logits"].numpy()
-    distiller = SoftTargetDistiller(teacher, student, num_steps, TEMPERATURE, (2.0, 0.5))
+    weights = (0.9, 0.5) if form == "mix" else (2.0, 0.5)
+    distiller = SoftTargetDistiller(
+        teacher, student, num_steps, TEMPERATURE, weights, form=form, label_smoothing=smoothing
+    )
+    smoothed = (1 - smoothing) * np.eye(NUM_CLASSES)[labels] + smoothing / NUM_CLASSES
     distiller.compile(
-        make_optimizer((LEARNING_RATE,), (num_steps,), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss)
+        make_optimizer(
+            make_schedule((LEARNING_RATE,), (num_steps,)), momentum=0.0, weight_decay=0.0, scales_loss=scales_loss
+        )
     )
     for step in range(num_steps):
-        logits, weight = pixels @ kernel + bias, naive_weight(step, num_steps, 2.0, 0.5)
-        hard = naive_hard_loss(labels, logits).mean()
+        logits, weight = pixels @ kernel + bias, naive_weight(step, num_steps, *weights)
+        hard = -(smoothed * np.log(softmax(logits))).sum(axis=1).mean()
         soft = naive_soft_loss(teacher_logits, logits, TEMPERATURE).mean()
         distiller.reset_metrics()
         logs = distiller.train_on_batch(images, labels, return_dict=True)
-        expected = {"loss": hard + weight * soft, "loss/cross_entropy": hard, "loss/soft_targets": soft}
+        hard_factor, soft_factor = (1 - weight, weight * TEMPERATURE**2) if form == "mix" else (1.0, weight)
+        expected = {
+            "loss": hard_factor * hard + soft_factor * soft,
+            "loss/cross_entropy": hard,
+            "loss/soft_targets": soft,
+        }
         expected["logits_accuracy"] = np.mean(logits.argmax(axis=1) == labels)
         assert logs.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_allclose(logs[name], value, rtol=1e-5, err_msg=f"{name} at step {step}")
-        slopes = softmax(logits) - np.eye(NUM_CLASSES)[labels]
-        slopes += weight / TEMPERATURE * (softmax(logits / TEMPERATURE) - softmax(teacher_logits / TEMPERATURE))
+        slopes = hard_factor * (softmax(logits) - smoothed)
+        slopes += soft_factor / TEMPERATURE * (softmax(logits / TEMPERATURE) - softmax(teacher_logits / TEMPERATURE))
         kernel, bias = (
             kernel - LEARNING_RATE * pixels.T @ slopes / 6,
             bias - LEARNING_RATE * slopes.mean(axis=0),
@@ -131,7 +144,9 @@ def test_regularization_losses_are_added_once():
 
 def distiller_of_six_steps(scales_loss: bool) -> SoftTargetDistiller:
     distiller = SoftTargetDistiller(linear_model(1), linear_model(2), 6, TEMPERATURE)
-    distiller.compile(make_optimizer((LEARNING_RATE,), (6,), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss))
+    distiller.compile(
+        make_optimizer(make_schedule((LEARNING_RATE,), (6,)), momentum=0.9, weight_decay=1e-2, scales_loss=scales_loss)
+    )
     distiller.optimizer.build(distiller.trained.trainable_variables)
     return distiller
 
@@ -202,9 +217,37 @@ def test_each_model_runs_once_per_step_and_the_teacher_does_not_change():
     assert len(convolutions) == 13 + 7
 
 
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (2.0, 1.0)], ids=["labels", "soft targets"])
+def test_fsp_loss_of_stage1_is_added_with_a_linear_factor(weights):
+    shape, num_steps = (8, 8, 3), 3
+    images, labels = np.abs(random_normal(4, *shape)) * 100, random_labels(4)
+    teacher, student = cifar_resnet(14, NUM_CLASSES, shape), cifar_resnet(8, NUM_CLASSES, shape, seed=1)
+    fsp = FSPDistiller(teacher, student, weight=1.0)
+    distiller = SoftTargetDistiller(teacher, student, num_steps, weights=weights, fsp=fsp, fsp_weights=(8.0, 2.0))
+    distiller.compile(keras.optimizers.SGD(1e-3))
+    for step, factor in enumerate((8.0, 5.0, 2.0)):
+        matching = FSPDistiller(teacher, keras.models.clone_model(student), weight=1.0)
+        matching.compile(keras.optimizers.SGD(0.0))
+        matching.trained.set_weights(distiller.fsp.trained.get_weights())
+        expected = matching.train_on_batch(images, return_dict=True)
+        distiller.reset_metrics()
+        logs = distiller.train_on_batch(images, labels, return_dict=True)
+        soft_part = naive_weight(step, num_steps, *weights) * logs["loss/soft_targets"]
+        total = logs["loss/cross_entropy"] + soft_part + factor * expected["loss"]
+        np.testing.assert_allclose(logs["loss"], total, rtol=1e-4)
+        for name in expected.keys() - {"loss"}:
+            np.testing.assert_allclose(logs[name], expected[name], rtol=1e-4, err_msg=name)
+    data = (tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64))
+    graph = tf.function(distiller.train_step).get_concrete_function(data).graph
+    convolutions = [operation.name for operation in graph.get_operations() if operation.type == "Conv2D"]
+    assert len(convolutions) == 13 + 7, "each model runs once"
+
+
 def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="The teacher has 5 classes and the student 7"):
         SoftTargetDistiller(linear_model(1), linear_model(2, num_classes=7), 10)
+    with pytest.raises(ValueError, match="form must be one of sum, mix, got 'product'"):
+        SoftTargetDistiller(linear_model(1), linear_model(2), 10, form="product")
     with pytest.raises(ValueError, match=r"positive, got 0 and 3\.0"):
         SoftTargetDistiller(linear_model(1), linear_model(2), 0)
     with pytest.raises(ValueError, match=r"positive, got 10 and 0\.0"):
@@ -216,7 +259,9 @@ def train(strategy: tf.distribute.Strategy, **optimizer_options):
     with strategy.scope():
         student = linear_model(2)
         distiller = SoftTargetDistiller(linear_model(1), student, 4)
-        distiller.compile(make_optimizer((0.05,), (4,), momentum=0.9, weight_decay=1e-2, **optimizer_options))
+        distiller.compile(
+            make_optimizer(make_schedule((0.05,), (4,)), momentum=0.9, weight_decay=1e-2, **optimizer_options)
+        )
         distiller.optimizer.build(student.trainable_variables)
     logs = StepLogs()
     stream = tf.data.Dataset.from_tensor_slices((random_normal(32, *IMAGE_SHAPE), random_labels(32))).batch(

@@ -99,7 +99,7 @@ def test_calibration_images_are_evenly_spaced(num_images, expected):
         assert calibration_images(image_set).reshape(-1, 2).view(np.uint16).ravel().tolist() == list(expected)
 
 
-def test_missing_package_error_names_the_requirements_file(monkeypatch):
+def test_missing_package_error_names_the_extra(monkeypatch):
     assert list(package_versions(["saved_model", "onnx"])) == ["onnx", "onnxruntime", "tf2onnx"]
 
     def version(package):
@@ -107,5 +107,5 @@ def test_missing_package_error_names_the_requirements_file(monkeypatch):
 
     monkeypatch.setattr(metadata, "version", version)
     assert package_versions(["saved_model"]) == {}
-    with pytest.raises(UserError, match=r"--export_formats=litert needs ai-edge-litert: .*requirements-export\.txt"):
+    with pytest.raises(UserError, match=r"--export_formats=litert needs ai-edge-litert: .*\[export\]"):
         package_versions(["saved_model", "litert"])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.models import IMAGENET_BLOCKS, cifar_resnet, imagenet_resnet
+from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.models.resnet import BATCH_NORMALIZATION_EPSILON
 
 
@@ -71,10 +71,13 @@ def test_cifar_parameters(depth, width_multiplier, num_classes, shortcut, expect
     assert weighted_layers(model) == depth
 
 
-@pytest.mark.parametrize(("depth", "expected"), [(18, 11_699_124), (20, 12_880_820), (34, 21_814_708)])
-def test_imagenet_parameters(depth, expected):
+@pytest.mark.parametrize(
+    ("depth", "blocks", "expected"),
+    [(18, (2, 2, 2, 2), 11_699_124), (20, (2, 2, 3, 2), 12_880_820), (34, (3, 4, 6, 3), 21_814_708)],
+)
+def test_imagenet_parameters(depth, blocks, expected):
     model = imagenet_resnet(depth, 1000)
-    assert number_of_parameters(IMAGENET_BLOCKS[depth], (64, 128, 256, 512), 7, 1000, "projection") == expected
+    assert number_of_parameters(blocks, (64, 128, 256, 512), 7, 1000, "projection") == expected
     assert model.count_params() == expected
     assert weighted_layers(model) == depth
 
@@ -280,7 +283,7 @@ def test_wrong_cifar_depths_are_refused(depth):
 
 
 def test_wrong_imagenet_depths_are_refused():
-    with pytest.raises(ValueError, match=r"one of \[18, 20, 34\], got 50"):
+    with pytest.raises(ValueError, match=r"one of 18, 20, 34, got 50"):
         imagenet_resnet(50, 10)
 
 

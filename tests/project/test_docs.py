@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from concurrent import futures
 from typing import NamedTuple
@@ -30,8 +31,10 @@ from fsp_tf.reproduce import __main__ as reproduce
 
 ROOT = pathlib.Path(__file__).parents[2].absolute()
 PAGES = [ROOT / "README.md", ROOT / "saved_models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-OUR_COMMAND = re.compile(r"python -m ((?:fsp_tf|benchmarks)[\w.]*)([^|&;#<>`\n]*)")
-COMMON_FLAGS = {"flagfile", "verbosity", "help"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = {name: module.partition(":")[0].removesuffix(".__main__") for name, module in PROJECT["scripts"].items()}
+OUR_COMMAND = re.compile(r"(?:python -m ((?:fsp_tf|benchmarks)[\w.]*)|\b(fsp-tf[\w-]*))([^|&;#<>`\n]*)")
+COMMON_FLAGS = {"flagfile", "verbosity", "help", "version"}
 FOREIGN_FLAGS = {"model_base_path"}  # of TensorFlow Serving
 TINY = [
     *("--nobaseline", "--teacher_depth=8", "--student_depth=8", "--schedule_scale=0.00004", "--batch_size=16"),
@@ -67,9 +70,9 @@ SNIPPETS = [block for block in BLOCKS if block.language == "python" and block.is
 
 
 def commands_in(text: str) -> list[tuple[str, ...]]:
-    """Returns the module and the arguments of each `python -m fsp_tf…` and `python -m benchmarks…`."""
+    """Returns the module and the arguments of each `python -m fsp_tf…`, `python -m benchmarks…` and `fsp-tf…`."""
     found = OUR_COMMAND.findall(text.replace("\\\n", " "))
-    return [(module.rstrip("."), *shlex.split(arguments)) for module, arguments in found]
+    return [(module.rstrip(".") or MODULES[script], *shlex.split(rest)) for module, script, rest in found]
 
 
 COMMANDS = sorted({command for path in PAGES for command in commands_in(path.read_text())})
@@ -77,7 +80,7 @@ COMMANDS = sorted({command for path in PAGES for command in commands_in(path.rea
 
 def parse(command: tuple[str, ...]) -> None:
     """Parses a command of `fsp_tf.main` or `fsp_tf.reproduce` into absl's flags."""
-    arguments = [word for word in command if word != "--help"]
+    arguments = [word for word in command if word not in ("--help", "--version")]
     # A run's flags.cfg contains the flags of its recipe and more.
     arguments = [re.sub(r"=saved_models/(\w+)/flags.cfg$", r"=flags/\1.cfg", word) for word in arguments]
     for name in list(flags.FLAGS):
@@ -191,10 +194,10 @@ def test_named_modules_exist(path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_requirement_files_and_make_targets_exist(path):
+def test_extras_and_make_targets_exist(path):
     text = path.read_text()
-    for name in re.findall(r"pip install -r ([\w.-]+)", text):
-        assert (ROOT / name).is_file(), name
+    assert set(re.findall(r"pip install .*\[(\w+)\]", text)) <= PROJECT["optional-dependencies"].keys()
+    assert "pip install -r" not in text
     targets = (ROOT / "Makefile").read_text().partition(".PHONY:")[2].partition("\n")[0].split()
     assert set(re.findall(r"^make (\w+)", text, re.MULTILINE)) <= set(targets)
 

@@ -18,7 +18,7 @@ LAYERS = (  # A package imports from lower layers only.
     {"distillation"},
     {"models", "data"},
     {"config"},
-    {"system"},
+    {"system", "resnet_layout"},
 )
 ENTRY_POINTS = {"fsp_tf/main.py", "fsp_tf/predict.py", "fsp_tf/reproduce/__main__.py"}
 INDEPENDENT_OF_CONFIG = {"distillation", "export", "data", "models"}

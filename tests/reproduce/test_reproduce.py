@@ -18,7 +18,7 @@ import pytest
 from absl import flags
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import Config
+from fsp_tf.config import Config, flagfiles
 from fsp_tf.config.multiply_adds import forward_multiply_adds, step_multiply_adds
 from fsp_tf.config.phases import FINE_TUNING, STAGE1, TEACHER
 from fsp_tf.distillation import HintDistiller
@@ -26,6 +26,8 @@ from fsp_tf.models import cifar_resnet, imagenet_resnet
 from fsp_tf.reproduce import __main__ as command
 from fsp_tf.reproduce import claims, measurements, paper, plans, runner
 from fsp_tf.reproduce.units import FIELDS, SEED_STRIDE
+from fsp_tf.runs import checks
+from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
 from tests.support.reproduce_command import accuracies, reproduce
@@ -72,6 +74,12 @@ def test_rows_are_the_papers_and_units_follow_their_dependencies(target):
     assert last[-1] is every[-1] and {file for unit in last for file in unit.inputs} <= {unit.file for unit in last}
 
 
+def test_units_set_only_flags_with_an_effect(capsys):
+    for unit in itertools.chain(*(plan(target).units.values() for target in TARGETS)):
+        checks.warn_of_ignored_flags(with_defaults(unit.config))
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_iterations_match_the_papers_count(number):
     made = plan(f"table{number}")
@@ -86,7 +94,7 @@ def test_models_have_different_seeds_and_share_a_start_where_the_papers_do():
         return [unit.config.seed for unit in made.rows[row][4].models]
 
     assert all(seeds(row) == [4, 4 + SEED_STRIDE, 4 + 2 * SEED_STRIDE] for row in made.rows)
-    starts = {row: len({unit.config.student for unit in cells[4].models}) for row, cells in made.rows.items()}
+    starts = {row: len({unit.config.trained_student for unit in cells[4].models}) for row, cells in made.rows.items()}
     assert starts["student"] == starts["fitnet_1"] == starts["fitnet_3"] == starts["teacher_continued"] == 1
     assert starts["student_shuffled"] == 3
     shuffled = [unit.config for unit in made.units.values() if unit.config.fsp_shuffle]
@@ -109,7 +117,7 @@ def test_transfer_rows_have_the_papers_teachers():
     config = {row: cells[0].counted[0].config for row, cells in made.rows.items()}
     assert config["student"].teacher.endswith("source/source_teacher.keras") and config["student"].transfers
     assert config["fitnet_1"].teacher.endswith("fine_tuned-30k/teacher.keras")
-    assert config["teacher_scratch"].schedule(TEACHER) == config["teacher"].schedule(FINE_TUNING)
+    assert config["teacher_scratch"].rates_and_steps(TEACHER) == config["teacher"].rates_and_steps(FINE_TUNING)
     assert config["teacher"].source_dataset == "imagenet2012", "a different source is a different run"
     given = plan("table5", teacher="some.keras")
     assert not any("source" in name and "teacher" in name for name in given.units)
@@ -221,7 +229,7 @@ def test_given_flags_override_the_recipe(tmp_path):
 
 
 def test_missing_recipe_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "RECIPES", tmp_path)
+    monkeypatch.setattr(flagfiles, "FOLDER", tmp_path)
     with pytest.raises(SystemExit, match=r"--flagfile=.*table2.cfg: No such file"):
         given("--table=2")
 

@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from fsp_tf import runs
 from fsp_tf.data import load_split
-from fsp_tf.runs.stage1 import parse_taps
+from fsp_tf.distillation import FSPDistiller
+from fsp_tf.runs.stage1_distiller import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.custom_cnns import student_model, teacher_model
 
 TINY = dataclasses.replace(
     tiny_runs.CONFIG,
@@ -20,34 +22,6 @@ TINY = dataclasses.replace(
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
     fsp_taps=("early:late=first:second",),
 )
-
-
-def teacher_model() -> keras.Model:
-    """Builds a functional CNN that ends in probabilities."""
-    images = keras.Input((32, 32, 1), name="images")
-    x = keras.layers.Rescaling(1 / 255)(images)
-    x = keras.layers.Conv2D(12, 3, padding="same", activation="relu", name="early")(x)
-    x = keras.layers.MaxPooling2D(name="pooled")(x)
-    x = keras.layers.Conv2D(20, 3, padding="same", activation="relu", name="late")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(images, keras.layers.Dense(10, activation="softmax")(x), name="theirs")
-
-
-def student_model(channels=(12, 20)) -> keras.Model:
-    """Builds a sequential CNN with batch normalization that ends in logits."""
-    return keras.Sequential(
-        [
-            keras.Input((32, 32, 1)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(channels[0], 3, padding="same"),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(name="first"),
-            keras.layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu", name="second"),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(10),
-        ],
-        name="mine",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +73,25 @@ def test_unequal_widths_need_a_connector(files, tmp_path):
     assert not any("connector" in layer.name for layer in student.layers)
 
 
-@pytest.mark.long
-def test_phases_run_one_by_one_equal_the_whole_pipeline(files, tmp_path):
+def test_connectors_follow_the_seed(files, tmp_path, monkeypatch):
+    kernels = []
+
+    def kernels_at_start(distiller, *_, **options):
+        kernels.append([weight.numpy() for weight in distiller.trained.weights if "connector" in weight.path])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FSPDistiller, "compile", kernels_at_start)
+    for number, seed in enumerate((0, 0, 1)):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / str(number), files, "narrow.keras", pipeline="stage1", fsp_connector=True, seed=seed)
+    first, again, other = (np.concatenate([kernel.ravel() for kernel in each]) for each in kernels)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_phases_run_one_by_one_with_the_same_flags_equal_the_whole_pipeline(files, tmp_path):
     whole = run(tmp_path / "whole", files, baseline=False)
-    run(tmp_path / "parts", files, pipeline="stage1")
-    parts = run(tmp_path / "parts", files, pipeline="stage2", student=None)
+    for pipeline in ("stage1", "stage2", "evaluate"):
+        parts = run(tmp_path / "parts", files, pipeline=pipeline)
     assert parts["student_accuracy"] == whole["student_accuracy"]
 
 

@@ -13,6 +13,13 @@ def test_each_weighting_has_its_own_lambda_and_clip():
     assert (given.fsp_weight, given.stage1_clipnorm) == (3.0, 0.0)
 
 
+def test_adam_is_not_clipped_unless_asked():
+    assert with_defaults(Config()).stage1_optimizer == "sgd"
+    adam = with_defaults(Config(stage1_optimizer="adam"))
+    assert (adam.stage1_optimizer, adam.stage1_clipnorm) == ("adam", 0.0)
+    assert with_defaults(Config(stage1_optimizer="adam", stage1_clipnorm=2.0)).stage1_clipnorm == 2.0
+
+
 def test_custom_models_take_a_tenth_of_the_step():
     filled = with_defaults(Config(fsp_taps=("first:last",)))
     assert (filled.fsp_weight, filled.stage1_clipnorm) == (1000.0, 50.0)

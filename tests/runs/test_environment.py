@@ -3,7 +3,9 @@
 import pytest
 import tensorflow as tf
 
+from fsp_tf import __version__
 from fsp_tf.runs import environment
+from fsp_tf.system.version import version
 
 
 def test_named_precision_is_used():
@@ -37,4 +39,6 @@ def test_auto_selects_the_type_of_a_gpus_tensor_cores(monkeypatch, capability, e
 
 def test_device_and_versions():
     assert environment.device().endswith((", 1 core", " cores"))
-    assert {"tensorflow", "keras", "numpy", "python", "fsp_tf"} <= set(environment.versions())
+    versions = environment.versions()
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(versions)
+    assert versions["fsp_tf"] == version() and versions["fsp_tf"].startswith(__version__)

@@ -76,9 +76,9 @@ def inject(monkeypatch, owner, name: str, fault, when=lambda *arguments: True) -
     monkeypatch.setattr(owner, name, wrapper)
 
 
-def at_step(stage: str, number: int):
-    """Returns a condition on `Progress.on_train_batch_end`: a step of a stage."""
-    return lambda progress, batch, logs=None: (progress.stage, progress.first_step + batch + 1) == (stage, number)
+def at_step(phase: str, number: int):
+    """Returns a condition on `Progress.on_train_batch_end`: a step of a phase."""
+    return lambda progress, batch, logs=None: (progress.phase, progress.first_step + batch + 1) == (phase, number)
 
 
 @pytest.fixture(scope="module")

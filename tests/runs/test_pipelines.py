@@ -15,9 +15,10 @@ import tensorflow as tf
 from fsp_tf import export, runs, training
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import forward_multiply_adds
-from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER
+from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, phases_of
 from fsp_tf.data import datasets, load_split
-from fsp_tf.runs import fitting, model_forms, run_models
+from fsp_tf.models import cifar_resnet
+from fsp_tf.runs import checks, fitting, model_forms, run_models
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
@@ -162,8 +163,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkey
     on_train_batch_end = training.Progress.on_train_batch_end
 
     def interrupt_once(self, batch, logs=None):
-        if self.first_step + batch + 1 == fatal_step and self.stage not in interrupted:
-            interrupted.add(self.stage)
+        if self.first_step + batch + 1 == fatal_step and self.phase not in interrupted:
+            interrupted.add(self.phase)
             raise KeyboardInterrupt
         on_train_batch_end(self, batch, logs)
 
@@ -206,18 +207,35 @@ def test_student_is_exported_once_and_other_formats_add_a_version(finished, tmp_
 
 def test_format_with_a_missing_package_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setitem(export.formats.PACKAGES, "onnx", ("no-such-package",))
-    with pytest.raises(UserError, match=r"--export_formats=onnx needs no-such-package: .*requirements-export\.txt"):
+    with pytest.raises(UserError, match=r"--export_formats=onnx needs no-such-package: .*\[export\]"):
         runs.run_pipeline(tiny(tmp_path / "run", export_formats=("onnx",)))
     assert not (tmp_path / "run").exists()
 
 
 def test_files_named_by_flags_are_used(finished, tmp_path):
     teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
-    train(tiny(tmp_path, teacher=teacher, student=start, pipeline="stage2"))
+    train(tiny(tmp_path, teacher=teacher, trained_student=start, pipeline="stage2"))
     assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
     train(tiny(tmp_path / "b", teacher=teacher, baseline=False))
     assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
     assert "baseline" not in result(tmp_path / "b")["phases"]
+
+
+def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
+    cifar_resnet(8, 7, (32, 32, 1), fused=False).save(tmp_path / "seven.keras")
+    with pytest.raises(UserError, match=r"The teacher in .*seven\.keras has 7 classes and the data set 10"):
+        runs.run_pipeline(tiny(tmp_path / "run", pipeline="evaluate", teacher=str(tmp_path / "seven.keras")))
+    assert not (tmp_path / "run" / "teacher.keras").exists()
+
+
+def test_flags_without_effect_are_named(tmp_path, capsys):
+    for choices in ({}, {"method": "kd", "fsp_weight": 5.0, "fsp_pairs": "first_block"}, {"kd_temperature": 2.0}):
+        config = tiny(tmp_path, stage2_loss=None, **choices)
+        checks.check_inputs(runs.Run(config), phases_of(config))
+    assert capsys.readouterr().out.splitlines() == [
+        "WARNING: --fsp_pairs, --fsp_weight have no effect with --method=kd.",
+        "WARNING: --kd_temperature has no effect with --stage2_loss=cross_entropy.",
+    ]
 
 
 def test_stage1_of_another_teacher_is_refused_whether_finished_or_begun(finished, tmp_path, monkeypatch):
@@ -262,7 +280,7 @@ def test_baseline_differs_from_the_student_in_stage1_only(finished, tmp_path):
     images = load_split("digits", "train[:48]")
     start = model_forms.build(config, "student", 10, images.image_shape, plain=True)
     start.save(tmp_path / "start.keras")
-    config = dataclasses.replace(config, pipeline="stage2", student=str(tmp_path / "start.keras"))
+    config = dataclasses.replace(config, pipeline="stage2", trained_student=str(tmp_path / "start.keras"))
     train(config)
     assert have_equal_weights(finished / "baseline.keras", tmp_path / "student.keras")
 

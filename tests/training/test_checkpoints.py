@@ -13,7 +13,7 @@ from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
-from fsp_tf.training import Checkpoints, TensorBoardLog, fit_stage, make_optimizer, remove_later_events
+from fsp_tf.training import Checkpoints, TensorBoardLog, fit_phase, make_optimizer, make_schedule, remove_later_events
 from fsp_tf.training.devices import make_strategy
 from tests.support.small_convnet import BATCH_SIZE, small_convnet, stream
 
@@ -38,19 +38,25 @@ class Process:
     """One process of a stage: builds everything, restores, and fits the rest of 12 steps, saving every 3."""
 
     def __init__(self, directory, stage: str = "stage 2", *, die_after: int = 0, number: int | None = None):
-        with make_strategy(num_virtual_devices=2 if stage == "two devices" else 1).scope():
+        with make_strategy(num_virtual_devices=2 if "two devices" in stage else 1).scope():
+            kind = "adam" if "adam" in stage else "sgd"
             self.optimizer = make_optimizer(
-                (0.1, 0.02), (6, 12), momentum=0.9, weight_decay=1e-3, scales_loss=stage == "scaled loss"
+                make_schedule((0.1, 0.02), (6, 12), "cosine" if kind == "adam" else "step"),
+                kind=kind,
+                momentum=0.9,
+                weight_decay=1e-3,
+                ema=0.5 if "averages" in stage else 0.0,
+                scales_loss="scaled loss" in stage,
             )
             self.model = self.trained = small_convnet(dropout=0.5 if stage == "dropout" else 0.0)
-            if stage == "stage 1":
+            if "stage 1" in stage:
                 self.model = FSPDistiller(small_convnet(seed=3), self.model, [("features", "features")], weight=1.0)
                 self.model.compile(self.optimizer)
                 self.trained = self.model.trained
             else:
                 self.model = Classifier(self.trained)
                 self.model.compile(self.optimizer)
-            self.optimizer.build(self.trained.trainable_variables)
+            self.model.build_optimizer()
         self.die_after, self.number, self.logs_at = die_after, number, directory / "logs"
         self.evaluate = lambda: 0.5
         self.log = TensorBoardLog(
@@ -68,7 +74,7 @@ class Process:
         remove_later_events(self.logs_at, self.first_step, BATCH_SIZE)
         try:
             with signals.catch_signals(), signals.defer_signals():
-                fit_stage(
+                fit_phase(
                     self.model,
                     stream(self.first_step, NUM_STEPS),
                     num_steps=NUM_STEPS - self.first_step,
@@ -94,7 +100,18 @@ def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(value, wanted)
 
 
-@pytest.mark.parametrize("stage", ["stage 1", "stage 2", "scaled loss", "dropout", "two devices"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "stage 1",
+        "stage 1, adam, scaled loss",
+        "stage 2",
+        "scaled loss",
+        "dropout",
+        "two devices",
+        "averages, two devices",
+    ],
+)
 def test_interrupted_stage_resumes_bit_for_bit(tmp_path, stage):
     whole = Process(tmp_path / "whole", stage)
     expected = whole.run()
@@ -106,7 +123,7 @@ def test_interrupted_stage_resumes_bit_for_bit(tmp_path, stage):
     assert found == [0, 3, 6]
     assert_same(got, expected)
     points, wanted = process.logged(), whole.logged()
-    if stage == "two devices":  # the running means are split between them again
+    if "two devices" in stage:  # the running means are split between them again
         wanted = {name: [pytest.approx(point) for point in values] for name, values in wanted.items()}
     assert points == wanted, "no point is missing or logged twice"
     assert process.log.last_scalars.keys() == whole.log.last_scalars.keys()
@@ -166,7 +183,7 @@ def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(tmp_path, caps
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     Process(tmp_path, die_after=4).run()
     model = Classifier(small_convnet(channels=3))
-    model.compile(make_optimizer((0.1,), (12,), momentum=0.9, weight_decay=0.0))
+    model.compile(make_optimizer(make_schedule((0.1,), (12,)), momentum=0.9, weight_decay=0.0))
     model.optimizer.build(model.trained.trainable_variables)
     with pytest.raises(UserError, match="of another model or optimizer: use another --run_dir"):
         Checkpoints(tmp_path / "checkpoints", model, NUM_STEPS, EVERY).restore()

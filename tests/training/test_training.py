@@ -17,9 +17,11 @@ from fsp_tf.training import (
     NaNGuard,
     Progress,
     TensorBoardLog,
+    averaged_weights,
     evaluator,
-    fit_stage,
+    fit_phase,
     make_optimizer,
+    make_schedule,
     progress,
 )
 from fsp_tf.training.devices import make_strategy
@@ -38,7 +40,10 @@ def weights_of(*holders) -> list[np.ndarray]:
 
 
 def test_coupled_sgd_matches_numpy():
-    model, optimizer = small_convnet(), make_optimizer((0.5, 0.1), (2, 4), momentum=MOMENTUM, weight_decay=DECAY)
+    model, optimizer = (
+        small_convnet(),
+        make_optimizer(make_schedule((0.5, 0.1), (2, 4)), momentum=MOMENTUM, weight_decay=DECAY),
+    )
     generator = np.random.default_rng(0)
     kernel, gamma, beta, head = expected = [variable.numpy() for variable in model.trainable_variables]
     assert [value.shape for value in (kernel, gamma, beta, head)] == [(3, 3, 3, 4), (4,), (4,), (4, 5)]
@@ -54,6 +59,45 @@ def test_coupled_sgd_matches_numpy():
             np.testing.assert_allclose(variable.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=variable.path)
 
 
+def test_nesterov_matches_numpy():
+    optimizer = make_optimizer(make_schedule((0.5,), (3,)), momentum=MOMENTUM, nesterov=True, weight_decay=DECAY)
+    weight, velocity, expected = np.array([3.0, 1.0]), 0.0, []
+    gradients = [np.array(gradient, np.float32) for gradient in ([1.0, -2.0], [0.5, 0.5], [-1.0, 3.0])]
+    for gradient in gradients:
+        step = 0.5 * (gradient + DECAY * weight)
+        velocity = MOMENTUM * velocity - step
+        weight = weight + MOMENTUM * velocity - step
+        expected.append(weight)
+    np.testing.assert_allclose(steps_of(optimizer, gradients), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scales_loss", [False, True], ids=["plain", "scaled"])
+def test_averaged_weights_match_numpy_and_include_batch_statistics(scales_loss):
+    """After the first step the average is the weight itself; then a = 0.75 a + 0.25 w, also after a skipped step."""
+    schedule = make_schedule((0.1,), (4,))
+    model = small_convnet(dropout=0.5)
+    classifier = Classifier(model)
+    classifier.compile(make_optimizer(schedule, momentum=MOMENTUM, ema=0.75, scales_loss=scales_loss))
+    classifier.build_optimizer()
+    classifier.fit(stream(0, 1), verbose=0)
+    expected = model.get_weights()
+    for step in range(1, 4):
+        classifier.fit(stream(step, step + 1), verbose=0)
+        expected = [0.75 * mean + 0.25 * weight for mean, weight in zip(expected, model.get_weights(), strict=True)]
+    got = averaged_weights(model, classifier.optimizer)
+    assert len(got) == 6, "two kernels, gamma, beta and two statistics"
+    for mean, value, weight in zip(got, expected, model.get_weights(), strict=True):
+        np.testing.assert_allclose(mean, value, rtol=1e-5, atol=1e-7)
+        assert not np.array_equal(mean, weight)
+
+
+def test_weights_without_averages_are_returned_as_they_are():
+    model = compiled(small_convnet(), make_optimizer(make_schedule((0.1,), (4,)), momentum=MOMENTUM))
+    model.fit(stream(0, 2), verbose=0)
+    for got, expected in zip(averaged_weights(model, model.optimizer), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_coupled_sgd_matches_keras_sgd_with_l2_of_half_the_decay():
     images, labels = batch_of_step(tf.constant(0))
     ours = compiled(small_convnet(), CoupledSGD(0.1, MOMENTUM, coupled_weight_decay=DECAY))
@@ -66,7 +110,7 @@ def test_coupled_sgd_matches_keras_sgd_with_l2_of_half_the_decay():
 
 
 def test_coupled_sgd_serializes():
-    optimizer = make_optimizer((0.1,), (4,), momentum=MOMENTUM, weight_decay=DECAY, scales_loss=True)
+    optimizer = make_optimizer(make_schedule((0.1,), (4,)), momentum=MOMENTUM, weight_decay=DECAY, scales_loss=True)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert again.get_config() == optimizer.get_config()
     assert again.inner_optimizer.coupled_weight_decay == DECAY
@@ -76,7 +120,7 @@ def test_coupled_sgd_serializes():
 def test_global_norm_is_clipped_before_the_decay(clipnorm):
     variables = [keras.Variable([3.0, 1.0]), keras.Variable([[2.0]])]
     gradients = [np.array([2.0, -1.0], np.float32), np.array([[2.0]], np.float32)]  # of norm 3
-    optimizer = make_optimizer((0.1,), (1,), momentum=0.0, weight_decay=DECAY, clipnorm=clipnorm)
+    optimizer = make_optimizer(make_schedule((0.1,), (1,)), momentum=0.0, weight_decay=DECAY, clipnorm=clipnorm)
     expected = [
         w.numpy() - 0.1 * (g * min(1, clipnorm / 3) + DECAY * w.numpy())
         for w, g in zip(variables, gradients, strict=True)
@@ -89,12 +133,58 @@ def test_global_norm_is_clipped_before_the_decay(clipnorm):
 @pytest.mark.parametrize("scales_loss", [False, True])
 @pytest.mark.parametrize(("rates", "ends"), [((0.1, 0.01, 0.001), (11, 16, 21)), ((0.1, 0.02), (1, 2)), ((0.3,), (5,))])
 def test_learning_rate_changes_at_the_ends_of_phases(rates, ends, scales_loss):
-    optimizer = make_optimizer(rates, ends, momentum=MOMENTUM, weight_decay=0.0, scales_loss=scales_loss)
+    optimizer = make_optimizer(make_schedule(rates, ends), momentum=MOMENTUM, weight_decay=0.0, scales_loss=scales_loss)
     expected = [rate for rate, start, end in zip(rates, (0, *ends), ends, strict=False) for _ in range(start, end)]
     assert len(expected) == ends[-1]
     for step, rate in enumerate(expected):
         optimizer.iterations.assign(step)
         assert float(optimizer.learning_rate) == pytest.approx(rate), step
+
+
+def test_cosine_schedule_decays_from_the_first_rate_to_zero_at_the_end():
+    schedule = make_schedule((0.4, 0.1), (4, 10), "cosine")
+    expected = [0.2 * (1 + np.cos(np.pi * step / 10)) for step in range(11)]
+    np.testing.assert_allclose([schedule(step) for step in range(11)], expected, rtol=1e-5, atol=1e-8)
+
+
+def test_warm_up_rises_linearly_before_the_cosine():
+    schedule = make_schedule((0.4,), (10,), "cosine", warmup_steps=4)
+    expected = [0.0, 0.1, 0.2, 0.3] + [0.2 * (1 + np.cos(np.pi * step / 6)) for step in range(7)]
+    np.testing.assert_allclose([schedule(step) for step in range(11)], expected, rtol=1e-5, atol=1e-8)
+
+
+def steps_of(optimizer, gradients: list[np.ndarray]) -> np.ndarray:
+    """Returns a weight after a step for each gradient."""
+    variable, found = keras.Variable([3.0, 1.0]), []
+    for gradient in gradients:
+        optimizer.apply_gradients([(gradient, variable)])
+        found.append(variable.numpy())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("clipnorm", [0.0, 0.5])
+def test_adam_equals_that_of_keras(clipnorm):
+    gradients = list(np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32))
+    schedule = make_schedule((0.1,), (6,), "cosine")
+    keras_own = keras.optimizers.Adam(schedule, weight_decay=DECAY, global_clipnorm=clipnorm or None)
+    ours = make_optimizer(schedule, kind="adam", weight_decay=DECAY, clipnorm=clipnorm)
+    expected = steps_of(keras_own, gradients)
+    np.testing.assert_array_equal(steps_of(ours, gradients), expected)
+    larger = make_optimizer(schedule, kind="adam", weight_decay=DECAY, clipnorm=1e4 * clipnorm)
+    np.testing.assert_allclose(steps_of(larger, [1e4 * gradient for gradient in gradients]), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_gradients_of_replicas_are_summed_before_they_are_clipped(kind):
+    strategy = make_strategy(num_virtual_devices=2)
+    with strategy.scope():
+        variable = keras.Variable([0.0, 0.0])
+        optimizer = make_optimizer(make_schedule((1.0,), (1,)), kind=kind, clipnorm=5.0)
+        optimizer.build([variable])
+    gradient = tf.constant([3.0, 4.0])  # their sum has the norm 10
+    tf.function(lambda: strategy.run(lambda: optimizer.apply_gradients([(gradient, variable)])))()
+    momentum = next(each for each in optimizer.variables if each.name.endswith("momentum"))
+    np.testing.assert_allclose(momentum, {"sgd": [-3.0, -4.0], "adam": [0.3, 0.4]}[kind], rtol=1e-6)
 
 
 @pytest.mark.parametrize("replica", [0, 1])
@@ -104,7 +194,10 @@ def test_overflow_on_any_replica_skips_the_step(replica):
     with make_strategy(num_virtual_devices=2).scope():
         inputs = keras.Input((4,))
         model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Dense(3, dtype="mixed_float16")(inputs)))
-        model.compile(make_optimizer((1e-3,), (4,), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True), loss="mse")
+        model.compile(
+            make_optimizer(make_schedule((1e-3,), (4,)), momentum=MOMENTUM, weight_decay=0.0, scales_loss=True),
+            loss="mse",
+        )
     before = model.get_weights()
     model.fit(np.ones((8, 4), np.float32), targets, batch_size=8, verbose=0)
     for got, expected in zip(model.get_weights(), before, strict=True):
@@ -126,6 +219,23 @@ def test_sample_and_class_weights_scale_the_losses():
         classifier = compiled(small_convnet(), keras.optimizers.SGD(0.0))
         history = classifier.fit(images, labels, batch_size=len(labels), verbose=0, **options).history
         np.testing.assert_allclose(history["loss"][0], np.mean(factors * losses), rtol=1e-5)
+
+
+def test_label_smoothing_changes_the_loss_but_not_the_accuracy():
+    images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
+    logs = {}
+    for smoothing in (0.0, 0.2):
+        model = small_convnet()
+        logits = model(images, training=True)["logits"].numpy().astype(np.float64)
+        classifier = Classifier(small_convnet(), smoothing)
+        classifier.compile(keras.optimizers.SGD(0.0))
+        logs[smoothing] = classifier.train_on_batch(images, labels, return_dict=True)
+        log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+        np.testing.assert_allclose(
+            logs[smoothing]["loss"], -(targets * log_probabilities).sum(axis=1).mean(), rtol=1e-5
+        )
+    assert logs[0.0]["logits_accuracy"] == logs[0.2]["logits_accuracy"]
 
 
 def test_accuracy_counts_every_image_once():
@@ -180,7 +290,7 @@ def test_diverging_fit_stops_before_saving(tmp_path):
     classifier.optimizer.build(model.trainable_variables)
     checkpoints = Checkpoints(tmp_path, classifier, num_steps=8, every=1)
     with pytest.raises(UserError, match="teacher: the loss is nan at step"):
-        fit_stage(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", model), checkpoints])
+        fit_phase(classifier, stream(0, 8), num_steps=8, callbacks=[NaNGuard("teacher", model), checkpoints])
     checkpoints.restore()
     assert all(np.isfinite(value).all() for value in weights_of(model))
 
@@ -188,7 +298,7 @@ def test_diverging_fit_stops_before_saving(tmp_path):
 def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
+    fit_phase(model, stream(4, 7), num_steps=3, callbacks=[Progress("stage2", 4, 7, batch_size=8)])
     output = capsys.readouterr().out
     assert "\r" not in output and "\x1b" not in output
     lines = output.splitlines()
@@ -200,7 +310,7 @@ def test_progress_prints_plain_lines_without_a_terminal(capsys, monkeypatch):
 def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, 8, steps_ahead=1e7)])
     last = capsys.readouterr().out.splitlines()[-1]
     left, job, speed = re.search(r"([\d:]+) left · job about ([\d:]+) · ([\d,]+) images/s", last).groups()
     assert left == "0:00:00"
@@ -210,7 +320,7 @@ def test_progress_estimates_the_time_of_the_job(capsys, monkeypatch):
 
 def test_progress_prints_nothing_between_its_lines(capsys):
     model = compiled(small_convnet(), CoupledSGD(0.01))
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[Progress("stage2", 0, 5, batch_size=8)])
     assert [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines()] == ["stage2   step     5/5"]
 
 
@@ -225,12 +335,14 @@ class StepLosses(keras.callbacks.Callback):
 
 
 def test_tensorboard_log_writes_means_over_windows(tmp_path):
-    model = compiled(small_convnet(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    model = compiled(
+        small_convnet(), make_optimizer(make_schedule((0.1, 0.01), (4, 5)), momentum=MOMENTUM, weight_decay=0.0)
+    )
     means = StepLosses()
     log = TensorBoardLog(
         tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
     )
-    fit_stage(model, stream(0, 5), num_steps=5, callbacks=[means, log])
+    fit_phase(model, stream(0, 5), num_steps=5, callbacks=[means, log])
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
 
     def scalars(name):
@@ -244,7 +356,9 @@ def test_tensorboard_log_writes_means_over_windows(tmp_path):
     assert min(scalars("images_per_second").values()) > 0 and log.images_per_second > 0
     assert log.last_scalars["loss"] == means.means[-1]
 
-    reference = compiled(small_convnet(), make_optimizer((0.1, 0.01), (4, 5), momentum=MOMENTUM, weight_decay=0.0))
+    reference = compiled(
+        small_convnet(), make_optimizer(make_schedule((0.1, 0.01), (4, 5)), momentum=MOMENTUM, weight_decay=0.0)
+    )
     losses = []
     for images, labels in stream(0, 5):
         reference.reset_metrics()

@@ -1,0 +1,116 @@
+"""Teachers of `keras.applications`, and custom teachers with a new classifier, in every pipeline that takes them."""
+
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+import fsp_tf
+from fsp_tf import runs
+from fsp_tf.data import load_split
+from fsp_tf.system.errors import UserError
+from tests.support.custom_cnns import student_model, teacher_model
+from tests.support.tiny_runs import CONFIG, have_equal_weights, result
+
+NAMED = "keras.applications:MobileNet"
+TINY = dataclasses.replace(
+    CONFIG,
+    baseline=True,
+    pipeline="transfer",
+    teacher=NAMED,
+    teacher_weights="none",
+    stage2_learning_rates=(1e-3, 1e-3, 1e-3),
+)
+
+
+def run(folder: pathlib.Path, **choices) -> dict:
+    """Runs a pipeline without its export and summary, and returns its record."""
+    runs.run_pipeline(dataclasses.replace(TINY, run_dir=str(folder), **choices), exports=False)
+    return result(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> pathlib.Path:
+    """Returns the folder of a finished transfer."""
+    folder = tmp_path_factory.mktemp("transfer")
+    run(folder)
+    return folder
+
+
+def test_transfer_fine_tunes_the_named_teacher_and_distills_it_into_a_resnet(finished):
+    record = result(finished)
+    assert set(record["phases"]) == {"fine_tuning", "baseline", "stage1", "stage2"}
+    assert {f"{name}_accuracy" for name in ("teacher", "baseline", "student")} <= set(record)
+    assert "source_teacher_accuracy" not in record, "its classifier is not trained"
+    source, teacher, student = (
+        keras.saving.load_model(finished / f"{name}.keras", compile=False)
+        for name in ("source_teacher", "teacher", "student")
+    )
+    assert (source.name, teacher.name, student.name) == ("MobileNet", "MobileNet", "student_resnet_8")
+    names = [layer.name for layer in teacher.layers]
+    assert names == [layer.name for layer in source.layers] and names[-1] == "logits"
+    assert not np.array_equal(source.get_weights()[0], teacher.get_weights()[0])
+    images = load_split("digits", "test[:50]")
+    predicted = np.asarray(teacher(images.images.astype(np.float32))["logits"]).argmax(axis=-1)
+    assert np.mean(predicted == images.labels) == pytest.approx(record["teacher_accuracy"])
+
+
+def test_the_same_command_skips_finished_phases_and_another_teacher_is_refused(finished):
+    before = result(finished)["phases"]
+    assert run(finished)["phases"] == before
+    with pytest.raises(UserError, match=r"holds another source_teacher than keras.applications:MobileNetV2"):
+        run(finished, teacher="keras.applications:MobileNetV2")
+
+
+@pytest.mark.long
+def test_phases_run_one_by_one_learn_from_the_fine_tuned_teacher(finished, tmp_path):
+    choices = {"transfer_teacher": "fine_tuned"}
+    run(tmp_path, pipeline="teacher", **choices)
+    assert have_equal_weights(tmp_path / "teacher.keras", finished / "teacher.keras")
+    record = run(tmp_path, pipeline="stage1", **choices)
+    assert record["phases"]["stage1"]["made_from"] != result(finished)["phases"]["stage1"]["made_from"]
+
+
+def test_custom_student_learns_from_the_named_teacher(tmp_path):
+    student_model().save(tmp_path / "student.keras")
+    record = run(tmp_path / "run", student=str(tmp_path / "student.keras"), baseline=False)
+    assert set(record["phases"]) == {"stage1", "stage2"}
+    assert keras.saving.load_model(tmp_path / "run" / "student.keras", compile=False).name == "mine"
+
+
+def test_images_that_are_too_small_leave_no_folder(tmp_path):
+    with pytest.raises(
+        UserError, match="Xception takes images of at least 71x71 pixels, got 32x32: set --image_size=71"
+    ):
+        run(tmp_path / "run", teacher="keras.applications:Xception")
+    assert not (tmp_path / "run").exists()
+
+
+def test_custom_teacher_is_fine_tuned_with_a_new_classifier(tmp_path):
+    original = teacher_model()
+    features = original.layers[-1].input
+    teacher = keras.Model(original.inputs, keras.layers.Dense(3, activation="softmax")(features), name="theirs")
+    teacher.save(tmp_path / "teacher.keras")
+    choices = {"teacher_weights": "imagenet", "fsp_taps": ("auto",), "pipeline": "teacher"}
+    run(tmp_path / "run", teacher=str(tmp_path / "teacher.keras"), **choices)
+    tuned = keras.saving.load_model(tmp_path / "run" / "teacher.keras", compile=False)
+    assert tuned.output["logits"].shape[-1] == 10 and tuned.name == "theirs"
+    moved = np.abs(tuned.get_layer("early").get_weights()[0] - teacher.get_layer("early").get_weights()[0]).max()
+    assert 0 < moved < 0.01, "starts from the teacher's weights"
+    nested = keras.Sequential([keras.Input((32, 32, 1)), teacher], name="nested")
+    nested.save(tmp_path / "nested.keras")
+    with pytest.raises(UserError, match="The classifier of nested cannot be replaced for fine-tuning: its logits are"):
+        run(tmp_path / "refused", teacher=str(tmp_path / "nested.keras"), **choices)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_python_call_takes_the_name_of_a_teacher(tmp_path):
+    sets = load_split("digits", "train[:64]"), load_split("digits", "test[:50]")
+    arrays = [(image_set.images, image_set.labels) for image_set in sets]
+    names = ("teacher_weights", "batch_size", "stage1_steps", "stage2_steps", "stage2_learning_rates")
+    choices = {name: getattr(TINY, name) for name in names}
+    finished = fsp_tf.distill(NAMED, student_model(), *arrays, run_dir=str(tmp_path), baseline=False, **choices)
+    assert set(finished.folder.result["phases"]) == {"stage1", "stage2"}
+    assert finished.config.teacher == NAMED and (tmp_path / "student" / "1" / "saved_model.pb").exists()
