@@ -15,8 +15,8 @@ PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 def run(
     arguments: list[str], measure: Callable[[], dict], table: Callable[[dict], str], json_file: str | None = None
-) -> None:
-    """Measures, prints the table and writes the JSON file; a user's mistake exits with one sentence.
+) -> dict:
+    """Measures, prints the table, writes the JSON file and returns its content; a user's mistake exits with a sentence.
 
     Args:
         arguments: The command line without its flags.
@@ -37,6 +37,7 @@ def run(
     print(f"\n{table(measured)}")
     if path:
         path.write_text(json.dumps(measured, indent=2) + "\n")
+    return measured
 
 
 def versions() -> dict[str, str]:

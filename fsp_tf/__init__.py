@@ -21,17 +21,18 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
         run_dir: The run's folder.
         callbacks: Keras callbacks for every phase.
         **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or
-            `baseline=False`. By default the program finds the pairs of layers, and stage 1 and stage 2 have as many
-            epochs as in the paper.
+            `baseline=False`, except those that name data. By default the program finds the pairs of layers, and stage 1
+            and stage 2 have as many epochs as in the paper.
     Returns:
-        The `fsp_tf.runs.Run`: `run.folder.result` is the record, `run.models.read(run.folder / "student.keras",
-        "student")` the student.
+        An object with `student`, the distilled Keras model, `result`, the record of the run, `folder`, and
+        `export(formats)`.
     Raises:
         UserError: If a model, the images or a choice are invalid; before any training.
 
     Example:
         run = fsp_tf.distill(teacher, student, (train_images, train_labels), (test_images, test_labels), run_dir="run")
-        print(run.folder.result["student_accuracy"])
+        print(run.result["student_accuracy"], run.result["baseline_accuracy"])
+        run.export(formats=["saved_model", "litert"])
     """
     from fsp_tf.runs import distill_models  # here, so that `import fsp_tf` is light
 

@@ -36,10 +36,12 @@ class RandomAccess:
     Attributes:
         numbers: int64 (num_images,), the numbers under which `decode` finds the set's images.
         decode: Returns the image and label of a number.
+        paths: The files that `decode` reads.
     """
 
     numbers: np.ndarray
     decode: Decode
+    paths: tuple[str, ...] = ()
 
     def in_order(self) -> tf.data.Dataset:
         """Returns the argument of `decode` for every image once."""

@@ -99,13 +99,14 @@ def split_source(
         image = resize_and_crop(example["image"], shape) if shape and resize else example["image"]
         return tf.ensure_shape(image, shape or [None] * 3), example["label"]
 
+    files = builder.info.splits[split].file_instructions
+    paths = tuple(str(file.filename) for file in files)
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         records = builder.as_data_source(split=split).data_source
         read = lambda number: tf.ensure_shape(tf.numpy_function(records.__getitem__, [number], tf.string), [])  # noqa: E731
-        return RandomAccess(np.arange(len(records), dtype=np.int64), lambda number: decode(read(number)))
-    files = builder.info.splits[split].file_instructions
+        return RandomAccess(np.arange(len(records), dtype=np.int64), lambda number: decode(read(number)), paths)
     masks = tuple(np.arange(file.skip + file.take) >= file.skip for file in files)
-    return RecordFiles(tuple(str(file.filename) for file in files), masks, decode)
+    return RecordFiles(paths, masks, decode)
 
 
 def _folder_source(builder: tfds.ImageFolder, split: str, shape, resize: bool) -> RandomAccess:
@@ -121,4 +122,4 @@ def _folder_source(builder: tfds.ImageFolder, split: str, shape, resize: bool) -
         image = read_training_image(paths[number], features["image"].shape[-1], shape if resize else None)
         return tf.ensure_shape(image, shape or [None] * 3), labels[number]
 
-    return RandomAccess(np.arange(len(chosen), dtype=np.int64), read)
+    return RandomAccess(np.arange(len(chosen), dtype=np.int64), read, tuple(file.image_path for file in chosen))

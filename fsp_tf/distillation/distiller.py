@@ -14,7 +14,7 @@ DEFAULT_CLIPNORM = 500.0
 CUSTOM_MODEL_SHARE = 0.1
 """The share of both defaults that custom models use, because their gradients are unknown: a tenth of the step."""
 SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
-TINY = 1e-12  # keeps the quotient finite where all matrices of a batch are zero
+ZERO_NORM = 1e-12  # a mean squared norm below it counts as zero, by which no error can be divided
 
 
 class FSPDistiller(ReplicatedModel):
@@ -142,19 +142,23 @@ class FSPDistiller(ReplicatedModel):
         if self.weighting == "equal":
             self.relative_errors[index].update_state(errors, norms)
             return self.weight * errors
-        divisors = tf.maximum(norms, SMALLEST_NORM * tf.reduce_mean(norms) + TINY)
+        divisors = tf.maximum(norms, SMALLEST_NORM * tf.reduce_mean(norms) + ZERO_NORM)
         self.relative_errors[index].update_state(errors / divisors, tf.ones_like(norms))
         return self.weight * (errors / divisors)
 
     def weak_pairs(self, images) -> list[str]:
         """Returns the pairs in which the teacher's matrices of some images are nearly zero (see `SMALLEST_NORM`)."""
+        norms = self._teacher_norms(images)
+        return [name for name, values in norms.items() if not values.min() > SMALLEST_NORM * values.mean()]
+
+    def zero_pairs(self, images) -> list[str]:
+        """Returns the pairs in which the teacher's matrices of all images are zero (see `ZERO_NORM`)."""
+        return [name for name, values in self._teacher_norms(images).items() if not values.mean() > ZERO_NORM]
+
+    def _teacher_norms(self, images) -> dict:
+        """Returns the squared norms of the teacher's matrices of images, float32 (batch,), for each pair."""
         matrices = self.matrices(self.teacher_features(images, training=False))
-        norms = [squared_norm(matrix).numpy() for matrix in matrices]
-        return [
-            name
-            for name, values in zip(self.pair_names, norms, strict=True)
-            if not values.min() > SMALLEST_NORM * values.mean()
-        ]
+        return {name: squared_norm(matrix).numpy() for name, matrix in zip(self.pair_names, matrices, strict=True)}
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""

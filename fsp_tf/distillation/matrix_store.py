@@ -174,10 +174,12 @@ def _to_half_precision(matrices: np.ndarray) -> np.ndarray:
 
 
 def _digest_of_set(image_set: ImageSet) -> str:
-    """Returns a digest of a set's images: of all pixels, or, if it streams from disk, of its name and first images."""
+    """Returns a digest of a set's images: of all pixels, or of the names, sizes and times of the files on disk."""
     total = hashlib.sha256(f"{image_set.name} {image_set.num_images} {image_set.image_shape}".encode())
     if image_set.images is not None:
         total.update(np.ascontiguousarray(image_set.images).data)
     else:
-        total.update(next(iter(image_set.batches(BATCH)))[0].numpy().tobytes())
+        assert image_set.source is not None
+        for path in map(pathlib.Path, image_set.source.paths):
+            total.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
     return total.hexdigest()

@@ -5,12 +5,15 @@ import pathlib
 from typing import Any
 
 import keras
+import numpy as np
 import scipy.stats
 
+from fsp_tf.data import TOP5_CLASSES
 from fsp_tf.data.image_files import PIXEL_LIMIT
 from fsp_tf.export.formats import FILES
 from fsp_tf.export.verification import Reference
 
+LISTED_CLASSES = 10  # with the lowest accuracy, in the Markdown form; the JSON form lists all
 DATA_TERMS = (
     "The training and test images belong to their owners and are subject to the terms of their data set. Read its "
     "license before you publish or sell anything made from them."
@@ -20,7 +23,7 @@ MARKDOWN = """# {model}
 Classifies images of {shape} (height, width, channels) into {num_classes} classes; {parameters:,} parameters.
 
 - Accuracy: {accuracy:.2%} on the {num_test_images:,} images of {evaluated_on} \
-(95 % interval {low:.2%} to {high:.2%}, Wilson).
+(95 % interval {low:.2%} to {high:.2%}, Wilson).{top5}
 - Trained on: {trained_on}.
 - Method: {method}.
 - Teacher: {teacher}.
@@ -45,7 +48,11 @@ All take `images`, uint8 from 0 to 255, and return `probabilities`. LiteRT takes
 
 ## Classes
 
-- {class_names}.
+{class_names}.
+
+{selection}| class | test images | accuracy |
+|---|---|---|
+{per_class}
 """
 
 
@@ -53,6 +60,22 @@ def accuracy_interval(num_correct: int, num_images: int) -> tuple[float, float]:
     """Returns the 95 % Wilson score interval of an accuracy measured on so many images."""
     interval = scipy.stats.binomtest(num_correct, num_images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def top5_accuracy(reference: Reference) -> float:
+    """Returns the fraction of images whose class is among the five most probable ones."""
+    most_probable = np.argsort(-reference.probabilities, axis=-1, kind="stable")[:, :5]
+    return float((most_probable == reference.labels[:, np.newaxis]).any(axis=-1).mean())
+
+
+def accuracy_per_class(reference: Reference) -> list[dict[str, Any]]:
+    """Returns the `class`, its number of test `images` and its `accuracy`, None without images, for each class."""
+    is_correct = reference.probabilities.argmax(axis=-1) == reference.labels
+    found = [is_correct[reference.labels == number] for number in range(len(reference.class_names))]
+    return [
+        {"class": name, "images": len(each), "accuracy": float(each.mean()) if len(each) else None}
+        for name, each in zip(reference.class_names, found, strict=True)
+    ]
 
 
 def make_card(
@@ -76,6 +99,8 @@ def make_card(
         "class_names": list(reference.class_names),
         "accuracy": reference.num_correct / num_images,
         "accuracy_interval_95": list(accuracy_interval(reference.num_correct, num_images)),
+        "top5_accuracy": top5_accuracy(reference) if num_classes >= TOP5_CLASSES else None,
+        "accuracy_per_class": accuracy_per_class(reference),
         "num_test_images": num_images,
         "evaluated_on": evaluated_on,
         **provenance,
@@ -105,16 +130,26 @@ def as_markdown(card: dict[str, Any]) -> str:
     if card["teacher"]:
         accuracy = card["teacher"]["accuracy"]
         facts["teacher"] = card["teacher"]["model"] + ("" if accuracy is None else f", accuracy {accuracy:.2%}")
+    measured = [row for row in card["accuracy_per_class"] if row["images"]]
+    lowest = sorted(measured, key=lambda row: row["accuracy"])[:LISTED_CLASSES]
+    is_selection = len(measured) > len(lowest)
     texts = {
         "shape": "x".join(map(str, card["image_shape"])),
         "num_classes": len(card["class_names"]),
         "class_names": ", ".join(card["class_names"]),
+        "top5": f" Top-5 accuracy: {card['top5_accuracy']:.2%}." if card["top5_accuracy"] is not None else "",
+        "selection": f"The {len(lowest)} classes of the lowest accuracy:\n\n" if is_selection else "",
+        "per_class": "\n".join(map(_class_row, lowest if is_selection else measured)),
         "versions": ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
         "trained_with": f"\nTrained with\n\n```\n{card['command']}\n```\n" if card["command"] else "",
         "formats": "\n".join(_format_row(name, row) for name, row in card["formats"].items()),
         "limits": "\n".join(f"- {limit}" for limit in card["limits"]),
     }
     return MARKDOWN.format(**(card | facts | texts), low=low, high=high)
+
+
+def _class_row(row: dict[str, Any]) -> str:
+    return f"| {row['class'].replace('|', chr(92) + '|')} | {row['images']:,} | {row['accuracy']:.2%} |"
 
 
 def _format_row(name: str, row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from fsp_tf.config.phases import (
     Phase,
     named_teacher,
 )
+from fsp_tf.distillation import FSPDistiller
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
@@ -26,6 +27,7 @@ from fsp_tf.system.errors import UserError
 
 RESNET_FLAGS = ("architecture", "teacher_depth", "student_depth", "width_multiplier", "shortcut", "fsp_pairs")
 FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "fsp_store_dir", "stage1_clipnorm")
+NUM_TRIAL_IMAGES = 64
 
 logger = logging.getLogger("fsp_tf")
 
@@ -58,15 +60,22 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     Raises:
         UserError: If they do not fit.
     """
-    train_set = run.images.train
+    train_set, is_trained = run.images.train, teacher is not None
     teacher = teacher or model_forms.build(
         run.config, TEACHER.role, len(train_set.class_names), train_set.image_shape, plain=True
     )
     try:
-        make_distiller(run.config, teacher, run.models.initial_student(plain=True))
+        distiller = make_distiller(run.config, teacher, run.models.initial_student(plain=True))
     except ValueError as error:
         advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
+    if is_trained and isinstance(distiller, FSPDistiller):
+        images, _ = next(iter(train_set.batches(NUM_TRIAL_IMAGES)))
+        if zero := distiller.zero_pairs(images):
+            raise UserError(
+                f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
+                "other layers with --fsp_taps."
+            )
 
 
 def warn_of_ignored_flags(config: Config) -> None:

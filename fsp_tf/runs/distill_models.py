@@ -1,8 +1,10 @@
 """Distillation of models and images that are in memory: `fsp_tf.distill`."""
 
+import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from fsp_tf.config import APPLICATION, Config, fields
 from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.runs import exporting
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.image_sets import ImageSets
@@ -22,15 +25,63 @@ from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
+DATA_FIELDS = ("dataset", "train_split", "eval_split", "holdout", "image_size")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilledRun:
+    """A finished run of `fsp_tf.distill`.
+
+    Attributes:
+        run: The run, with its configuration, folder, images and models.
+    """
+
+    run: Run
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The run's folder."""
+        return self.run.folder.path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The record of the run, `result.json`: `student_accuracy`, `baseline_accuracy`, `phases` and so on."""
+        return self.run.folder.result
+
+    @property
+    def student(self) -> keras.Model:
+        """The distilled student in float32, which returns `{"logits": ...}`."""
+        return self.run.models.read(self.run.models.own_path(STAGE2.model), STAGE2.role)
+
+    def export(self, formats: Sequence[str] = ("saved_model",)) -> pathlib.Path:
+        """Exports the student and checks each format on every test image.
+
+        Args:
+            formats: Some of `saved_model`, which is always written, `litert`, `litert_int8` and `onnx`.
+        Returns:
+            The version folder: a new one, unless the last one has this student and these formats.
+        """
+        config = dataclasses.replace(self.run.config, export_formats=tuple(formats))
+        run = Run(config, self.run.strategy, images=self.run.images)
+        run.folder.claim(run.strategy.num_replicas_in_sync)
+        try:
+            with console.temporary_handler():
+                exporting.export(run)
+        finally:
+            run.folder.release()
+        return self.folder / "student" / str(self.result["export"]["version"])
 
 
 def distill(
     teacher: keras.Model | str, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
-) -> Run:
+) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
     if unknown := sorted(choices.keys() - fields().keys()):
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
+    if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
+        raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
+    choices = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
     named = {"teacher": teacher} if isinstance(teacher, str) else {}
     models = {"student": student} | ({} if named else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in models.items()}
@@ -61,7 +112,7 @@ def distill(
     images = ImageSets(config)
     images.train, images.test = sets
     with console.temporary_handler():
-        return run_pipeline(config, images=images, callbacks=callbacks)
+        return DistilledRun(run_pipeline(config, images=images, callbacks=callbacks))
 
 
 def _lengths(num_images: int, batch_size: int | None) -> dict:

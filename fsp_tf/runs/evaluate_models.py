@@ -53,7 +53,8 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
     test_set = run.images.source_test if is_source else run.images.test
     check_fit(model, run.models.path(name), MODELS[name].role, test_set.image_shape, len(test_set.class_names))
     run.models.save(name, model)
-    run.folder.update(**{f"{name}_accuracy": training.accuracy(model, test_set)})
+    scores = training.evaluator(model)(test_set).scores
+    run.folder.update(**{f"{name}_{score}": value for score, value in scores.items()})
 
 
 def evaluate_named_teacher(run: Run) -> None:

@@ -11,7 +11,7 @@ import filelock
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
-from fsp_tf.config.phases import DISTILL, STAGE1, TRANSFER, Phase, dependents
+from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.system import files
@@ -140,15 +140,16 @@ class RunFolder:
             (self / row.file).unlink(missing_ok=True)
             record.get("phases", {}).pop(row.name, None)
             record.get("nets", {}).pop(row.model, None)
-            record.pop(f"{row.model}_accuracy", None)
+            for score in records.SCORES:
+                record.pop(f"{row.model}_{score}", None)
         self._write(record)
 
     def finish(self, phase: Phase, record: dict[str, Any]) -> None:
         """Records a finished phase with its accuracy, atomically, and deletes its checkpoints."""
         if not self.writes:
             return
-        accuracy = {} if phase is STAGE1 else {f"{phase.model}_accuracy": record["accuracy"]}
-        self.update(phases=self.result.get("phases", {}) | {phase.name: record}, **accuracy)
+        scores = {f"{phase.model}_{score}": record[score] for score in records.SCORES if score in record}
+        self.update(phases=self.result.get("phases", {}) | {phase.name: record}, **scores)
         self.drop_checkpoints(phase)
 
     def drop_checkpoints(self, phase: Phase) -> None:

@@ -8,6 +8,7 @@ from fsp_tf.system.errors import UserError
 
 LARGEST_FILE = 2**26  # bytes
 NUMBER = (int, float)
+SCORES = ("accuracy", "top5_accuracy")  # of a model; the second is missing below 20 classes
 PHASE = {"training_seconds": NUMBER, "steps": NUMBER, "images_per_second": NUMBER, "made_from": str}
 MODEL = {
     "accuracy": NUMBER,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fsp_tf import export as export_lib
 from fsp_tf.config.phases import CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, TEACHER
+from fsp_tf.runs import records
 from fsp_tf.runs.run import Run
 
 SPEED_BATCH, SPEED_SECONDS = 128, 1.0
@@ -22,11 +23,14 @@ def print_summary(run: Run) -> None:
         run.folder.update(nets=run.folder.result.get("nets", {}) | rows)
         titles = {name: f"{MODELS[name].title}, {row['model']}" for name, row in rows.items()}
         width = max(29, *(len(title) + 1 for title in titles.values()))
-        head = f"{'model':<{width}}{'accuracy':>9}{'parameters':>12}{'SavedModel':>12}{'images/s':>10}{'training':>10}"
+        top5 = f"{'top-5':>9}" if any("top5_accuracy" in row for row in rows.values()) else ""
+        head = f"{'model':<{width}}{'accuracy':>9}{top5}{'parameters':>12}{'SavedModel':>12}"
+        head += f"{'images/s':>10}{'training':>10}"
         print(f"\n{head}\n{'-' * len(head)}")
         for name, row in rows.items():
+            in_top5 = f"{row['top5_accuracy']:>8.2%} " if "top5_accuracy" in row else " " * len(top5)
             print(
-                f"{titles[name]:<{width}}{row['accuracy']:>8.2%} {row['parameters']:>11,}"
+                f"{titles[name]:<{width}}{row['accuracy']:>8.2%} {in_top5}{row['parameters']:>11,}"
                 f"{row['saved_model_bytes'] / 1e6:>9.2f} MB{row['images_per_second']:>10,.0f}"
                 f"{row['training_seconds']:>8,.0f} s"
             )
@@ -55,18 +59,19 @@ def _print_formats(exported: dict[str, Any]) -> None:
 def _measure(run: Run, name: str) -> dict:
     """Returns a model's row of the table; empty if the model or its accuracy is missing."""
     config, path, role = run.config, run.models.own_path(name), MODELS[name].role
-    accuracy = run.folder.result.get(f"{name}_accuracy")
-    known = run.folder.result.get("nets", {}).get(name)
-    if known and known["accuracy"] == accuracy:
+    result = run.folder.result
+    scores = {score: result[f"{name}_{score}"] for score in records.SCORES if f"{name}_{score}" in result}
+    known = result.get("nets", {}).get(name)
+    if known and known == known | scores:
         return known
-    if accuracy is None or not path.exists():
+    if not scores or not path.exists():
         return {}
     model = run.models.read(path, role)
     depth = config.teacher_depth if role == TEACHER.role else config.student_depth
     made_by = [row for row in PHASES.values() if name in (row.model, STAGE2.model * (row is STAGE1))]
     return {
         "model": f"ResNet-{depth}" if model.name == f"{role}_resnet_{depth}" else model.name,
-        "accuracy": accuracy,
+        **scores,
         "parameters": model.count_params(),
         "saved_model_bytes": _saved_model_bytes(run, role, model),
         "images_per_second": round(_inference_speed(model), 1),

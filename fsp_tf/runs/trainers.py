@@ -4,7 +4,6 @@ import dataclasses
 import logging
 
 import keras
-import numpy as np
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
@@ -17,7 +16,7 @@ from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
 from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
 from fsp_tf.system import signals
-from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, confusion_counter, log_summary
+from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
 logger = logging.getLogger("fsp_tf")
 
@@ -139,15 +138,13 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     """
     config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
     plain = model_forms.plain_form(config, phase.role, model)
-    count = confusion_counter(plain)
-    confusion = np.zeros(())
+    evaluate, evaluations = evaluator(plain), list[Evaluation]()
 
-    def evaluate() -> float:
-        nonlocal confusion
+    def test_accuracy() -> float:
         with signals.allow_signals():
             plain.set_weights(averaged_weights(model, fitted.optimizer))
-            confusion = count(test_set)
-        return float(np.trace(confusion)) / test_set.num_images
+            evaluations[:] = [evaluate(test_set)]
+        return evaluations[-1].scores["accuracy"]
 
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
@@ -156,16 +153,20 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    record = fit.run(fitted, live_stream(config, phase, train_set), evaluate, run.callbacks)
+    record = fit.run(fitted, live_stream(config, phase, train_set), test_accuracy, run.callbacks)
     if not run.writes:
         return
-    record |= {"accuracy": record["scalars"]["test_accuracy"], "evaluated_on": test_set.name}
-    record |= {"parameters": model.count_params()}
+    record |= evaluations[-1].scores | {"evaluated_on": test_set.name, "parameters": model.count_params()}
     hyperparameters = _hyperparameters(config, phase)
-    log_summary(fit.log_directory, plain, record["steps"], confusion, test_set.class_names, hyperparameters)
+    log_summary(
+        fit.log_directory, plain, record["steps"], evaluations[-1].confusion, test_set.class_names, hyperparameters
+    )
     run.models.save(phase.model, plain)
     run.folder.finish(phase, record)
-    logger.info(f"{phase.name}: accuracy {record['accuracy']:.4f} on {test_set.num_images:,} images of {test_set.name}")
+    top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
+    logger.info(
+        f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
+    )
 
 
 def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):

@@ -1,7 +1,7 @@
 """Optimizer, devices, evaluation and callbacks for training a phase."""
 
 from fsp_tf.training.checkpoints import Checkpoints
-from fsp_tf.training.evaluation import accuracy, confusion_counter
+from fsp_tf.training.evaluation import Evaluation, evaluator
 from fsp_tf.training.fit import fit_phase
 from fsp_tf.training.guard import CollapseWarning, NaNGuard
 from fsp_tf.training.optimizer import CoupledSGD, LossScaleOptimizer, averaged_weights, make_optimizer, make_schedule

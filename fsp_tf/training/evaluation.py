@@ -1,33 +1,52 @@
 """Accuracy and confusion matrix of a classifier on an image set."""
 
+import dataclasses
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-
-def accuracy(model: keras.Model, image_set, batch_size: int = 500) -> float:
-    """Returns the fraction of images whose largest logit is the label's; every image counts once."""
-    return float(np.trace(confusion_counter(model)(image_set, batch_size))) / image_set.num_images
+from fsp_tf.data import TOP5_CLASSES
 
 
-def confusion_counter(model: keras.Model) -> Callable[..., np.ndarray]:
-    """Returns a function of (image_set, batch_size=500) that computes the confusion matrix of every image.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Counts of a classifier's predictions on an image set; every image counts once.
 
-    The matrix is int32 (classes, classes), with the true class in rows and the predicted class in columns. The model is
-    traced once, and its weights may change between calls.
+    Attributes:
+        confusion: int32 (classes, classes), with the true class in rows and the predicted class in columns.
+        num_top5: Number of images whose class is among the five largest logits.
+    """
+
+    confusion: np.ndarray
+    num_top5: int
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """`accuracy` and, from 20 classes on, `top5_accuracy`, as fractions of all images."""
+        num_images = max(int(self.confusion.sum()), 1)
+        scores = {"accuracy": float(np.trace(self.confusion)) / num_images}
+        return scores | ({"top5_accuracy": self.num_top5 / num_images} if len(self.confusion) >= TOP5_CLASSES else {})
+
+
+def evaluator(model: keras.Model) -> Callable[..., Evaluation]:
+    """Returns a function of (image_set, batch_size=500) that evaluates a model on every image of a set.
+
+    The model is traced once, and its weights may change between calls.
     """
     num_classes = model.output["logits"].shape[-1]
 
     @tf.function(reduce_retracing=True)
     def classify(images):
-        return tf.argmax(model(images, training=False)["logits"], axis=-1)
+        return tf.math.top_k(model(images, training=False)["logits"], min(5, num_classes)).indices
 
-    def count_all(image_set, batch_size: int = 500) -> np.ndarray:
-        counts = np.zeros((num_classes, num_classes), np.int32)
+    def evaluate(image_set, batch_size: int = 500) -> Evaluation:
+        confusion, num_top5 = np.zeros((num_classes, num_classes), np.int32), 0
         for images, labels in image_set.batches(batch_size):
-            np.add.at(counts, (labels.numpy(), classify(images).numpy()), 1)
-        return counts
+            predicted, expected = classify(images).numpy(), labels.numpy()
+            np.add.at(confusion, (expected, predicted[:, 0]), 1)
+            num_top5 += int((predicted == expected[:, np.newaxis]).sum())
+        return Evaluation(confusion, num_top5)
 
-    return count_all
+    return evaluate

@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fsp_tf import runs
 from fsp_tf.config import Config
-from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, stored_views, take_views
+from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, stored_stream, stored_views, take_views
 from fsp_tf.data.sources import RandomAccess
 from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, matrix_store
 from fsp_tf.models import cifar_resnet
@@ -142,6 +143,34 @@ def test_folder_depends_on_everything_that_decides_the_matrices(tmp_path, distil
         make_store(tmp_path, distiller, changed).folder,
     ]
     assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tfrecord", "array_record"])
+def test_replaced_files_of_a_streamed_set_are_noticed(tmp_path, distiller, kind):
+    files, moved = tmp_path / "files", tmp_path / "moved"
+
+    def write() -> None:
+        shutil.rmtree(files, ignore_errors=True)
+        if kind == "folder":
+            tiny_runs.write_images(files, 2)
+        else:
+            tfds.testing.DummyMnist(data_dir=files, file_format=kind).download_and_prepare()
+
+    def key(folder: pathlib.Path, split: str = "train") -> pathlib.Path:
+        name = f"folder:{folder}" if kind == "folder" else "dummy_mnist"
+        streamed = load_split(name, split, data_dir=str(folder), memory_limit_bytes=0)
+        assert streamed.source is not None
+        return make_store(tmp_path, distiller, streamed).folder
+
+    write()
+    first = key(files)
+    assert key(files) == first and key(files, "train[:10]") != first
+    write()
+    assert key(files) != first
+    if kind != "folder":  # the name of such a set is its path
+        first = key(files)
+        files.rename(moved)
+        assert key(moved) == first
 
 
 def test_too_small_disk_is_refused_before_computing(tmp_path, distiller, image_set, monkeypatch):

@@ -12,7 +12,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from fsp_tf.data import ImageSet
 from fsp_tf.export import FILES, export_student, folder_bytes, formats, verification, versions_in
-from fsp_tf.export.model_card import accuracy_interval
+from fsp_tf.export.model_card import accuracy_interval, accuracy_per_class, as_markdown, make_card, top5_accuracy
+from fsp_tf.export.verification import Reference
 from fsp_tf.system.errors import UserError
 from tests.support.small_resnet import IMAGE_SHAPE, random_images, small_resnet
 
@@ -99,7 +100,13 @@ def test_card_describes_the_student(exported):
     assert facts["class_names"] == list(CLASS_NAMES) and facts["image_shape"] == list(IMAGE_SHAPE)
     assert facts["formats"] == record["formats"] and facts["parameters"] == 75_782
     assert {key: facts[key] for key in PROVENANCE} == PROVENANCE
+    assert facts["top5_accuracy"] is None, "ten classes"
+    per_class = facts["accuracy_per_class"]
+    assert sum(row["images"] for row in per_class) == 40
+    assert sum(row["images"] * (row["accuracy"] or 0) for row in per_class) == pytest.approx(32)
     text = (directory / "model_card.md").read_text()
+    for row in per_class:
+        assert (f"| {row['class']} | {row['images']} | " in text) == (row["images"] > 0)
     for words in (
         "80.00% on the 40 images of clear/test (95 % interval 65.24% to 89.50%, Wilson)",
         "ResNet-14, accuracy 96.50%",
@@ -112,6 +119,27 @@ def test_card_describes_the_student(exported):
         "a, b, c, d, e, f, g, h, i, j",
     ):
         assert words in text, words
+
+
+def test_card_of_many_classes_lists_the_ten_of_lowest_accuracy(student):
+    """Class n has n images, of which the first is wrong. It is among the five most probable for odd n."""
+    labels = np.repeat(np.arange(24), np.arange(24))
+    first = np.diff(labels, prepend=0) > 0
+    probabilities = np.full((len(labels), 24), 1e-3) + 0.1 * np.eye(24)[labels]
+    probabilities[first] = np.arange(24) / 100
+    probabilities[first & (labels % 2 == 1)] += 0.155 * np.eye(24)[labels[first & (labels % 2 == 1)]]
+    reference = Reference(probabilities, labels, tuple(f"class {number}" for number in range(24)))
+    ranks = (probabilities > probabilities[np.arange(len(labels)), labels][:, np.newaxis]).sum(axis=1)
+    assert top5_accuracy(reference) == pytest.approx(np.mean(ranks < 5))
+    rows = accuracy_per_class(reference)
+    assert rows[0] == {"class": "class 0", "images": 0, "accuracy": None}
+    correct = probabilities.argmax(axis=1) == labels
+    for number, row in enumerate(rows[1:], start=1):
+        assert row["images"] == number and row["accuracy"] == pytest.approx(correct[labels == number].mean())
+    text = as_markdown(make_card(student, reference, "set", {}, dict.fromkeys(PROVENANCE) | {"versions": {}}))
+    assert f"Top-5 accuracy: {top5_accuracy(reference):.2%}" in text and "The 10 classes of the lowest accuracy" in text
+    listed = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| class ")]
+    assert listed[1:] == [row["class"] for row in sorted(rows[1:], key=lambda row: row["accuracy"])[:10]]
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 10), (32, 40), (8093, 10_000), (10, 10)])

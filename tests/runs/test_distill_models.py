@@ -1,28 +1,27 @@
 """`fsp_tf.distill`: models and images in memory."""
 
+import functools
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import fsp_tf
+from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 
 TINY = {
     "batch_size": 16,
     "stage1_steps": (3, 4, 5),
-    "stage2_steps": (3, 4, 5),
+    "stage2_steps": [3, 4, 5],
     "stage2_learning_rates": (1e-3, 1e-3, 1e-3),
 }
 
 
-def cnn(*channels: int) -> keras.Model:
-    """Returns a CNN of 32x32 images with a convolution of each number of channels, half the size each time."""
-    layers = [keras.Input((32, 32, 1)), keras.layers.Rescaling(1 / 255)]
-    for filters in channels:
-        layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D()]
-    return keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+cnn = functools.partial(sequential_cnn, image_shape=(32, 32, 1), activation="softmax")
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +44,21 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     teacher, student, seen = cnn(8, 12, 16), cnn(4, 6, 8), Batches()
     before = student.get_weights()
     run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
-    assert seen.count == 15 and set(run.folder.result["phases"]) == {"baseline", "stage1", "stage2"}
+    assert seen.count == 15 and set(run.result["phases"]) == {"baseline", "stage1", "stage2"}
     for expected, got in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, got)
     saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
     images, labels = arrays[1]
     predicted = np.asarray(saved(images.astype(np.float32))["logits"]).argmax(axis=-1)
-    assert np.mean(predicted == labels) == pytest.approx(run.folder.result["student_accuracy"])
+    assert np.mean(predicted == labels) == pytest.approx(run.result["student_accuracy"])
     assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
     assert "student distilled" in capsys.readouterr().out
+    np.testing.assert_array_equal(run.student(images[:8])["logits"], saved(images[:8].astype(np.float32))["logits"])
+    assert {"student_accuracy", "baseline_accuracy", "teacher_accuracy"} <= run.result.keys()
+    version = run.export(formats=["saved_model", "litert"])
+    assert version == run.folder / "student" / "2" and (version / "assets.extra" / "student.tflite").exists()
+    assert list(run.result["export"]["formats"]) == ["saved_model", "litert"]
+    assert run.export(formats=["saved_model", "litert"]) == version, "not exported again"
     again = Batches()
     batched = [tf.data.Dataset.from_tensor_slices(part).batch(20) for part in arrays]
     fsp_tf.distill(teacher, cnn(4, 6, 8), *batched, run_dir=str(tmp_path), callbacks=[again], **TINY)
@@ -83,6 +88,37 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 1), np.uint8)
+    data = images, np.arange(80) % 20
+    models = [cnn(4, 6, num_classes=20) for _ in range(2)]
+    run = fsp_tf.distill(*models, data, data, run_dir=str(tmp_path), baseline=False, **TINY)
+    saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
+    logits = np.asarray(saved(images.astype(np.float32))["logits"])
+    hits = np.argsort(-logits, axis=1)[:, :5] == data[1][:, np.newaxis]
+    scores = {"accuracy": hits[:, 0].mean(), "top5_accuracy": hits.any(axis=1).mean()}
+    record = run.result
+    for score, value in scores.items():
+        assert record[f"student_{score}"] == record["nets"]["student"][score] == pytest.approx(value)
+        assert record["phases"]["stage2"][score] == pytest.approx(value)
+        assert 0 <= record[f"teacher_{score}"] <= 1
+    card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
+    assert card["top5_accuracy"] == pytest.approx(scores["top5_accuracy"])
+    printed = capsys.readouterr().out
+    assert f"{scores['accuracy']:>8.2%} {scores['top5_accuracy']:>8.2%} " in printed and "top-5" in printed
+
+
+def test_teacher_whose_matrices_are_zero_is_refused(arrays, tmp_path):
+    teacher, seen = cnn(8, 12, 16), Batches()
+    convolution = [layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)][-1]
+    convolution.set_weights([1e-12 * weight for weight in convolution.get_weights()])
+    with pytest.raises(UserError, match=r"matrices are zero in the pair .*: train the teacher"):
+        fsp_tf.distill(teacher, cnn(4, 6, 8), *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
+    assert seen.count == 0
+
+
 def test_unknown_choices_are_named(arrays, tmp_path):
+    with pytest.raises(UserError, match="dataset, holdout: does not apply to images in memory"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
     with pytest.raises(UserError, match="stage3_steps: unknown"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))

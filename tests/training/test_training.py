@@ -17,8 +17,8 @@ from fsp_tf.training import (
     NaNGuard,
     Progress,
     TensorBoardLog,
-    accuracy,
     averaged_weights,
+    evaluator,
     fit_phase,
     make_optimizer,
     make_schedule,
@@ -248,8 +248,24 @@ def test_accuracy_counts_every_image_once():
     inputs = keras.Input((1, 4, 1))
     model = keras.Model(inputs, {"logits": keras.layers.Flatten()(inputs)})
     image_set = ImageSet("pixels", tuple("abcd"), (1, 4, 1), 7, images, labels)
-    assert accuracy(model, image_set, batch_size=3) == 5 / 7
-    assert accuracy(model, image_set) == 5 / 7
+    for batch_size in (3, 500):
+        found = evaluator(model)(image_set, batch_size)
+        assert found.scores == {"accuracy": 5 / 7}
+        np.testing.assert_array_equal(found.confusion, tf.math.confusion_matrix(labels, images.reshape(7, 4).argmax(1)))
+
+
+@pytest.mark.parametrize("num_classes", [19, 20, 24])
+def test_top5_accuracy_is_reported_from_20_classes_on(num_classes):
+    """The logits are the pixels: image n has its class at rank n."""
+    rng = np.random.default_rng(0)
+    images = np.stack([rng.permutation(num_classes) for _ in range(num_classes)]).astype(np.uint8)
+    labels = np.argsort(-images.astype(int), axis=1)[np.arange(num_classes), np.arange(num_classes)]
+    inputs = keras.Input((1, num_classes, 1))
+    model = keras.Model(inputs, {"logits": keras.layers.Flatten()(inputs)})
+    shape, names = (1, num_classes, 1), tuple(map(str, range(num_classes)))
+    image_set = ImageSet("pixels", names, shape, num_classes, images.reshape(-1, *shape), labels)
+    top5 = {"top5_accuracy": 5 / num_classes} if num_classes >= 20 else {}
+    assert evaluator(model)(image_set, batch_size=7).scores == {"accuracy": 1 / num_classes} | top5
 
 
 @pytest.mark.parametrize(
