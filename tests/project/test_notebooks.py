@@ -23,7 +23,8 @@ def run(name: str, folder: pathlib.Path) -> str:
         env=os.environ | {"PYTHONPATH": str(pathlib.Path().absolute())},
     )
     assert done.returncode == 0, done.stderr
-    assert "student.tflite" in done.stdout and (folder / re.findall("exported to (.*)", done.stdout)[0]).is_dir()
+    version = folder / re.findall("exported to (.*)", done.stdout)[0]
+    assert (version / "saved_model.pb").exists() and (version / "assets.extra" / "student.tflite").exists()
     return done.stdout
 
 

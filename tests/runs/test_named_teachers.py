@@ -112,5 +112,5 @@ def test_python_call_takes_the_name_of_a_teacher(tmp_path):
     names = ("teacher_weights", "batch_size", "stage1_steps", "stage2_steps", "stage2_learning_rates")
     choices = {name: getattr(TINY, name) for name in names}
     finished = fsp_tf.distill(NAMED, student_model(), *arrays, run_dir=str(tmp_path), baseline=False, **choices)
-    assert set(finished.folder.result["phases"]) == {"stage1", "stage2"}
-    assert finished.config.teacher == NAMED and (tmp_path / "student" / "1" / "saved_model.pb").exists()
+    assert set(finished.result["phases"]) == {"stage1", "stage2"}
+    assert finished.run.config.teacher == NAMED and (tmp_path / "student" / "1" / "saved_model.pb").exists()
