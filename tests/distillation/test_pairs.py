@@ -64,7 +64,7 @@ def test_layers_of_nested_models_are_paired_by_path():
         maps.append(np.asarray(layer(maps[-1])))
     expected = fsp_matrix(maps[1], maps[-1])
     (got,), _ = distiller.mean_matrices(pixels)
-    np.testing.assert_allclose(got, np.mean(expected, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(got, np.mean(expected, axis=0), rtol=1e-5, atol=1e-8)
 
 
 def test_batch_normalization_of_a_nested_student_runs_once_per_step():

@@ -35,6 +35,7 @@ def test_distilled_custom_model_beats_model_from_scratch(tmp_path):
     assert found["teacher"] > 90 and found["student"] > found["baseline"] > 0
 
 
+@pytest.mark.long
 def test_keras_application_lowers_loss(tmp_path):
     printed = run("keras_application.ipynb", tmp_path)
     losses = json.loads(re.findall("losses of stage 1: (.*)", printed)[0])

@@ -78,7 +78,7 @@ def test_stage2_keeps_the_fsp_loss_with_and_without_soft_targets(tmp_path):
     train(tmp_path / "teacher", pipeline="teacher")
     teacher = str(tmp_path / "teacher" / "teacher.keras")
     train(tmp_path / "stage1", pipeline="stage1", teacher=teacher)
-    shared = {"pipeline": "stage2", "teacher": teacher, "student": str(tmp_path / "stage1" / "stage1.keras")}
+    shared = {"pipeline": "stage2", "teacher": teacher, "trained_student": str(tmp_path / "stage1" / "stage1.keras")}
     choices = {
         "labels": {},
         "fsp": {"stage2_fsp_weights": (1.0, 0.0)},
