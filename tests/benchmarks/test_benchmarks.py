@@ -25,7 +25,10 @@ KEYS = {
     *("title", "images_per_second", "seconds_per_step"),
     *("interquartile_seconds", "peak_memory_bytes", "flops_per_second"),
 }
-ENTRY_POINTS = ("training", "serving", "input_pipeline", "determinism", "replicas", "custom_models")
+ENTRY_POINTS = (
+    *("training", "serving", "input_pipeline", "determinism", "replicas", "custom_models"),
+    *("architecture_pairs", "recipe_search"),
+)
 # A worker that does no work: it logs the beginning and the end of each turn in a common file.
 FAKE_WORKER = """
 import json, sys
