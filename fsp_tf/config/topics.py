@@ -5,16 +5,7 @@ import textwrap
 
 from absl import flags
 
-from fsp_tf.config.choices import fields
-
-TOPICS = {  # a topic's first field in `Config`, its title, and a line about it
-    "dataset": ("Data", "The images to train on and to evaluate on."),
-    "architecture": ("Models", "The networks of teacher and student."),
-    "method": ("Method", "How the student learns from the teacher."),
-    "teacher_learning_rates": ("Schedules", "Learning rates, steps, optimizer, batch size and seed."),
-    "precision": ("Machine", "Devices, numerical precision, checkpoints and logs."),
-    "experiment": ("Run", "Which phases to run, from which files, into which folder."),
-}
+from fsp_tf.config.choices import TOPICS, fields
 
 COMMON = (  # shown before the topics by --help
     *("dataset", "data_dir", "image_size", "teacher_depth", "student_depth", "teacher", "schedule_scale", "pipeline"),
@@ -25,12 +16,9 @@ COLUMN = 24  # of the meaning of a flag in --help
 
 def topics() -> dict[tuple[str, str], list[dataclasses.Field]]:
     """Returns the fields of `Config` by the title and the line of their topic."""
-    found: dict[tuple[str, str], list[dataclasses.Field]] = {}
-    for name, field in fields().items():
-        if name in TOPICS:
-            current = found.setdefault(TOPICS[name], [])
-        current.append(field)
-    return found
+    return {
+        (topic.__name__, str(topic.__doc__)): [fields()[name] for name in topic.__annotations__] for topic in TOPICS
+    }
 
 
 def help_text(summary: str | None, module: str) -> str:

@@ -1,0 +1,154 @@
+"""The choices of data, models and method: what is learned, and from what."""
+
+import dataclasses
+
+from fsp_tf.config.options import free_option, option
+
+METHODS = ("fsp", "fitnet", "kd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images to train on and to evaluate on."""
+
+    dataset: str = option(
+        "cifar10", "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/."
+    )
+    source_dataset: str | None = option(None, "Data set of the teacher in a transfer.")
+    data_dir: str | None = free_option(None, "Data folder of TFDS. Default: TFDS's own.")
+    train_split: str = option("train", "Split to train on; may be a slice such as train[:1000].")
+    eval_split: str = option("test", "Split to evaluate on.")
+    source_train_split: str = option("train", "Split of --source_dataset to train on.")
+    holdout: int = option(
+        0, "Number of training images to hold out and to evaluate on instead of --eval_split, for choosing settings."
+    )
+    labeled_images: int = option(
+        0,
+        "Number of randomly chosen training images to which stage 2, the baseline and fine-tuning are limited; 0 uses "
+        "all. The teacher and stage 1, which needs no labels, use all images.",
+    )
+    image_size: int | None = option(
+        None, "Height and width in pixels to resize images to; required if the images have different sizes."
+    )
+    augmentation: str = option(
+        "crop",
+        "crop pads each side by an eighth and crops at random; none leaves images unchanged.",
+        choices=("crop", "none"),
+    )
+    flip: bool = option(False, "Also flip training images horizontally at random.")
+    teacher_flip: bool | None = option(None, "--flip for the phases that train a teacher. Default: as --flip.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The networks of teacher and student."""
+
+    architecture: str = option(
+        "cifar",
+        "Kind of ResNet. cifar: three sections, depth 6k+2. imagenet: four sections, depth 18, 20 or 34.",
+        choices=("cifar", "imagenet"),
+    )
+    teacher_depth: int = option(26, "Number of layers of the teacher.")
+    student_depth: int = option(8, "Number of layers of the student.")
+    width_multiplier: int = option(1, "Factor for the number of channels of every section, for both models.")
+    shortcut: str | None = option(
+        None,
+        "Shortcut connection where the shape changes. Default: zero_pad for cifar, projection for imagenet.",
+        choices=("zero_pad", "projection"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How the student learns from the teacher."""
+
+    method: str = option(
+        "fsp",
+        "Distillation method. fsp matches FSP matrices in stage 1. fitnet matches features in stage 1 and soft targets "
+        "in stage 2. kd has no stage 1 and matches soft targets in stage 2.",
+        choices=METHODS,
+    )
+    stage2_loss: str | None = option(
+        None,
+        "Loss of stage 2: cross entropy, or cross entropy plus the teacher's soft targets (kd). Default: cross_entropy "
+        "for fsp, kd for fitnet and kd.",
+        choices=("cross_entropy", "kd"),
+    )
+    transfer_teacher: str = option(
+        "source",
+        "Teacher whose FSP matrices a transfer matches: the one trained on --source_dataset, or the same after "
+        "fine-tuning on --dataset.",
+        choices=("source", "fine_tuned"),
+    )
+    fsp_pairs: str = option(
+        "section_input",
+        "Pair of layers for each section's FSP matrix: the section's input and output, or the output of its first "
+        "block and its output.",
+        choices=("section_input", "first_block"),
+    )
+    fsp_taps: tuple[str, ...] = option(
+        (),
+        "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
+        "first:last=first:last for teacher and student. --teacher and --student then name the models. auto is the "
+        "default for a teacher of keras.applications.",
+    )
+    fsp_connector: bool = option(
+        False,
+        "Learn a 1x1 convolution in stage 1 for each feature map of the student whose number of channels differs from "
+        "the teacher's; always with --fsp_taps=auto.",
+    )
+    fsp_weight: float | None = option(
+        None,
+        "Lambda, the weight of every pair's loss. Default: 10000 for --fsp_weighting=relative, 1 for equal; a tenth of "
+        "that with --fsp_taps.",
+    )
+    fsp_weighting: str = option(
+        "relative",
+        "relative divides each image's loss by the squared norm of the teacher's matrix; equal does not, as in the "
+        "paper.",
+        choices=("relative", "equal"),
+    )
+    fsp_shuffle: bool = option(False, "Permute the channels of the teacher's features in stage 1, seeded by --seed.")
+    fsp_teacher_statistics: str = option(
+        "moving",
+        "Statistics of the teacher's batch normalization in stage 1: the moving averages, as in inference, or those of "
+        "each batch, as in training.",
+        choices=("moving", "batch"),
+    )
+    fsp_store_views: int = option(
+        0,
+        "Number of augmented views per image whose teacher matrices are computed once and read in stage 1; 0 runs the "
+        "teacher at every step.",
+    )
+    fsp_store_dir: str | None = free_option(
+        None, "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir."
+    )
+    stage1_optimizer: str | None = option(
+        None,
+        "Optimizer of stage 1. sgd: SGD as in the other phases. adam, lamb: with a cosine schedule from the first of "
+        "--stage1_learning_rates; their steps do not depend on the scale of the loss, and those of LAMB are relative "
+        "to the size of the weights. Default: sgd; lamb with --fsp_taps.",
+        choices=("sgd", "adam", "lamb"),
+    )
+    stage1_clipnorm: float | None = option(
+        None,
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps; 0 with "
+        "--stage1_optimizer=adam or lamb.",
+    )
+    num_hints: int = option(
+        1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
+    )
+    kd_temperature: float = option(3.0, "Temperature of the soft targets.")
+    kd_form: str = option(
+        "sum",
+        "How the soft targets enter the loss with their weight w. sum: cross entropy + w soft, as in FitNet. mix: "
+        "(1 - w) cross entropy + w temperature^2 soft, as in Hinton et al.",
+        choices=("sum", "mix"),
+    )
+    kd_weights: tuple[float, ...] = option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
+
+    stage2_fsp_weights: tuple[float, ...] = option(
+        (0.0, 0.0),
+        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 leaves "
+        "the FSP loss to stage 1.",
+    )
