@@ -20,7 +20,7 @@ from benchmarks.interleaved_timing import StepTimer
 from benchmarks.random_images import random_images
 from fsp_tf import training
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
-from fsp_tf.distillation import Classifier, FSPDistillationLoss, FSPDistiller, MatrixStore, resolve_pairs
+from fsp_tf.distillation import Classifier, FSPDistillationLoss, FSPDistiller, TeacherStore, resolve_pairs
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.training import devices
 
@@ -94,11 +94,11 @@ def train_stored(
     """Runs stage 1 on stored matrices of one view per image, which the teacher computes first."""
     distiller = with_teacher(teacher, student, stored=True)
     with tempfile.TemporaryDirectory() as folder:
-        store = MatrixStore(
+        store = TeacherStore(
             pathlib.Path(folder),
-            distiller.teacher_features,
-            "benchmark",
-            distiller.pair_names,
+            distiller.teacher_entries,
+            list(distiller.entry_sizes.values()),
+            ["benchmark"],
             image_set,
             options.augmentation,
         )

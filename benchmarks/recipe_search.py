@@ -8,6 +8,7 @@ search resumes. The test images are never read.
 
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -18,23 +19,39 @@ from benchmarks import command
 from fsp_tf.system.errors import UserError
 
 HELD_OUT = 5_000
-BASELINE = ("--pipeline=baseline",)
-KD = ("--method=kd",)
+TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
+KD = ("--method=kd", "--stage2_steps=11266")  # as many multiply-adds as the recipe has with stage 1
+LIVE = ("--kd_store_views=0",)
 VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
+    "teacher": {
+        "peak rate 0.1": (*TEACHER, "--teacher_learning_rates=0.1"),
+        "peak rate 0.4": (*TEACHER, "--teacher_learning_rates=0.4"),
+        "weight decay 0.0002": (*TEACHER, "--teacher_weight_decay=0.0002"),
+        "weight decay 0.001": (*TEACHER, "--teacher_weight_decay=0.001"),
+        "without flips": (*TEACHER, "--noteacher_flip"),
+        "averaged weights": (*TEACHER, "--ema=0.998"),
+    },
     "method": {
         "from scratch": BASELINE,
-        "FSP, then labels": ("--stage2_loss=cross_entropy",),
+        "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
         "soft targets": KD,
         "FSP, then soft targets (the recipe)": (),
-        "FSP by LAMB, then soft targets": ("--stage1_optimizer=lamb",),
+        "FSP by LAMB, then soft targets": ("--stage1_optimizer=lamb", "--stage1_learning_rates=0.01"),
+        "FSP, then soft targets and less and less FSP": ("--stage2_fsp_weights=1,0", *LIVE),
+    },
+    "views with stored logits": {
+        "1": ("--kd_store_views=1",),
+        "16": ("--kd_store_views=16",),
+        "live teacher": LIVE,
     },
     "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}", "--stage2_steps=8000") for rate in (0.1, 0.2, 0.5)},
     "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 1e-4, 5e-4)},
     "augmentation": {"flip": ("--flip",)},
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
     "weight of the soft targets": {f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
-    "steps of stage 1, of the same total": {
-        f"{first:,}": (f"--stage1_steps={first}", f"--stage2_steps={9_312 - first}") for first in (656, 2_624)
+    "steps of stage 1, of the same multiply-adds": {
+        "656": ("--stage1_steps=656", "--stage2_steps=9633"),
+        "2,624": ("--stage1_steps=2624", "--stage2_steps=4734"),
     },
     "schedule": {
         "without warm-up": ("--warmup_steps=0",),
@@ -66,22 +83,23 @@ def measure() -> dict:
     for seed in flags.FLAGS.seeds:
         folder = pathlib.Path(flags.FLAGS.run_dir).expanduser().absolute() / f"s{seed}"
         teacher = run(folder / "teacher", seed, "--pipeline=teacher")
-        rows.append(row("teacher", "ResNet-26", "", seed, teacher, "teacher_accuracy"))
+        rows.append(row("teacher", "the recipe", "", seed, teacher, "teacher_accuracy"))
         for question in flags.FLAGS.questions:
-            for number, (variant, changes) in enumerate(VARIANTS[question].items()):
-                named = (
-                    () if changes == BASELINE else (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline")
-                )
-                result = run(folder / f"{question.partition(' ')[0]}-{number}", seed, *named, *changes)
-                accuracy = "baseline_accuracy" if changes == BASELINE else "student_accuracy"
-                rows.append(row(question, variant, " ".join(changes), seed, result, accuracy))
+            for variant, changes in VARIANTS[question].items():
+                named: tuple[str, ...] = (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline")
+                model = "student"
+                if changes[:1] in (TEACHER, BASELINE):
+                    named, model = (), changes[0].partition("=")[2]
+                name = re.sub(r"\W+", "_", f"{question} {variant}")
+                result = run(folder / name, seed, *named, *changes)
+                rows.append(row(question, variant, " ".join(changes), seed, result, f"{model}_accuracy"))
     return {"versions": command.versions(), "schedule_scale": flags.FLAGS.schedule_scale, "rows": rows}
 
 
 def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:
     """Runs fsp_tf.main in a folder, or resumes it; returns its result."""
     shared = ["--flagfile=flags/cifar10_fast.cfg", f"--holdout={HELD_OUT}", f"--seed={seed}", f"--run_dir={folder}"]
-    shared += [f"--schedule_scale={flags.FLAGS.schedule_scale}"]
+    shared += [f"--schedule_scale={flags.FLAGS.schedule_scale}", f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
     shared += [f"--data_dir={flags.FLAGS.data_dir}"] * bool(flags.FLAGS.data_dir)
     if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
         raise UserError(f"the run in {folder} failed, see above.")

@@ -15,7 +15,7 @@ from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.config.phases import PHASES
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, draw_views, take_views, training_stream
 from fsp_tf.data.sources import RandomAccess
-from fsp_tf.distillation import MatrixStore
+from fsp_tf.distillation import TeacherStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.system.errors import UserError
@@ -195,14 +195,13 @@ def test_permuted_model_has_the_same_logits_for_any_seed(small_model, seed):
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> tuple[MatrixStore, MatrixStore]:
+def stores(tmp_path_factory) -> tuple[TeacherStore, TeacherStore]:
     """Returns a store that computed its files, and one that opened them."""
-    images = keras.Input((8, 8, 1))
-    first = keras.layers.Conv2D(3, 3, padding="same")(images)
-    teacher = keras.Model(images, [first, keras.layers.Conv2D(2, 3, padding="same")(first)])
+    weights = tf.random.stateless_normal([64, 6], [0, 0])
+    entries_of = lambda views: [tf.reshape(tf.cast(views, tf.float32), [-1, 64]) / 255.0 @ weights]  # noqa: E731
     folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
     augmentation = Augmentation(crop=True, flip=True)
-    made, opened = (MatrixStore(folder, teacher, "digest", ["pair"], image_set, augmentation) for _ in range(2))
+    made, opened = (TeacherStore(folder, entries_of, [6], ["digest"], image_set, augmentation) for _ in range(2))
     for store in (made, opened):
         store.open(3)
     return made, opened

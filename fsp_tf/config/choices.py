@@ -3,7 +3,7 @@
 import dataclasses
 
 from fsp_tf.config.learning_choices import Data, Method, Models
-from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, TRANSFER, Phase
+from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, STAGE2, TRANSFER, Phase
 from fsp_tf.config.run_choices import Machine, Run, Schedules
 from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
@@ -67,6 +67,10 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
         for step in getattr(self, f"{name}_steps"):
             ends.append(max(round(step * self.schedule_scale), ends[-1] + 1 if ends else 1))
         return getattr(self, f"{name}_learning_rates"), tuple(ends)
+
+    def store_views(self, phase: Phase) -> int:
+        """Returns the number of views per image for which a phase reads stored outputs of the teacher; 0 for none."""
+        return self.fsp_store_views if phase is STAGE1 else self.kd_store_views if phase is STAGE2 else 0
 
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""

@@ -121,7 +121,7 @@ class Method:
         "teacher at every step.",
     )
     fsp_store_dir: str | None = free_option(
-        None, "Folder of the stored teacher matrices, which runs may share. Default: fsp_store in --run_dir."
+        None, "Folder of the stored matrices and logits, which runs may share. Default: fsp_store in --run_dir."
     )
     stage1_optimizer: str | None = option(
         None,
@@ -146,7 +146,11 @@ class Method:
         choices=("sum", "mix"),
     )
     kd_weights: tuple[float, ...] = option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
-
+    kd_store_views: int = option(
+        0,
+        "Number of augmented views per image whose teacher logits are computed once and read in stage 2; 0 runs the "
+        "teacher at every step.",
+    )
     stage2_fsp_weights: tuple[float, ...] = option(
         (0.0, 0.0),
         "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 leaves "

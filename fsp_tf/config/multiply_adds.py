@@ -38,9 +38,12 @@ def forward_multiply_adds(
     return total
 
 
-def step_multiply_adds(config: Config, phase: Phase) -> int:
-    """Returns the multiply-adds of one training step of a phase, for the models of this project."""
-    size = config.image_size or DEFAULT_SIZES[config.architecture]
+def step_multiply_adds(config: Config, phase: Phase, image_size: int | None = None) -> int:
+    """Returns the multiply-adds of one training step of a phase, for the models of this project.
+
+    `image_size` is the side of the images in pixels, if it is known already.
+    """
+    size = image_size or config.image_size or DEFAULT_SIZES[config.architecture]
 
     def forward(depth: int) -> int:
         num_blocks = sum(section_blocks(config.architecture, depth))
@@ -51,6 +54,13 @@ def step_multiply_adds(config: Config, phase: Phase) -> int:
     trained = forward(config.teacher_depth if phase.trains_teacher else config.student_depth)
     teacher = forward(config.teacher_depth) if phase.runs_teacher(config) else 0
     return (TRAINING * trained + teacher) * config.batch_size
+
+
+def phase_multiply_adds(config: Config, phase: Phase, num_images: int, image_size: int) -> int:
+    """Returns the multiply-adds of a phase on `num_images` training images, including those of the stored outputs."""
+    teacher = forward_multiply_adds(config.architecture, config.teacher_depth, config.width_multiplier, image_size)
+    stored = config.store_views(phase) * num_images * teacher
+    return config.num_steps(phase) * step_multiply_adds(config, phase, image_size) + stored
 
 
 def _half(side: int) -> int:

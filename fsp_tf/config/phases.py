@@ -54,11 +54,7 @@ class Phase:
 
 def _stage2_models(config: "Config") -> tuple[str, ...]:
     student = () if config.method == "kd" else (STAGE1.model,)
-    return student + ((TEACHER.model,) if _stage2_runs_teacher(config) else ())
-
-
-def _stage2_runs_teacher(config: "Config") -> bool:
-    return config.stage2_loss == "kd" or config.keeps_fsp
+    return student + ((TEACHER.model,) if config.stage2_loss == "kd" or config.keeps_fsp else ())
 
 
 SOURCE_TEACHER = Phase(
@@ -122,7 +118,7 @@ STAGE2 = Phase(
     stream="stage2",
     few_labels=True,
     starts_from=_stage2_models,
-    runs_teacher=_stage2_runs_teacher,
+    runs_teacher=lambda config: config.keeps_fsp or (config.stage2_loss == "kd" and not config.kd_store_views),
 )
 
 PHASES = {row.name: row for row in (SOURCE_TEACHER, TEACHER, FINE_TUNING, BASELINE, STAGE1, STAGE2)}

@@ -9,8 +9,8 @@ from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
 AT_LEAST_0 = (
-    *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "fsp_weight"),
-    *("stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
+    *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "kd_store_views"),
+    *("fsp_weight", "stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
 )
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
@@ -123,6 +123,10 @@ def _method_problems(config) -> Iterator[str]:
         )
     if config.keeps_fsp and config.learns_from_source:
         yield "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source."
+    if config.kd_store_views and config.stage2_loss != "kd":
+        yield f"--kd_store_views needs --stage2_loss=kd, got --stage2_loss={config.stage2_loss}."
+    if config.kd_store_views and config.keeps_fsp:
+        yield "--kd_store_views cannot be combined with --stage2_fsp_weights, for which the teacher runs at every step."
     if config.kd_form == "mix" and max(config.kd_weights) > 1:
         yield f"--kd_weights must be at most 1 with --kd_form=mix, got {written(config.kd_weights)}."
     if config.method == "kd" and config.stage2_loss != "kd":

@@ -79,26 +79,26 @@ def stored_stream(
     steps: range,
     options: StreamOptions,
 ) -> tf.data.Dataset:
-    """Returns the batches (images, targets) of a phase whose targets are stored for `num_views` views of every image.
+    """Returns the batches (images, (labels, entries)) of a phase, with entries stored for `num_views` views per image.
 
     In epoch e every image appears as its view e mod num_views (see `stored_views`), in `training_stream`'s order.
-    `read` returns the targets of (rows int64 (batch,), views int64 (batch,)).
+    `read` returns the entries of (rows int64 (batch,), views int64 (batch,)).
     """
     with tf.device("CPU:0"):
         drawn = [stored_views(image_set, number, options.augmentation) for number in range(num_views)]
         table = Views(*(tf.stack(parts) for parts in zip(*drawn, strict=True)))
 
     def finish(step, rows, epochs, images, labels):
-        del step, labels
+        del step
         numbers = epochs % num_views
         views = Views(*(tf.gather_nd(part, tf.stack([numbers, rows], axis=1)) for part in table))
-        return take_views(images, views, options.augmentation), read(rows, numbers)
+        return take_views(images, views, options.augmentation), (labels, read(rows, numbers))
 
     return _batches(image_set, steps, options, finish)
 
 
 def stored_views(image_set: ImageSet, number: int, augmentation: Augmentation) -> Views:
-    """Returns view `number` of every image of a set; independent of a run's seed, so that runs share stored targets."""
+    """Returns view `number` of every image of a set; independent of a run's seed, so that runs share a store."""
     height, width, _ = image_set.image_shape
     seed = tf.constant([zlib.crc32(b"stored views"), number], tf.int64)
     return draw_views(seed, image_set.num_images, height, width, augmentation)

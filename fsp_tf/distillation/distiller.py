@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.fsp import fsp_matrix, squared_norm, unflatten_matrices
+from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix, squared_norm, unflatten_matrices
 from fsp_tf.distillation.pairs import ModelGraph, resolve_graph_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
@@ -103,16 +103,16 @@ class FSPDistiller(ReplicatedModel):
         """Takes one step of the optimizer.
 
         Args:
-            data: `images` or `(images, labels)`, whose labels are ignored; with stored matrices, `(images, entries)`.
-                Images are (batch, height, width, channels) of any type, 0 to 255.
+            data: `images` or `(images, labels)`, whose labels are ignored; with stored matrices,
+                `(images, (labels, entries))`. Images are (batch, height, width, channels) of any type, 0 to 255.
         Returns:
             The means since the last reset: `loss` and, for each pair, `loss/<pair>`, `relative_error/<pair>` and
             `dead_channels/<pair>`, float32 scalars. The relative error is ||G_T - G_S||^2 / ||G_T||^2, for `relative`
             averaged over images, for `equal` the ratio of the sums over images.
         """
-        images, entries, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.stored:
-            teacher_matrices = unflatten_matrices(entries, self.matrix_shapes)
+            teacher_matrices = unflatten_matrices(labels[1], self.matrix_shapes)
         else:
             teacher_matrices = self.matrices(self.teacher_features(images, training=False))
         return self.minimize(
@@ -122,6 +122,22 @@ class FSPDistiller(ReplicatedModel):
     def matrices(self, maps: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the FSP matrix of each pair from the outputs of `teacher_features` or `trained`."""
         return [fsp_matrix(*pair) for pair in _by_pair(keras.tree.flatten(maps))]
+
+    def teacher_entries(self, images) -> list[tf.Tensor]:
+        """Returns what a `TeacherStore` stores of images: the matrix of each pair, float32 (batch, m n)."""
+        matrices = self.matrices(self.teacher_features(images, training=False))
+        return [flatten_matrices([matrix]) for matrix in matrices]
+
+    @property
+    def entry_sizes(self) -> dict[str, int]:
+        """The number of entries of each pair's matrix, by the names of the teacher's layers."""
+        names = [f"{first}-{last}" for first, last in self.teacher_pairs]
+        return {name: rows * columns for name, (rows, columns) in zip(names, self.matrix_shapes, strict=True)}
+
+    @property
+    def teacher_dtype(self) -> str:
+        """The dtype in which the teacher computes."""
+        return self.teacher_features.layers[-1].compute_dtype
 
     def image_losses(self, teacher_matrices: list[tf.Tensor], student_maps: list[tf.Tensor]) -> tf.Tensor:
         """Returns each image's loss, (batch,), from the outputs of `trained`; updates the metrics of the pairs."""

@@ -53,6 +53,7 @@ class SoftTargetDistiller(ReplicatedModel):
         label_smoothing: See `label_loss`.
         fsp: The distiller of the same models whose FSP loss is added.
         fsp_weights: Factors of that loss at the first and at the last step.
+        stored: Whether the batches contain the teacher's logits, so that the teacher does not run.
 
     Example:
         distiller = SoftTargetDistiller(teacher, student, num_steps=21_000)
@@ -72,9 +73,12 @@ class SoftTargetDistiller(ReplicatedModel):
         label_smoothing: float = 0.0,
         fsp: FSPDistiller | None = None,
         fsp_weights: tuple[float, float] = (0.0, 0.0),
+        stored: bool = False,
     ):
-        """Raises ValueError if num_steps or temperature is not positive, or if the models have different classes."""
+        """Raises ValueError for values that are not allowed, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
+        if stored and fsp:
+            raise ValueError("stored logits cannot be combined with fsp, which needs the teacher's features.")
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
         if num_steps < 1 or temperature <= 0:
@@ -88,7 +92,7 @@ class SoftTargetDistiller(ReplicatedModel):
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
         self.soft_target_weights, self.fsp, self.fsp_weights = weights, fsp, fsp_weights
-        self.form, self.label_smoothing = form, label_smoothing
+        self.form, self.label_smoothing, self.stored = form, label_smoothing, stored
         teacher_maps, student_maps = (fsp.teacher_features.outputs, fsp.trained.outputs) if fsp else ([], [])
         self.teacher_outputs = keras.Model(teacher_graph.input, [teacher_logits, *teacher_maps], name="teacher_outputs")
         self.trained = keras.Model(student_graph.input, [student_logits, *student_maps], name="student_outputs")
@@ -107,6 +111,20 @@ class SoftTargetDistiller(ReplicatedModel):
         of_pairs = self.fsp.metrics[1:] if self.fsp else []
         return [self.total, self.cross_entropy, self.soft_targets, self.accuracy, *of_pairs]
 
+    def teacher_entries(self, images) -> list[tf.Tensor]:
+        """Returns what a `TeacherStore` stores of images: the logits, float32 (batch, classes)."""
+        return [tf.cast(keras.tree.flatten(self.teacher_outputs(images, training=False))[0], tf.float32)]
+
+    @property
+    def entry_sizes(self) -> dict[str, int]:
+        """The number of the teacher's logits, by their name."""
+        return {"logits": self.teacher_outputs.outputs[0].shape[-1]}
+
+    @property
+    def teacher_dtype(self) -> str:
+        """The dtype in which the teacher computes."""
+        return self.teacher_outputs.layers[-1].compute_dtype
+
     def soft_target_weight(self, step) -> tf.Tensor:
         """Returns lambda(t), a float32 scalar; t counts steps from 0."""
         return self._weight(step, *self.soft_target_weights)
@@ -120,12 +138,17 @@ class SoftTargetDistiller(ReplicatedModel):
 
         Args:
             data: `(images, labels)` or `(images, labels, sample_weight)`: (batch, height, width, channels) of any type,
-                0 to 255, integers (batch,), and factors of the images' losses (batch,).
+                0 to 255, integers (batch,), and factors of the images' losses (batch,). With stored logits, the labels
+                are `(labels, logits)`, the latter (batch, classes).
         Returns:
             The means since the last reset, float32 scalars by name.
         """
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        teacher_logits, *teacher_maps = keras.tree.flatten(self.teacher_outputs(images, training=False))
+        teacher_maps: list[tf.Tensor] = []
+        if self.stored:
+            labels, teacher_logits = labels
+        else:
+            teacher_logits, *teacher_maps = keras.tree.flatten(self.teacher_outputs(images, training=False))
         weight = self.soft_target_weight(self.optimizer.iterations)
         fsp_weight = self._weight(self.optimizer.iterations, *self.fsp_weights)
 

@@ -26,7 +26,7 @@ from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
 RESNET_FLAGS = ("architecture", "teacher_depth", "student_depth", "width_multiplier", "shortcut", "fsp_pairs")
-FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "fsp_store_dir", "stage1_clipnorm")
+FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "stage1_clipnorm")
 NUM_TRIAL_IMAGES = 64
 
 logger = logging.getLogger("fsp_tf")

@@ -1,4 +1,4 @@
-"""The batches of each phase; those of stage 1 may contain the teacher's stored matrices."""
+"""The batches of each phase; they may contain the teacher's stored matrices or logits."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import tensorflow as tf
 from fsp_tf.config import Config
 from fsp_tf.config.phases import STAGE1, Phase
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
-from fsp_tf.distillation import FSPDistiller, MatrixStore
+from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, TeacherStore
 from fsp_tf.models import channel_permutations
 from fsp_tf.training import devices
 from fsp_tf.training.devices import Shard
@@ -25,59 +25,59 @@ def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
 
 def open_store(
     config: Config,
+    phase: Phase,
     folder: pathlib.Path,
-    distiller: FSPDistiller,
+    distiller: FSPDistiller | SoftTargetDistiller,
     teacher_digest: str,
     train_set: ImageSet,
     *,
     writes: bool,
-) -> MatrixStore:
-    """Opens the store of the teacher's matrices, after computing the missing ones.
+) -> TeacherStore:
+    """Opens the store of the teacher's matrices or logits, after computing the missing ones.
 
     Args:
         config: The run's configuration.
+        phase: Stage 1 for matrices, stage 2 for logits.
         folder: The folder of all stores.
         distiller: A distiller of the unshuffled teacher.
         teacher_digest: Digest of the teacher's weights.
         train_set: The images.
         writes: Whether this process computes what is missing. Of several workers, only one does.
     Raises:
-        UserError: If the disk is too small, or a matrix overflows half precision.
+        UserError: If the disk is too small, or the entries overflow half precision.
     """
-    store = MatrixStore(
-        folder,
-        distiller.teacher_features,
-        teacher_digest,
-        [f"{first}-{last}" for first, last in distiller.teacher_pairs],
-        train_set,
-        _augmentation(config, STAGE1),
+    sizes = distiller.entry_sizes
+    made_of = [teacher_digest, distiller.teacher_dtype, *sizes]
+    title = "FSP matrices" if phase is STAGE1 else "logits"
+    augmentation = _augmentation(config, phase)
+    store = TeacherStore(
+        folder, distiller.teacher_entries, list(sizes.values()), made_of, train_set, augmentation, title
     )
     for opens in (True, False):
         if writes == opens:
-            store.open(config.fsp_store_views)
+            store.open(config.store_views(phase))
         devices.wait_for_workers(distiller.distribute_strategy)
     return store
 
 
-def stored_matrices_stream(
-    config: Config, store: MatrixStore, distiller: FSPDistiller, teacher: keras.Model, train_set: ImageSet
+def stored_entries_stream(
+    config: Config, phase: Phase, store: TeacherStore, train_set: ImageSet, order: np.ndarray | None = None
 ) -> Stream:
-    """Returns the stream of images in stored views with the teacher's matrices.
+    """Returns the stream of images in stored views with the teacher's entries, permuted by `order` if it is given."""
+    read: Callable = store.read
+    if order is not None:
+        read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
+    return lambda first, last, shard: stored_stream(
+        train_set, read, config.store_views(phase), range(first, last), _options(config, phase, shard)
+    )
+
+
+def shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:
+    """Returns the index of each entry of the shuffled matrices among the stored ones: int64 (num_entries,).
 
     The store holds the unshuffled teacher's matrices, so that the students of an ensemble share it. With
     `--fsp_shuffle`, rows and columns are permuted when they are read.
     """
-    read: Callable = store.read
-    if config.fsp_shuffle:
-        order = _shuffled_entries(distiller, teacher, config.seed)
-        read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
-    return lambda first, last, shard: stored_stream(
-        train_set, read, config.fsp_store_views, range(first, last), _options(config, STAGE1, shard)
-    )
-
-
-def _shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:
-    """Returns the index of each entry of the shuffled matrices among the stored ones: int64 (num_entries,)."""
     permutations = channel_permutations(teacher, seed)
     orders, start = [], 0
     for (first, last), (rows, columns) in zip(distiller.teacher_pairs, distiller.matrix_shapes, strict=True):

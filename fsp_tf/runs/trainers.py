@@ -7,6 +7,7 @@ import keras
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
+from fsp_tf.config.multiply_adds import phase_multiply_adds
 from fsp_tf.config.phases import BASELINE, FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
 from fsp_tf.distillation import Classifier, FSPDistiller, SoftTargetDistiller
 from fsp_tf.distillation.replicated_model import ReplicatedModel
@@ -14,7 +15,7 @@ from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
-from fsp_tf.runs.streams import Stream, live_stream, open_store, stored_matrices_stream
+from fsp_tf.runs.streams import Stream, live_stream, open_store, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
@@ -69,10 +70,9 @@ def train_stage1(run: Run, phase: Phase) -> None:
     if isinstance(distiller, FSPDistiller):
         callbacks = [CollapseWarning(distiller.pair_names)]
         callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
-    if config.fsp_store_views and isinstance(distiller, FSPDistiller):
-        stream = _stored_stream(run, teacher_name, distiller)
-    else:
-        stream = live_stream(config, phase, run.images.train)
+    stream, store_seconds = live_stream(config, phase, run.images.train), 0.0
+    if config.store_views(phase) and isinstance(distiller, FSPDistiller):
+        stream, store_seconds = _stored_matrices(run, teacher_name, distiller)
     if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
         _warn_of_weak_pairs(run, distiller)
     record = fit.run(distiller, stream, callbacks=[*callbacks, *run.callbacks])
@@ -80,7 +80,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
         return
     collapsed = callbacks[0].collapsed if callbacks else ()
     models.save(phase.model, model_forms.plain_form(config, phase.role, student))
-    run.folder.finish(phase, record | {"collapsed_pairs": sorted(collapsed)})
+    _finish(run, phase, record | {"collapsed_pairs": sorted(collapsed)}, store_seconds)
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
@@ -110,16 +110,24 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
-def _stored_stream(run: Run, teacher_name: str, distiller: FSPDistiller) -> Stream:
-    """Returns stage 1's stream of stored matrices, which are those of the unshuffled teacher."""
+def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:
+    """Returns stage 1's stream of stored matrices, of the unshuffled teacher, and the seconds spent on storing them."""
     config, models, train_set = run.config, run.models, run.images.train
-    unshuffled = distiller
+    unshuffled, order = distiller, None
     if config.fsp_shuffle:
         with run.strategy.scope():
             unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
+        order = shuffled_entries(distiller, models.get(teacher_name), config.seed)
     digest = models.digest(teacher_name)
-    store = open_store(config, store_folder(run), unshuffled, digest, train_set, writes=run.writes)
-    return stored_matrices_stream(config, store, distiller, models.get(teacher_name), train_set)
+    store = open_store(config, STAGE1, store_folder(run), unshuffled, digest, train_set, writes=run.writes)
+    return stored_entries_stream(config, STAGE1, store, train_set, order), store.seconds
+
+
+def _stored_logits(run: Run, distiller: SoftTargetDistiller) -> tuple[Stream, float]:
+    """Returns stage 2's stream of stored logits, and the seconds spent on storing them."""
+    config, train_set, digest = run.config, run.images.for_training(STAGE2), run.models.digest(TEACHER.model)
+    store = open_store(config, STAGE2, store_folder(run), distiller, digest, train_set, writes=run.writes)
+    return stored_entries_stream(config, STAGE2, store, train_set), store.seconds
 
 
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
@@ -153,7 +161,10 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    record = fit.run(fitted, live_stream(config, phase, train_set), test_accuracy, run.callbacks)
+    stream, store_seconds = live_stream(config, phase, train_set), 0.0
+    if isinstance(fitted, SoftTargetDistiller) and fitted.stored:
+        stream, store_seconds = _stored_logits(run, fitted)
+    record = fit.run(fitted, stream, test_accuracy, run.callbacks)
     if not run.writes:
         return
     record |= evaluations[-1].scores | {"evaluated_on": test_set.name, "parameters": model.count_params()}
@@ -162,11 +173,22 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
         fit.log_directory, plain, record["steps"], evaluations[-1].confusion, test_set.class_names, hyperparameters
     )
     run.models.save(phase.model, plain)
-    run.folder.finish(phase, record)
+    _finish(run, phase, record, store_seconds)
     top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
     logger.info(
         f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
     )
+
+
+def _finish(run: Run, phase: Phase, record: dict, store_seconds: float) -> None:
+    """Records a finished phase, with its multiply-adds unless its models are custom ones."""
+    if run.config.store_views(phase):
+        record = record | {"store_seconds": round(store_seconds, 1)}
+    if not run.config.has_custom_models:
+        images = run.images.for_training(phase)
+        work = phase_multiply_adds(run.config, phase, images.num_images, images.image_shape[0])
+        record = record | {"multiply_adds": work}
+    run.folder.finish(phase, record)
 
 
 def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
@@ -182,6 +204,7 @@ def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.
         label_smoothing=config.label_smoothing,
         fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
         fsp_weights=(first_fsp, last_fsp),
+        stored=config.store_views(STAGE2) > 0,
     )
 
 

@@ -121,6 +121,11 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle needs --method=fsp, got --method=fitnet"),
         ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch needs --method=fsp, got --method=fitnet"),
+        ({"kd_store_views": 1}, "--kd_store_views needs --stage2_loss=kd, got --stage2_loss=cross_entropy"),
+        (
+            {"kd_store_views": 1, "stage2_loss": "kd", "stage2_fsp_weights": (1.0, 0.0)},
+            "--kd_store_views cannot be combined with --stage2_fsp_weights",
+        ),
         ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be combined with --fsp_store_views"),
         ({"num_hints": 2}, "--num_hints must be 1 or 3, got 2"),
         (

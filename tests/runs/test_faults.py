@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from fsp_tf import runs, training
 from fsp_tf.config import Config, command_line
 from fsp_tf.data import datasets, load_split
-from fsp_tf.distillation import matrix_store
+from fsp_tf.distillation import teacher_store
 from fsp_tf.models import cifar_resnet
 from fsp_tf.runs import exporting, image_sets
 from fsp_tf.runs.folder import RunFolder
@@ -178,7 +178,7 @@ DISK_WRITES = {
     "TensorBoard's event file": ("teacher", training.TensorBoardLog, "on_train_begin", lambda log, logs: True),
     "a model": ("teacher", RunModels, "save", lambda models, name, model: True),
     "result.json": ("stage1", RunFolder, "finish", lambda folder, phase, record: True),
-    "the store": ("stored", matrix_store.MatrixStore, "_compute", lambda store, missing: True),
+    "the store": ("stored", teacher_store.TeacherStore, "_compute", lambda store, missing: True),
     "the export": ("export", exporting.export_lib, "export_student", lambda *arguments: True),
 }
 

@@ -112,3 +112,44 @@ def test_adam_trains_stage1_and_the_average_leaves_it_alone(tmp_path):
     sgd, adam, average = (tmp_path / name / "stage1.keras" for name in choices)
     assert have_equal_weights(adam, average) and not have_equal_weights(sgd, adam)
     assert result(tmp_path / "adam")["config"]["stage1_clipnorm"] == 0.0
+
+
+def test_stored_logits_train_like_the_live_teacher(tmp_path):
+    train(tmp_path / "teacher", pipeline="teacher")
+    teacher = str(tmp_path / "teacher" / "teacher.keras")
+    shared = {"pipeline": "stage2", "method": "kd", "stage2_loss": "kd", "teacher": teacher, "augmentation": "none"}
+    for name, views in (("live", 0), ("stored", 1)):
+        train(tmp_path / name, kd_store_views=views, **shared)
+    live, stored = (keras.saving.load_model(tmp_path / name / "student.keras") for name in ("live", "stored"))
+    for expected, got in zip(live.get_weights(), stored.get_weights(), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+    live_phase, stored_phase = (result(tmp_path / name)["phases"]["stage2"] for name in ("live", "stored"))
+    assert stored_phase["store_seconds"] > 0 and "store_seconds" not in live_phase
+    assert 0 < stored_phase["multiply_adds"] < live_phase["multiply_adds"]
+    (folder,) = (path for path in (tmp_path / "stored" / "fsp_store").iterdir() if path.is_dir())
+    assert folder.is_dir()
+
+
+def test_interrupted_run_on_stored_logits_resumes_bit_for_bit(tmp_path, monkeypatch):
+    train(tmp_path / "teacher", pipeline="teacher")
+    choices = {
+        "pipeline": "stage2",
+        "method": "kd",
+        "stage2_loss": "kd",
+        "teacher": str(tmp_path / "teacher" / "teacher.keras"),
+    }
+    choices |= {"augmentation": "crop", "kd_store_views": 2}
+    train(tmp_path / "whole", **choices)
+    on_train_batch_end = training.Progress.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        if self.first_step + batch + 1 == 4:
+            raise KeyboardInterrupt
+        on_train_batch_end(self, batch, logs)
+
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", **choices)
+    monkeypatch.undo()
+    train(tmp_path / "resumed", **choices)
+    assert have_equal_weights(tmp_path / "whole" / "student.keras", tmp_path / "resumed" / "student.keras")

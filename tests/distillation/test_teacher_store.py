@@ -16,7 +16,7 @@ from fsp_tf import runs
 from fsp_tf.config import Config
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, stored_stream, stored_views, take_views
 from fsp_tf.data.sources import RandomAccess
-from fsp_tf.distillation import FSPDistiller, MatrixStore, fsp_matrix, matrix_store
+from fsp_tf.distillation import FSPDistiller, TeacherStore, fsp_matrix, teacher_store
 from fsp_tf.models import cifar_resnet
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -38,16 +38,18 @@ def distiller() -> FSPDistiller:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(matrix_store, "SHARD_IMAGES", 128)
+    monkeypatch.setattr(teacher_store, "SHARD_IMAGES", 128)
 
 
 def make_store(
     folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True
-) -> MatrixStore:
-    return MatrixStore(folder, distiller.teacher_features, digest, pairs, image_set, Augmentation(crop, flip))
+) -> TeacherStore:
+    made_of = [digest, distiller.teacher_dtype, *pairs]
+    sizes = list(distiller.entry_sizes.values())
+    return TeacherStore(folder, distiller.teacher_entries, sizes, made_of, image_set, Augmentation(crop, flip))
 
 
-def open_store(folder, distiller, image_set, num_views=2, **choices) -> MatrixStore:
+def open_store(folder, distiller, image_set, num_views=2, **choices) -> TeacherStore:
     store = make_store(folder, distiller, image_set, **choices)
     store.open(num_views)
     return store
@@ -64,12 +66,12 @@ def test_stored_batch_is_a_view_with_the_live_teachers_matrices(tmp_path, distil
     store = open_store(tmp_path, distiller, image_set)
     options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
     batches = list(stored_stream(image_set, store.read, 2, range(0, 12), options))
-    for images, entries in batches:
+    for images, (_, entries) in batches:
         assert entries.dtype == tf.float16
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
     again = list(stored_stream(image_set, store.read, 2, range(7, 12), options))
-    for (images, entries), (other_images, other_entries) in zip(batches[7:], again, strict=True):
+    for (images, (_, entries)), (other_images, (_, other_entries)) in zip(batches[7:], again, strict=True):
         np.testing.assert_array_equal(images, other_images)
         np.testing.assert_array_equal(entries, other_entries)
 
@@ -100,7 +102,7 @@ def test_image_set_streamed_from_disk_has_the_same_matrices(tmp_path, distiller,
     rows, views = tf.range(NUM_IMAGES, dtype=tf.int64), tf.ones(NUM_IMAGES, tf.int64)
     np.testing.assert_array_equal(in_memory.read(rows, views), from_disk.read(rows, views))
     options = StreamOptions(50, 3, "stage1", Augmentation(crop=True, flip=True))
-    for images, entries in stored_stream(streamed, from_disk.read, 2, range(4, 9), options):
+    for images, (_, entries) in stored_stream(streamed, from_disk.read, 2, range(4, 9), options):
         expected = live_matrices(distiller, images)
         np.testing.assert_allclose(entries.numpy(), expected, rtol=2e-3, atol=2e-3 * expected.max())
 
@@ -176,7 +178,7 @@ def test_replaced_files_of_a_streamed_set_are_noticed(tmp_path, distiller, kind)
 def test_too_small_disk_is_refused_before_computing(tmp_path, distiller, image_set, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    with pytest.raises(UserError, match=r"needs 2 MB more .* and has 1 MB free: lower --fsp_store_views"):
+    with pytest.raises(UserError, match=r"needs 2 MB more .* and has 1 MB free: store fewer views"):
         open_store(tmp_path, distiller, image_set, 1)
 
 
@@ -185,7 +187,7 @@ def test_matrices_that_do_not_fit_half_precision_are_refused(tmp_path, image_set
     for factor, problem in ((1e4, "overflow"), (1e-6, "underflow")):
         teacher.get_layer("stem_bn").gamma.assign(tf.fill([16], factor))
         distiller = FSPDistiller(teacher, cifar_resnet(8, 10, (8, 8, 3)), stored=True)
-        with pytest.raises(UserError, match=f"{problem} in half precision: use --fsp_store_views=0"):
+        with pytest.raises(UserError, match=f"{problem} in half precision: do not store them"):
             open_store(tmp_path, distiller, image_set, 1)
 
 
