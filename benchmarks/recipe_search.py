@@ -18,7 +18,6 @@ from absl import app, flags
 from benchmarks import command
 from fsp_tf.system.errors import UserError
 
-HELD_OUT = 5_000
 TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
 KD = ("--method=kd", "--stage2_steps=11266")  # as many multiply-adds as the recipe has with stage 1
 LIVE = ("--kd_store_views=0",)
@@ -65,6 +64,8 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of
 def define_flags() -> None:
     """Defines this command's flags."""
     flags.DEFINE_string("data_dir", None, "Data folder of TFDS with CIFAR-10.")
+    flags.DEFINE_string("train_split", "train", "Training images.")
+    flags.DEFINE_integer("holdout", 5_000, "Number of training images to hold out and to evaluate on.")
     flags.DEFINE_string("run_dir", None, "Folder of the runs.", required=True)
     flags.DEFINE_float("schedule_scale", 1.0, "Factor for the recipe's steps.")
     flags.DEFINE_multi_enum("questions", list(VARIANTS), list(VARIANTS), "Questions to answer.")
@@ -98,8 +99,9 @@ def measure() -> dict:
 
 def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:
     """Runs fsp_tf.main in a folder, or resumes it; returns its result."""
-    shared = ["--flagfile=flags/cifar10_fast.cfg", f"--holdout={HELD_OUT}", f"--seed={seed}", f"--run_dir={folder}"]
-    shared += [f"--schedule_scale={flags.FLAGS.schedule_scale}", f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
+    shared = ["--flagfile=flags/cifar10_fast.cfg", f"--seed={seed}", f"--run_dir={folder}"]
+    shared += [f"--{name}={flags.FLAGS[name].value}" for name in ("train_split", "holdout", "schedule_scale")]
+    shared += [f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
     shared += [f"--data_dir={flags.FLAGS.data_dir}"] * bool(flags.FLAGS.data_dir)
     if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
         raise UserError(f"the run in {folder} failed, see above.")

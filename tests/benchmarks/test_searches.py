@@ -28,8 +28,9 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
 
 
 def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(tmp_path, data_dir):
-    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.0005", "--questions=augmentation"]
+    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=augmentation"]
+    flags += ["--train_split=train[:2000]", "--holdout=1000"]
     rows = measure("recipe_search", tmp_path, *flags)
-    assert [(row["question"], row["variant"]) for row in rows] == [("teacher", "ResNet-26"), ("augmentation", "flip")]
-    result = json.loads((tmp_path / "runs" / "s0" / "augmentation-0" / "result.json").read_text())
+    assert [(row["question"], row["variant"]) for row in rows] == [("teacher", "the recipe"), ("augmentation", "flip")]
+    result = json.loads((tmp_path / "runs" / "s0" / "augmentation_flip" / "result.json").read_text())
     assert result["config"]["flip"] and "held out" in result["phases"]["stage2"]["evaluated_on"]
