@@ -1,27 +1,28 @@
-"""Variants of the fast CIFAR-10 recipe (flags/cifar10_fast.cfg), compared on held-out training images.
+"""Variants of a CIFAR-10 recipe, compared on held-out training images; and its result on the test images.
 
-  python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=recipe_search --schedule_scale=0.25
+  python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=search --schedule_scale=0.25
+  python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
-The teacher is trained once. Each variant is one run of `fsp_tf.main` in a folder of its own, so that an interrupted
-search resumes. The test images are never read.
+The teacher is trained once per seed. Each variant is one run of `fsp_tf.main` in a folder of its own, so that an
+interrupted comparison resumes. Without --test, the test images are never read.
 """
 
 import json
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 
 from absl import app, flags
 
 from benchmarks import command
+from fsp_tf.reproduce.intervals import describe
 from fsp_tf.system.errors import UserError
 
 TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
 KD = ("--method=kd", "--stage2_steps=11266")  # as many multiply-adds as the recipe has with stage 1
 LIVE = ("--kd_store_views=0",)
-VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
+SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
     "teacher": {
         "peak rate 0.1": (*TEACHER, "--teacher_learning_rates=0.1"),
         "peak rate 0.4": (*TEACHER, "--teacher_learning_rates=0.4"),
@@ -59,6 +60,27 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of
         "averaged weights": ("--ema=0.998",),
     },
 }
+DEEP = ("--student_depth=26", "--stage2_steps=2667")
+FEW = ("--stage2_steps=2000",)
+RESULTS = {  # with the student from scratch, and without FSP but as many multiply-adds
+    "result": {"from scratch": BASELINE, "soft targets": KD, "FSP, then soft targets": ()},
+    "ResNet-26 in a third of the steps": {
+        "from scratch": (*BASELINE, *DEEP),
+        "soft targets": (*KD, *DEEP, "--stage2_steps=4417"),
+        "FSP, then labels": (*DEEP, "--stage2_loss=cross_entropy", *LIVE),
+        "FSP, then soft targets": DEEP,
+    },
+    **{
+        f"{labels:,} labels": {
+            "from scratch": (*BASELINE, *FEW, f"--labeled_images={labels}"),
+            "soft targets": (*KD, "--stage2_steps=5266", f"--labeled_images={labels}"),
+            "FSP, then labels": (*FEW, "--stage2_loss=cross_entropy", *LIVE, f"--labeled_images={labels}"),
+            "FSP, then soft targets": (*FEW, f"--labeled_images={labels}"),
+        }
+        for labels in (1_000, 5_000)
+    },
+}
+VARIANTS = SEARCH | RESULTS
 
 
 def define_flags() -> None:
@@ -68,7 +90,11 @@ def define_flags() -> None:
     flags.DEFINE_integer("holdout", 5_000, "Number of training images to hold out and to evaluate on.")
     flags.DEFINE_string("run_dir", None, "Folder of the runs.", required=True)
     flags.DEFINE_float("schedule_scale", 1.0, "Factor for the recipe's steps.")
-    flags.DEFINE_multi_enum("questions", list(VARIANTS), list(VARIANTS), "Questions to answer.")
+    flags.DEFINE_string("recipe", "flags/cifar10_fast.cfg", "Flagfile of the recipe.")
+    flags.DEFINE_bool("test", False, "Train on all training images and evaluate on the test images.")
+    flags.DEFINE_multi_enum(
+        "questions", None, list(VARIANTS), "Questions to answer. Default: result with --test, otherwise the search's."
+    )
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
@@ -79,57 +105,69 @@ def main(arguments: list[str]) -> None:
 
 
 def measure() -> dict:
-    """Returns the held-out accuracy in % and the minutes of training of every seed, question and variant."""
-    rows = []
-    for seed in flags.FLAGS.seeds:
-        folder = pathlib.Path(flags.FLAGS.run_dir).expanduser().absolute() / f"s{seed}"
+    """Returns the accuracy in %, the minutes and the multiply-adds of every seed, question and variant."""
+    options, rows = flags.FLAGS, []
+    questions = options.questions or (["result"] if options.test else list(SEARCH))
+    for seed in options.seeds:
+        folder = pathlib.Path(options.run_dir).expanduser().absolute() / f"s{seed}"
         teacher = run(folder / "teacher", seed, "--pipeline=teacher")
-        rows.append(row("teacher", "the recipe", "", seed, teacher, "teacher_accuracy"))
-        for question in flags.FLAGS.questions:
+        rows.append(row("teacher", "the recipe", (), seed, [teacher]))
+        for question in questions:
             for variant, changes in VARIANTS[question].items():
-                named: tuple[str, ...] = (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline")
-                model = "student"
-                if changes[:1] in (TEACHER, BASELINE):
-                    named, model = (), changes[0].partition("=")[2]
-                name = re.sub(r"\W+", "_", f"{question} {variant}")
-                result = run(folder / name, seed, *named, *changes)
-                rows.append(row(question, variant, " ".join(changes), seed, result, f"{model}_accuracy"))
-    return {"versions": command.versions(), "schedule_scale": flags.FLAGS.schedule_scale, "rows": rows}
+                runs = [run(folder / re.sub(r"\W+", "_", f"{question} {variant}"), seed, *named(folder, changes))]
+                runs += [] if changes[:1] in (TEACHER, BASELINE) else [teacher]
+                rows.append(row(question, variant, changes, seed, runs))
+    return {"versions": command.versions(), "schedule_scale": options.schedule_scale, "rows": rows}
+
+
+def named(folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the flags of a variant, with the seed's teacher if it needs one."""
+    if changes[:1] in (TEACHER, BASELINE):
+        return changes
+    return (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline", *changes)
 
 
 def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:
     """Runs fsp_tf.main in a folder, or resumes it; returns its result."""
-    shared = ["--flagfile=flags/cifar10_fast.cfg", f"--seed={seed}", f"--run_dir={folder}"]
-    shared += [f"--{name}={flags.FLAGS[name].value}" for name in ("train_split", "holdout", "schedule_scale")]
-    shared += [f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
-    shared += [f"--data_dir={flags.FLAGS.data_dir}"] * bool(flags.FLAGS.data_dir)
+    options = flags.FLAGS
+    shared = [f"--flagfile={options.recipe}", f"--seed={seed}", f"--run_dir={folder}"]
+    shared += [f"--holdout={0 if options.test else options.holdout}", f"--train_split={options.train_split}"]
+    shared += [f"--schedule_scale={options.schedule_scale}", f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
+    shared += [f"--data_dir={options.data_dir}"] * bool(options.data_dir)
     if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
         raise UserError(f"the run in {folder} failed, see above.")
     return json.loads((folder / "result.json").read_text())
 
 
-def row(question: str, variant: str, changes: str, seed: str, result: dict, accuracy: str) -> dict:
-    """Returns what one run contributes to the table."""
-    minutes = sum(phase["training_seconds"] for phase in result["phases"].values()) / 60
+def row(question: str, variant: str, changes: tuple[str, ...], seed: str, runs: list[dict]) -> dict:
+    """Returns what a variant contributes to the table: the last phase of its run, and the work of all its runs."""
+    phases = [phase for result in runs for phase in result["phases"].values()]
     return {
         "question": question,
         "variant": variant,
-        "flags": changes,
+        "flags": " ".join(changes),
         "seed": seed,
-        "accuracy": 100 * result[accuracy],
-        "minutes": minutes,
+        "accuracy": 100 * list(runs[0]["phases"].values())[-1]["accuracy"],
+        "minutes": sum(phase["training_seconds"] + phase.get("store_seconds", 0) for phase in phases) / 60,
+        "multiply_adds": sum(phase["multiply_adds"] for phase in phases),
     }
 
 
 def table(measured: dict) -> str:
-    """Formats means over the seeds as Markdown."""
-    lines = ["| question | variant | flags | held-out accuracy, % | minutes |", "|---|---|---|---|---|"]
-    keys = dict.fromkeys((row["question"], row["variant"], row["flags"]) for row in measured["rows"])
-    for key in keys:
+    """Formats means over the seeds as Markdown, with 95 % t intervals."""
+    accuracy = "test accuracy, %" if flags.FLAGS.test else "held-out accuracy, %"
+    lines = [
+        f"| question | variant | flags | {accuracy} | minutes | 10^12 multiply-adds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((row["question"], row["variant"], row["flags"]) for row in measured["rows"]):
         rows = [row for row in measured["rows"] if (row["question"], row["variant"], row["flags"]) == key]
-        accuracy, minutes = (statistics.mean(row[name] for row in rows) for name in ("accuracy", "minutes"))
-        changes = f"`{key[2]}`" if key[2] else ""
-        lines.append(f"| {key[0]} | {key[1]} | {changes} | {accuracy:.2f} | {minutes:.1f} |")
+        found = {name: describe([row[name] for row in rows]) for name in ("accuracy", "minutes", "multiply_adds")}
+        interval = f" ± {found['accuracy']['half_width']:.2f}" if len(rows) > 1 else ""
+        lines.append(
+            f"| {key[0]} | {key[1]} | {f'`{key[2]}`' if key[2] else ''} | {found['accuracy']['mean']:.2f}{interval} "
+            f"| {found['minutes']['mean']:.1f} | {found['multiply_adds']['mean'] / 1e12:.1f} |"
+        )
     return "\n".join(lines)
 
 
