@@ -81,8 +81,9 @@ class Contender:
 
     def flops_per_image(self, workload: Workload) -> int:
         """Returns a training step's floating-point operations per image, two per multiply-add of a convolution."""
+        shape = (workload.image_size, workload.image_size, 3)
         student, teacher = (
-            forward_multiply_adds("cifar", depth, workload.width_multiplier, workload.image_size)
+            forward_multiply_adds("cifar", depth, workload.width_multiplier, shape)
             for depth in (self.student_depth(workload.depth), workload.depth)
         )
         return 2 * (TRAINING * student + (teacher if self.method == "live" else 0))

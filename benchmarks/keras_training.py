@@ -96,11 +96,11 @@ def train_stored(
     with tempfile.TemporaryDirectory() as folder:
         store = TeacherStore(
             pathlib.Path(folder),
-            distiller.teacher_entries,
-            list(distiller.entry_sizes.values()),
-            ["benchmark"],
+            distiller,
+            "benchmark",
             image_set,
             options.augmentation,
+            "FSP matrices",
         )
         store.open(1)
         train_ours(distiller, timer, stored_stream(image_set, store.read, 1, STEPS, options))

@@ -4,7 +4,8 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
 The teacher is trained once per seed. Each variant is one run of `fsp_tf.main` in a folder of its own, so that an
-interrupted comparison resumes. Without --test, the test images are never read.
+interrupted comparison resumes. Rows that the file --json has are not measured again, so that seeds and questions can
+be added. Without --test, the test images are never read.
 """
 
 import json
@@ -16,11 +17,16 @@ import sys
 from absl import app, flags
 
 from benchmarks import command
+from fsp_tf.config import Config, flagfiles
+from fsp_tf.config import flags as config_flags
+from fsp_tf.config.multiply_adds import step_multiply_adds
+from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.reproduce.intervals import describe
 from fsp_tf.system.errors import UserError
 
 TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
-KD = ("--method=kd", "--stage2_steps=11266")  # as many multiply-adds as the recipe has with stage 1
+EQUAL = "--stage2_steps="  # so many that the multiply-adds after the teacher are those of the recipe
+KD = ("--method=kd", EQUAL)
 LIVE = ("--kd_store_views=0",)
 SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
     "teacher": {
@@ -44,14 +50,14 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "16": ("--kd_store_views=16",),
         "live teacher": LIVE,
     },
-    "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}", "--stage2_steps=8000") for rate in (0.1, 0.2, 0.5)},
+    "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.1, 0.2, 0.5)},
     "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 1e-4, 5e-4)},
     "augmentation": {"flip": ("--flip",)},
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
     "weight of the soft targets": {f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
     "steps of stage 1, of the same multiply-adds": {
-        "656": ("--stage1_steps=656", "--stage2_steps=9633"),
-        "2,624": ("--stage1_steps=2624", "--stage2_steps=4734"),
+        "656": ("--stage1_steps=656", EQUAL),
+        "2,624": ("--stage1_steps=2624", EQUAL),
     },
     "schedule": {
         "without warm-up": ("--warmup_steps=0",),
@@ -60,20 +66,19 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "averaged weights": ("--ema=0.998",),
     },
 }
-DEEP = ("--student_depth=26", "--stage2_steps=2667")
-FEW = ("--stage2_steps=2000",)
+DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
 RESULTS = {  # with the student from scratch, and without FSP but as many multiply-adds
     "result": {"from scratch": BASELINE, "soft targets": KD, "FSP, then soft targets": ()},
     "ResNet-26 in a third of the steps": {
         "from scratch": (*BASELINE, *DEEP),
-        "soft targets": (*KD, *DEEP, "--stage2_steps=4417"),
+        "soft targets": (*KD, *DEEP),
         "FSP, then labels": (*DEEP, "--stage2_loss=cross_entropy", *LIVE),
         "FSP, then soft targets": DEEP,
     },
     **{
         f"{labels:,} labels": {
             "from scratch": (*BASELINE, *FEW, f"--labeled_images={labels}"),
-            "soft targets": (*KD, "--stage2_steps=5266", f"--labeled_images={labels}"),
+            "soft targets": (*KD, *FEW, f"--labeled_images={labels}"),
             "FSP, then labels": (*FEW, "--stage2_loss=cross_entropy", *LIVE, f"--labeled_images={labels}"),
             "FSP, then soft targets": (*FEW, f"--labeled_images={labels}"),
         }
@@ -106,25 +111,67 @@ def main(arguments: list[str]) -> None:
 
 def measure() -> dict:
     """Returns the accuracy in %, the minutes and the multiply-adds of every seed, question and variant."""
-    options, rows = flags.FLAGS, []
+    options = flags.FLAGS
+    lines = pathlib.Path(options.recipe).read_text().splitlines()
+    settings = {"recipe": [line for line in lines if line.startswith("--")]}
+    settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale")}
+    rows = rows_before(settings)
     questions = options.questions or (["result"] if options.test else list(SEARCH))
     for seed in options.seeds:
+        found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
+        variants = [(question, *variant) for question in questions for variant in VARIANTS[question].items()]
+        missing = [each for each in variants if (*each[:2], " ".join(each[2])) not in found]
         folder = pathlib.Path(options.run_dir).expanduser().absolute() / f"s{seed}"
-        teacher = run(folder / "teacher", seed, "--pipeline=teacher")
-        rows.append(row("teacher", "the recipe", (), seed, [teacher]))
-        for question in questions:
-            for variant, changes in VARIANTS[question].items():
-                runs = [run(folder / re.sub(r"\W+", "_", f"{question} {variant}"), seed, *named(folder, changes))]
-                runs += [] if changes[:1] in (TEACHER, BASELINE) else [teacher]
-                rows.append(row(question, variant, changes, seed, runs))
-    return {"versions": command.versions(), "schedule_scale": options.schedule_scale, "rows": rows}
+        if missing:
+            teacher = run(folder / "teacher", seed, "--pipeline=teacher")
+            rows += (
+                [] if ("teacher", "the recipe", "") in found else [row("teacher", "the recipe", (), seed, [teacher])]
+            )
+        for question, variant, changes in missing:
+            runs = [run(folder / re.sub(r"\W+", "_", f"{question} {variant}"), seed, *named(folder, changes))]
+            runs += [] if changes[:1] in (TEACHER, BASELINE) else [teacher]
+            rows.append(row(question, variant, changes, seed, runs))
+    return {"versions": command.versions(), "settings": settings, "rows": rows}
+
+
+def rows_before(settings: dict) -> list[dict]:
+    """Returns the rows that the file --json has already; raises UserError if they have other settings."""
+    path = pathlib.Path(flags.FLAGS.json or "").expanduser()
+    if not path.is_file():
+        return []
+    measured = json.loads(path.read_text())
+    if measured["settings"] != settings:
+        raise UserError(f"{path} was measured with {measured['settings']}, not with {settings}: name another --json.")
+    return measured["rows"]
 
 
 def named(folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the flags of a variant, with the seed's teacher if it needs one."""
     if changes[:1] in (TEACHER, BASELINE):
         return changes
-    return (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline", *changes)
+    return (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline", *with_equal_work(changes))
+
+
+def with_equal_work(changes: tuple[str, ...]) -> tuple[str, ...]:
+    """Replaces `EQUAL` by steps of stage 2 with the multiply-adds of the same variant after the recipe's stage 1."""
+    if EQUAL not in changes:
+        return changes
+    changes = tuple(change for change in changes if change != EQUAL)
+    own = config_of(changes)
+    recipe = config_of(tuple(change for change in changes if not change.startswith(("--method", "--stage1_steps"))))
+    work = {config: [step_multiply_adds(config, phase) for phase in (STAGE1, STAGE2)] for config in (recipe, own)}
+    total = sum(recipe.num_steps(phase) * cost for phase, cost in zip((STAGE1, STAGE2), work[recipe], strict=True))
+    if own.method != "kd":
+        total -= own.num_steps(STAGE1) * work[own][0]
+    return (*changes, f"--stage2_steps={round(total / work[own][1])}")
+
+
+def config_of(changes: tuple[str, ...]) -> Config:
+    """Returns the recipe with a variant's flags, not scaled."""
+    values = flags.FlagValues()
+    config_flags.define_flags(values)
+    values(["", *flagfiles.expand([f"--flagfile={flags.FLAGS.recipe}"]), *changes])
+    return config_flags.from_flags(values)
 
 
 def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:

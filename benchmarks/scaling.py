@@ -29,7 +29,7 @@ def table() -> str:
         build = models.cifar_resnet if architecture == "cifar" else models.imagenet_resnet
         model = build(depth, 10 if architecture == "cifar" else 1000, (size, size, 3))
         gradient_bytes = 4 * sum(variable.value.shape.num_elements() for variable in model.trainable_variables)
-        operations = 2 * TRAINING * batch_size * forward_multiply_adds(architecture, depth, 1, size)
+        operations = 2 * TRAINING * batch_size * forward_multiply_adds(architecture, depth, 1, (size, size, 3))
         for count in NUM_DEVICES:
             sent = sent_bytes(gradient_bytes, count)
             line = (

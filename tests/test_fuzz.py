@@ -149,11 +149,19 @@ def test_mutated_records_and_flagfiles_load_or_are_refused(tmp_path):
         refused(Run, run)
 
 
+class FirstPixels:
+    """Stands in for a distiller: the entries of an image are its first pixels."""
+
+    entry_names, num_entries = ["pixels"], 4
+
+    def teacher_entries(self, images) -> list[tf.Tensor]:
+        return [tf.reshape(tf.cast(images, tf.float32), [-1, 64])[:, :4]]
+
+
 def test_mutated_stored_matrices_are_recomputed_or_refused(tmp_path):
     pixels = np.zeros((4, 8, 8, 1), np.uint8)
     image_set = ImageSet("zeros", ("none",), (8, 8, 1), 4, pixels, np.zeros(4, np.int64))
-    entries_of = lambda views: [tf.reshape(tf.cast(views, tf.float32), [-1, 64])[:, :4]]  # noqa: E731
-    store = TeacherStore(tmp_path, entries_of, [4], ["digest"], image_set, Augmentation(crop=False, flip=False))
+    store = TeacherStore(tmp_path, FirstPixels(), "digest", image_set, Augmentation(crop=False, flip=False), "pixels")
     store.open(1)
     (path,) = store.folder.glob("*.npy")
     whole = path.read_bytes()

@@ -194,14 +194,21 @@ def test_permuted_model_has_the_same_logits_for_any_seed(small_model, seed):
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max() + 1e-6)
 
 
+class Projections:
+    """Stands in for a distiller: the entries of an image are projections of its pixels."""
+
+    entry_names, num_entries = ["pixels"], 6
+
+    def teacher_entries(self, images) -> list[tf.Tensor]:
+        return [tf.reshape(tf.cast(images, tf.float32), [-1, 64]) / 255.0 @ tf.random.stateless_normal([64, 6], [0, 0])]
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> tuple[TeacherStore, TeacherStore]:
     """Returns a store that computed its files, and one that opened them."""
-    weights = tf.random.stateless_normal([64, 6], [0, 0])
-    entries_of = lambda views: [tf.reshape(tf.cast(views, tf.float32), [-1, 64]) / 255.0 @ weights]  # noqa: E731
     folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
     augmentation = Augmentation(crop=True, flip=True)
-    made, opened = (TeacherStore(folder, entries_of, [6], ["digest"], image_set, augmentation) for _ in range(2))
+    made, opened = (TeacherStore(folder, Projections(), "digest", image_set, augmentation, "pixels") for _ in range(2))
     for store in (made, opened):
         store.open(3)
     return made, opened

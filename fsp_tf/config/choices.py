@@ -3,7 +3,7 @@
 import dataclasses
 
 from fsp_tf.config.learning_choices import Data, Method, Models
-from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, STAGE2, TRANSFER, Phase
+from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, TRANSFER, Phase
 from fsp_tf.config.run_choices import Machine, Run, Schedules
 from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
@@ -68,9 +68,11 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             ends.append(max(round(step * self.schedule_scale), ends[-1] + 1 if ends else 1))
         return getattr(self, f"{name}_learning_rates"), tuple(ends)
 
-    def store_views(self, phase: Phase) -> int:
-        """Returns the number of views per image for which a phase reads stored outputs of the teacher; 0 for none."""
-        return self.fsp_store_views if phase is STAGE1 else self.kd_store_views if phase is STAGE2 else 0
+    def stored_views(self, phase: Phase, num_images: int) -> int:
+        """Returns for how many views of each image a phase needs stored outputs of the teacher; 0 if it reads none."""
+        epochs = -(-self.num_steps(phase) * self.batch_size // num_images)
+        is_augmented = self.augmentation != "none" or self.flips(phase)
+        return min(phase.store_views(self), epochs if is_augmented else 1)
 
     def num_steps(self, phase: Phase) -> int:
         """Returns the length of a phase in steps."""

@@ -24,17 +24,17 @@ PYTHON_ERRORS = {"invalid literal": "a whole number", "could not convert": "a nu
 
 
 @functools.cache
-def define_flags() -> None:
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines one absl flag per field, once per process."""
     for name, field in fields().items():
         help_text, choices, kind = field.metadata["help"], field.metadata["choices"], kind_of(name)
         default: typing.Any = field.default
         if typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(name, default and [str(entry) for entry in default], help_text)
+            flags.DEFINE_list(name, default and [str(entry) for entry in default], help_text, flag_values=flag_values)
         elif choices:
-            flags.DEFINE_enum(name, default, choices, help_text)
+            flags.DEFINE_enum(name, default, choices, help_text, flag_values=flag_values)
         else:
-            DEFINE[kind](name, default, help_text)
+            DEFINE[kind](name, default, help_text, flag_values=flag_values)
 
 
 def kind_of(name: str):
@@ -61,13 +61,13 @@ def _sentence(error: Exception) -> str:
     return text
 
 
-def from_flags() -> Config:
+def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """Returns the `Config` of the parsed flags.
 
     Raises:
         UserError: If a value is invalid.
     """
-    return Config(**{name: _converted(name, flags.FLAGS[name].value) for name in fields()})
+    return Config(**{name: _converted(name, flag_values[name].value) for name in fields()})
 
 
 def _converted(name: str, value):

@@ -9,58 +9,64 @@ TRAINING = 3  # a step's forward and backward pass, in forward passes
 
 
 def forward_multiply_adds(
-    architecture: str, depth: int, width_multiplier: int, image_size: int, num_blocks: int | None = None
+    architecture: str,
+    depth: int,
+    width_multiplier: int,
+    image_shape: tuple[int, int, int],
+    num_blocks: int | None = None,
 ) -> int:
-    """Returns the multiply-adds of a ResNet's convolutions on one RGB image.
+    """Returns the multiply-adds of a ResNet's convolutions on one image.
 
     Args:
         architecture: `cifar` or `imagenet`.
         depth: Number of layers.
         width_multiplier: Multiplies the channels.
-        image_size: Side in pixels.
+        image_shape: Height, width and channels of the image.
         num_blocks: Counts only the first blocks; all of them if None.
     """
     sections = zip(section_blocks(architecture, depth), CHANNELS[architecture], strict=True)
     widths = [channels * width_multiplier for blocks, channels in sections for _ in range(blocks)]
-    channels, side = widths[0], image_size
+    channels, (height, width, depth_of_image) = widths[0], image_shape
     if architecture == "cifar":
-        total = side * side * 3 * 9 * channels
+        total = height * width * depth_of_image * 9 * channels
     else:
-        side = _half(side)
-        total = side * side * 3 * 49 * channels
-        side = _half(side)
-    for width in widths[:num_blocks]:
-        if width != channels:  # the first block of a section
-            side = _half(side)
-            total += side * side * channels * width if architecture == "imagenet" else 0  # the projection
-        total += side * side * 9 * width * (channels + width)
-        channels = width
+        height, width = _half(height), _half(width)
+        total = height * width * depth_of_image * 49 * channels
+        height, width = _half(height), _half(width)
+    for filters in widths[:num_blocks]:
+        if filters != channels:  # the first block of a section
+            height, width = _half(height), _half(width)
+            total += height * width * channels * filters if architecture == "imagenet" else 0  # the projection
+        total += height * width * 9 * filters * (channels + filters)
+        channels = filters
     return total
 
 
-def step_multiply_adds(config: Config, phase: Phase, image_size: int | None = None) -> int:
+def step_multiply_adds(config: Config, phase: Phase, image_shape: tuple[int, int, int] | None = None) -> int:
     """Returns the multiply-adds of one training step of a phase, for the models of this project.
 
-    `image_size` is the side of the images in pixels, if it is known already.
+    Without `image_shape`, the images are RGB and of `--image_size` or the usual size.
     """
-    size = image_size or config.image_size or DEFAULT_SIZES[config.architecture]
-
-    def forward(depth: int) -> int:
-        num_blocks = sum(section_blocks(config.architecture, depth))
-        if phase is STAGE1 and config.method == "fitnet":
-            num_blocks = hint_blocks(num_blocks, config.num_hints)[-1]
-        return forward_multiply_adds(config.architecture, depth, config.width_multiplier, size, num_blocks)
-
-    trained = forward(config.teacher_depth if phase.trains_teacher else config.student_depth)
-    teacher = forward(config.teacher_depth) if phase.runs_teacher(config) else 0
+    trained = _forward(config, phase.trains_teacher, phase, image_shape)
+    teacher = _forward(config, True, phase, image_shape) if phase.runs_teacher(config) else 0
     return (TRAINING * trained + teacher) * config.batch_size
 
 
-def phase_multiply_adds(config: Config, phase: Phase, num_images: int, image_size: int) -> int:
+def phase_multiply_adds(config: Config, phase: Phase, num_images: int, image_shape: tuple[int, int, int]) -> int:
     """Returns the multiply-adds of a phase on `num_images` training images, including those of the stored outputs."""
-    teacher = forward_multiply_adds(config.architecture, config.teacher_depth, config.width_multiplier, image_size)
-    stored = config.store_views(phase) * num_images * teacher
-    return config.num_steps(phase) * step_multiply_adds(config, phase, image_size) + stored
+    stored = config.stored_views(phase, num_images) * num_images * _forward(config, True, phase, image_shape)
+    return config.num_steps(phase) * step_multiply_adds(config, phase, image_shape) + stored
+
+
+def _forward(config: Config, is_teacher: bool, phase: Phase, image_shape: tuple[int, int, int] | None) -> int:
+    """Returns the multiply-adds of the teacher or the student on one image, up to the last layer that a phase needs."""
+    size = config.image_size or DEFAULT_SIZES[config.architecture]
+    depth = config.teacher_depth if is_teacher else config.student_depth
+    num_blocks = sum(section_blocks(config.architecture, depth))
+    if phase is STAGE1 and config.method == "fitnet":
+        num_blocks = hint_blocks(num_blocks, config.num_hints)[-1]
+    shape = image_shape or (size, size, 3)
+    return forward_multiply_adds(config.architecture, depth, config.width_multiplier, shape, num_blocks)
 
 
 def _half(side: int) -> int:

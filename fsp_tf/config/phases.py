@@ -27,6 +27,8 @@ class Phase:
         on_source: Whether it trains on `--source_dataset` instead of `--dataset`.
         starts_from: The models that it starts from or learns from, given the choices.
         runs_teacher: Whether each of its steps also runs the teacher, given the choices.
+        stores: What of the teacher can be stored for it.
+        store_views: For how many views of each image it is stored, given the choices; 0 if it is not.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Phase:
     on_source: bool = False
     starts_from: Callable[["Config"], tuple[str, ...]] = lambda config: ()
     runs_teacher: Callable[["Config"], bool] = lambda config: False
+    stores: str = ""
+    store_views: Callable[["Config"], int] = lambda config: 0
 
     @property
     def file(self) -> str:
@@ -107,6 +111,8 @@ STAGE1 = Phase(
     stream="stage1",
     starts_from=lambda config: (stage1_teacher(config),),
     runs_teacher=lambda config: not config.fsp_store_views,
+    stores="FSP matrices",
+    store_views=lambda config: config.fsp_store_views,
 )
 STAGE2 = Phase(
     name="stage2",
@@ -119,6 +125,8 @@ STAGE2 = Phase(
     few_labels=True,
     starts_from=_stage2_models,
     runs_teacher=lambda config: config.keeps_fsp or (config.stage2_loss == "kd" and not config.kd_store_views),
+    stores="logits",
+    store_views=lambda config: config.kd_store_views,
 )
 
 PHASES = {row.name: row for row in (SOURCE_TEACHER, TEACHER, FINE_TUNING, BASELINE, STAGE1, STAGE2)}

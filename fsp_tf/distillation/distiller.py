@@ -129,15 +129,14 @@ class FSPDistiller(ReplicatedModel):
         return [flatten_matrices([matrix]) for matrix in matrices]
 
     @property
-    def entry_sizes(self) -> dict[str, int]:
-        """The number of entries of each pair's matrix, by the names of the teacher's layers."""
-        names = [f"{first}-{last}" for first, last in self.teacher_pairs]
-        return {name: rows * columns for name, (rows, columns) in zip(names, self.matrix_shapes, strict=True)}
+    def entry_names(self) -> list[str]:
+        """The names of the pairs, by the teacher's layers."""
+        return [f"{first}-{last}" for first, last in self.teacher_pairs]
 
     @property
-    def teacher_dtype(self) -> str:
-        """The dtype in which the teacher computes."""
-        return self.teacher_features.layers[-1].compute_dtype
+    def num_entries(self) -> int:
+        """The number of entries of all matrices of an image."""
+        return sum(rows * columns for rows, columns in self.matrix_shapes)
 
     def image_losses(self, teacher_matrices: list[tf.Tensor], student_maps: list[tf.Tensor]) -> tf.Tensor:
         """Returns each image's loss, (batch,), from the outputs of `trained`; updates the metrics of the pairs."""

@@ -96,6 +96,7 @@ class SoftTargetDistiller(ReplicatedModel):
         teacher_maps, student_maps = (fsp.teacher_features.outputs, fsp.trained.outputs) if fsp else ([], [])
         self.teacher_outputs = keras.Model(teacher_graph.input, [teacher_logits, *teacher_maps], name="teacher_outputs")
         self.trained = keras.Model(student_graph.input, [student_logits, *student_maps], name="student_outputs")
+        self.entry_names, self.num_entries = ["logits"], teacher_logits.shape[-1]
         self.total = keras.metrics.Mean("loss")
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
@@ -114,16 +115,6 @@ class SoftTargetDistiller(ReplicatedModel):
     def teacher_entries(self, images) -> list[tf.Tensor]:
         """Returns what a `TeacherStore` stores of images: the logits, float32 (batch, classes)."""
         return [tf.cast(keras.tree.flatten(self.teacher_outputs(images, training=False))[0], tf.float32)]
-
-    @property
-    def entry_sizes(self) -> dict[str, int]:
-        """The number of the teacher's logits, by their name."""
-        return {"logits": self.teacher_outputs.outputs[0].shape[-1]}
-
-    @property
-    def teacher_dtype(self) -> str:
-        """The dtype in which the teacher computes."""
-        return self.teacher_outputs.layers[-1].compute_dtype
 
     def soft_target_weight(self, step) -> tf.Tensor:
         """Returns lambda(t), a float32 scalar; t counts steps from 0."""
@@ -160,8 +151,9 @@ class SoftTargetDistiller(ReplicatedModel):
             self.cross_entropy.update_state(hard)
             self.soft_targets.update_state(soft)
             self.accuracy.update_state(labels, logits)
-            loss = hard + weight * soft
-            if self.form == "mix":
+            if self.form == "sum":
+                loss = hard + weight * soft
+            else:
                 loss = (1.0 - weight) * hard + weight * self.temperature**2 * soft
             if self.fsp:
                 loss += fsp_weight * self.fsp.image_losses(self.fsp.matrices(teacher_maps), maps)

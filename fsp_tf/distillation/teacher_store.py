@@ -5,7 +5,7 @@ import logging
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import filelock
 import numpy as np
@@ -24,20 +24,37 @@ SECONDS_BETWEEN_LINES = 10.0
 logger = logging.getLogger("fsp_tf")
 
 
+class StoredTeacher(Protocol):
+    """What a store needs of a distiller: the teacher's entries of each image, in parts such as the matrices of a pair.
+
+    Attributes:
+        entry_names: Names of the parts.
+        num_entries: The number of entries of all parts.
+    """
+
+    @property
+    def entry_names(self) -> list[str]: ...
+
+    @property
+    def num_entries(self) -> int: ...
+
+    def teacher_entries(self, images) -> list[tf.Tensor]:
+        """Returns each part for images (batch, height, width, channels): float32 (batch, entries)."""
+        ...
+
+
 class TeacherStore:
     """Stores the teacher's FSP matrices or logits for each view of each image: float16 (num_entries,).
 
-    `seconds` is the time that this object spent on computing them.
-
     The folder's name is a digest of everything that the entries depend on, so a store of another teacher, image set,
     augmentation or pair is never read. The name of each file contains the digest of its bytes. When a store is opened,
-    incomplete or changed files are reported and computed again.
+    incomplete or changed files are reported and computed again. `seconds` is the time that this object spent on
+    computing files.
 
     Args:
         folder: The folder of all stores.
-        entries_of: Returns the entries of images (batch, height, width, channels), in parts: float32 (batch, size).
-        sizes: The size of each part.
-        made_of: What the entries depend on besides images and augmentation: the teacher's digest, the dtype, names.
+        distiller: Computes the entries.
+        teacher: A digest of the teacher's weights, and the types in which it computes.
         image_set: The training images.
         augmentation: Whether to crop and to flip the views.
         title: What the entries are, for messages.
@@ -46,20 +63,19 @@ class TeacherStore:
     def __init__(
         self,
         folder: pathlib.Path,
-        entries_of: Callable[[tf.Tensor], list[tf.Tensor]],
-        sizes: Sequence[int],
-        made_of: Sequence[str],
+        distiller: StoredTeacher,
+        teacher: str,
         image_set: ImageSet,
         augmentation: Augmentation,
-        title: str = "FSP matrices",
+        title: str,
     ):
         self.image_set, self.augmentation, self.title = image_set, augmentation, title
-        self.num_entries, self.seconds = sum(sizes), 0.0
+        self.num_entries, self.seconds = distiller.num_entries, 0.0
         views = [f"crop={augmentation.crop}", f"flip={augmentation.flip}"]
-        parts = [LAYOUT, *made_of, _digest_of_set(image_set), *views]
+        parts = [LAYOUT, teacher, *distiller.entry_names, _digest_of_set(image_set), *views]
         self.folder = folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.num_shards = -(-image_set.num_images // SHARD_IMAGES)
-        self._entries_of = tf.function(entries_of, reduce_retracing=True)
+        self._entries_of = tf.function(distiller.teacher_entries, reduce_retracing=True)
         self._opened: dict[tuple[int, int], np.ndarray] = {}
 
     def open(self, num_views: int) -> None:
@@ -74,7 +90,7 @@ class TeacherStore:
             f"{self.image_set.num_images:,} images, {needed / 1e6:,.0f} MB, in {self.folder}"
         )
         self.folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+        with self._lock():
             shards = [(view, shard) for view in range(num_views) for shard in range(self.num_shards)]
             missing = [(view, shard) for view, shard in shards if not self._open_shard(view, shard)]
             bytes_missing = sum(self._num_images(shard) for _, shard in missing) * self.num_entries * 2
@@ -85,6 +101,15 @@ class TeacherStore:
                     f"{bytes_free / 1e6:,.0f} MB free: store fewer views, or choose another --fsp_store_dir."
                 )
             self._compute(missing)
+
+    def _lock(self) -> filelock.AcquireReturnProxy:
+        """Returns the acquired lock of the store, which is released at the end of a `with` block."""
+        lock = filelock.FileLock(self.folder.with_name(f"{self.folder.name}.lock"))
+        try:
+            return lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.info("store: another run computes it; waiting for that run.")
+            return lock.acquire()
 
     def read(self, rows: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
         """Returns the entries of images `rows` in `views`, both int64 (batch,): float16 (batch, num_entries)."""
@@ -146,8 +171,8 @@ class TeacherStore:
     def _write(self, view: int, shard: int, entries: np.ndarray) -> None:
         """Writes a shard, atomically."""
         path = self.folder / f"view_{view}_shard_{shard}.npy"
-        files.write_with_digest(path, lambda file: np.save(file, entries, allow_pickle=False))
-        self._open_shard(view, shard)
+        written = files.write_with_digest(path, lambda file: np.save(file, entries, allow_pickle=False))
+        self._opened[view, shard] = self._entries_in(written, shard)
 
     def _to_half_precision(self, entries: np.ndarray) -> np.ndarray:
         """Returns entries in float16. Raises UserError if much of them overflows or underflows."""

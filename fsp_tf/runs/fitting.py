@@ -84,8 +84,8 @@ class PhaseFit:
             evaluate: Returns the accuracy on the test images; None to skip evaluation.
             callbacks: Additional callbacks.
         Returns:
-            The phase's record: `steps`; `training_seconds`, and `step_seconds` without evaluations and checkpoints;
-            `images_per_second`; `scalars` (the last logged ones) and `made_from`.
+            The phase's record: `steps`, `training_seconds`, `images_per_second` of this process without evaluations,
+            `scalars` (the last logged ones) and `made_from`.
         Raises:
             UserError: If the checkpoints belong to a phase that started from other models.
         """
@@ -117,7 +117,6 @@ class PhaseFit:
         return {
             "steps": self.num_steps,
             "training_seconds": round(checkpoints.training_seconds, 1),
-            "step_seconds": round(log.total_seconds, 1),
             "images_per_second": round(log.images_per_second, 1),
             "scalars": log.last_scalars,
             "made_from": self.starts_from,

@@ -1,12 +1,9 @@
-"""The distiller that stage 1 fits, its pairs of layers, and the folder of its stored matrices."""
-
-import pathlib
+"""The distiller that stage 1 fits, and its pairs of layers."""
 
 import keras
 
 from fsp_tf.config import Config
 from fsp_tf.distillation import FSPDistiller, HintDistiller
-from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 
 
@@ -27,12 +24,6 @@ def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -
         connectors=config.fsp_connector,
         stored=config.fsp_store_views > 0,
     )
-
-
-def store_folder(run: Run) -> pathlib.Path:
-    """Returns the folder of the teacher's stored matrices."""
-    folder = run.config.fsp_store_dir
-    return pathlib.Path(folder).expanduser() if folder else run.folder / "fsp_store"
 
 
 def parse_taps(taps: tuple[str, ...]) -> list:

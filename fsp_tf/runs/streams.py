@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import STAGE1, Phase
+from fsp_tf.config.phases import Phase
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, TeacherStore
 from fsp_tf.models import channel_permutations
+from fsp_tf.runs.run import Run
 from fsp_tf.training import devices
 from fsp_tf.training.devices import Shard
 
@@ -23,53 +24,44 @@ def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
     return lambda first, last, shard: training_stream(train_set, range(first, last), _options(config, phase, shard))
 
 
-def open_store(
-    config: Config,
+def stored_entries_stream(
+    run: Run,
     phase: Phase,
-    folder: pathlib.Path,
     distiller: FSPDistiller | SoftTargetDistiller,
-    teacher_digest: str,
-    train_set: ImageSet,
-    *,
-    writes: bool,
-) -> TeacherStore:
-    """Opens the store of the teacher's matrices or logits, after computing the missing ones.
+    teacher_name: str,
+    order: np.ndarray | None = None,
+) -> tuple[Stream, float]:
+    """Returns a phase's stream of stored views with the teacher's entries, after computing the missing ones.
 
     Args:
-        config: The run's configuration.
-        phase: Stage 1 for matrices, stage 2 for logits.
-        folder: The folder of all stores.
+        run: The run.
+        phase: Stage 1 or stage 2.
         distiller: A distiller of the unshuffled teacher.
-        teacher_digest: Digest of the teacher's weights.
-        train_set: The images.
-        writes: Whether this process computes what is missing. Of several workers, only one does.
+        teacher_name: The teacher's name among the run's models.
+        order: Permutes the entries of each image.
+    Returns:
+        The stream, and the seconds that this process spent on computing entries.
     Raises:
         UserError: If the disk is too small, or the entries overflow half precision.
     """
-    sizes = distiller.entry_sizes
-    made_of = [teacher_digest, distiller.teacher_dtype, *sizes]
-    title = "FSP matrices" if phase is STAGE1 else "logits"
-    augmentation = _augmentation(config, phase)
-    store = TeacherStore(
-        folder, distiller.teacher_entries, list(sizes.values()), made_of, train_set, augmentation, title
-    )
-    for opens in (True, False):
-        if writes == opens:
-            store.open(config.store_views(phase))
+    config, train_set = run.config, run.images.for_training(phase)
+    folder = pathlib.Path(config.fsp_store_dir).expanduser() if config.fsp_store_dir else run.folder / "fsp_store"
+    dtypes = {layer.compute_dtype for layer in run.models.frozen(teacher_name).layers}
+    teacher = "+".join([run.models.digest(teacher_name), *sorted(dtypes)])
+    store = TeacherStore(folder, distiller, teacher, train_set, _augmentation(config, phase), phase.stores)
+    num_views = config.stored_views(phase, train_set.num_images)
+    for opens in (True, False):  # of several workers, one computes what is missing
+        if run.writes == opens:
+            store.open(num_views)
         devices.wait_for_workers(distiller.distribute_strategy)
-    return store
-
-
-def stored_entries_stream(
-    config: Config, phase: Phase, store: TeacherStore, train_set: ImageSet, order: np.ndarray | None = None
-) -> Stream:
-    """Returns the stream of images in stored views with the teacher's entries, permuted by `order` if it is given."""
     read: Callable = store.read
     if order is not None:
         read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
-    return lambda first, last, shard: stored_stream(
-        train_set, read, config.store_views(phase), range(first, last), _options(config, phase, shard)
-    )
+
+    def stream(first: int, last: int, shard: Shard) -> tf.data.Dataset:
+        return stored_stream(train_set, read, num_views, range(first, last), _options(config, phase, shard))
+
+    return stream, store.seconds
 
 
 def shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.stage1_distiller import make_distiller, store_folder
-from fsp_tf.runs.streams import Stream, live_stream, open_store, shuffled_entries, stored_entries_stream
+from fsp_tf.runs.stage1_distiller import make_distiller
+from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
@@ -66,21 +66,21 @@ def train_stage1(run: Run, phase: Phase) -> None:
         distiller = make_distiller(config, teacher, student)
         distiller.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {distiller.matched}")
-    callbacks: list[keras.callbacks.Callback] = []
-    if isinstance(distiller, FSPDistiller):
-        callbacks = [CollapseWarning(distiller.pair_names)]
-        callbacks += [_heat_maps(run, fit, distiller)] if run.writes else []
     stream, store_seconds = live_stream(config, phase, run.images.train), 0.0
-    if config.store_views(phase) and isinstance(distiller, FSPDistiller):
-        stream, store_seconds = _stored_matrices(run, teacher_name, distiller)
-    if isinstance(distiller, FSPDistiller) and config.fsp_weighting == "relative":
-        _warn_of_weak_pairs(run, distiller)
-    record = fit.run(distiller, stream, callbacks=[*callbacks, *run.callbacks])
+    callbacks: list[keras.callbacks.Callback] = [*run.callbacks]
+    collapse = CollapseWarning([])
+    if isinstance(distiller, FSPDistiller):
+        if config.fsp_weighting == "relative":
+            _warn_of_weak_pairs(run, distiller)
+        collapse = CollapseWarning(distiller.pair_names)
+        callbacks = [collapse, *([_heat_maps(run, fit, distiller)] if run.writes else []), *callbacks]
+        if phase.store_views(config):
+            stream, store_seconds = _stored_matrices(run, teacher_name, distiller)
+    record = fit.run(distiller, stream, callbacks=callbacks)
     if not run.writes:
         return
-    collapsed = callbacks[0].collapsed if callbacks else ()
     models.save(phase.model, model_forms.plain_form(config, phase.role, student))
-    _finish(run, phase, record | {"collapsed_pairs": sorted(collapsed)}, store_seconds)
+    _finish(run, phase, record | {"collapsed_pairs": sorted(collapse.collapsed)}, store_seconds)
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
@@ -111,23 +111,18 @@ def starting_digest(run: Run, phase: Phase) -> str:
 
 
 def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:
-    """Returns stage 1's stream of stored matrices, of the unshuffled teacher, and the seconds spent on storing them."""
-    config, models, train_set = run.config, run.models, run.images.train
-    unshuffled, order = distiller, None
-    if config.fsp_shuffle:
-        with run.strategy.scope():
-            unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
-        order = shuffled_entries(distiller, models.get(teacher_name), config.seed)
-    digest = models.digest(teacher_name)
-    store = open_store(config, STAGE1, store_folder(run), unshuffled, digest, train_set, writes=run.writes)
-    return stored_entries_stream(config, STAGE1, store, train_set, order), store.seconds
+    """Returns stage 1's stream of stored matrices, and the seconds spent on storing them.
 
-
-def _stored_logits(run: Run, distiller: SoftTargetDistiller) -> tuple[Stream, float]:
-    """Returns stage 2's stream of stored logits, and the seconds spent on storing them."""
-    config, train_set, digest = run.config, run.images.for_training(STAGE2), run.models.digest(TEACHER.model)
-    store = open_store(config, STAGE2, store_folder(run), distiller, digest, train_set, writes=run.writes)
-    return stored_entries_stream(config, STAGE2, store, train_set), store.seconds
+    Those of a shuffled teacher are the permuted ones of the unshuffled teacher.
+    """
+    config, models = run.config, run.models
+    if not config.fsp_shuffle:
+        return stored_entries_stream(run, STAGE1, distiller, teacher_name)
+    with run.strategy.scope():
+        unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
+    assert isinstance(unshuffled, FSPDistiller)
+    order = shuffled_entries(distiller, models.get(teacher_name), config.seed)
+    return stored_entries_stream(run, STAGE1, unshuffled, teacher_name, order)
 
 
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
@@ -155,15 +150,17 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
         return evaluations[-1].scores["accuracy"]
 
     fit = _phase_fit(run, phase)
+    stream, store_seconds = live_stream(config, phase, train_set), 0.0
     with run.strategy.scope():
-        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
+        fitted: ReplicatedModel
         if soft_teacher:
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
+        else:
+            fitted = Classifier(model, config.label_smoothing)
         fitted.compile(fit.optimizer(), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    stream, store_seconds = live_stream(config, phase, train_set), 0.0
-    if isinstance(fitted, SoftTargetDistiller) and fitted.stored:
-        stream, store_seconds = _stored_logits(run, fitted)
+    if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
+        stream, store_seconds = stored_entries_stream(run, phase, fitted, TEACHER.model)
     record = fit.run(fitted, stream, test_accuracy, run.callbacks)
     if not run.writes:
         return
@@ -182,11 +179,11 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
 
 def _finish(run: Run, phase: Phase, record: dict, store_seconds: float) -> None:
     """Records a finished phase, with its multiply-adds unless its models are custom ones."""
-    if run.config.store_views(phase):
+    if phase.store_views(run.config):
         record = record | {"store_seconds": round(store_seconds, 1)}
     if not run.config.has_custom_models:
         images = run.images.for_training(phase)
-        work = phase_multiply_adds(run.config, phase, images.num_images, images.image_shape[0])
+        work = phase_multiply_adds(run.config, phase, images.num_images, images.image_shape)
         record = record | {"multiply_adds": work}
     run.folder.finish(phase, record)
 
@@ -204,7 +201,7 @@ def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.
         label_smoothing=config.label_smoothing,
         fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
         fsp_weights=(first_fsp, last_fsp),
-        stored=config.store_views(STAGE2) > 0,
+        stored=STAGE2.store_views(config) > 0,
     )
 
 

@@ -62,7 +62,7 @@ class NaNGuard(keras.callbacks.Callback):
     def _cause(self, step: int) -> str:
         """Returns the likely cause: the data, the initial weights before the first update, or the learning rate."""
         batch = self.batch_of(step) if self.batch_of else ()
-        if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in batch):
+        if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in keras.tree.flatten(batch)):
             return BROKEN_DATA
         return self.too_large if step > 1 else BROKEN_START
 

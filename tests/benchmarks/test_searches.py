@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
-pytestmark = pytest.mark.long
+from benchmarks import recipe_search
+from fsp_tf.config.multiply_adds import step_multiply_adds
+from fsp_tf.config.phases import STAGE1, STAGE2
 
 
 def measure(module: str, folder: pathlib.Path, *flags: str) -> list[dict]:
@@ -20,6 +23,7 @@ def measure(module: str, folder: pathlib.Path, *flags: str) -> list[dict]:
     return rows
 
 
+@pytest.mark.long
 def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
     steps = ["--teacher_steps=2", "--stage1_steps=4", "--stage2_steps=4", "--batch_size=16"]
     rows = measure("architecture_pairs", tmp_path, f"--data_dir={data_dir}", "--test", "--pairs=cnn_bn", *steps)
@@ -27,6 +31,7 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
     assert (tmp_path / "runs" / "cnn_bn-s0" / "0" / "student.keras").exists()
 
 
+@pytest.mark.long
 def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(tmp_path, data_dir):
     flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=augmentation"]
     flags += ["--train_split=train[:2000]", "--holdout=1000"]
@@ -34,3 +39,32 @@ def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(t
     assert [(row["question"], row["variant"]) for row in rows] == [("teacher", "the recipe"), ("augmentation", "flip")]
     result = json.loads((tmp_path / "runs" / "s0" / "augmentation_flip" / "result.json").read_text())
     assert result["config"]["flip"] and "held out" in result["phases"]["stage2"]["evaluated_on"]
+    assert measure("recipe_search", tmp_path, *flags) == rows  # from the file
+
+
+@pytest.fixture
+def recipe_flags():
+    """Defines and parses the flags of `recipe_search`."""
+    recipe_search.define_flags()
+    flags.FLAGS(["", "--run_dir=x"])
+    yield
+    for name in ("data_dir", "train_split", "holdout", "run_dir", "schedule_scale", "recipe", "test", "questions"):
+        delattr(flags.FLAGS, name)
+    for name in ("seeds", "json"):
+        delattr(flags.FLAGS, name)
+
+
+def work(config) -> int:
+    """Returns the multiply-adds of a student's training."""
+    phases = [STAGE2] if config.method == "kd" else [STAGE1, STAGE2]
+    return sum(config.num_steps(phase) * step_multiply_adds(config, phase) for phase in phases)
+
+
+def test_every_variant_is_valid_and_those_of_equal_work_have_it(recipe_flags):
+    del recipe_flags
+    recipe = work(recipe_search.config_of(()))
+    for question, variants in recipe_search.VARIANTS.items():
+        for variant, changes in variants.items():
+            config = recipe_search.config_of(recipe_search.named(pathlib.Path("x"), changes))
+            if recipe_search.EQUAL in changes and question in (*recipe_search.SEARCH, "result"):
+                assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)

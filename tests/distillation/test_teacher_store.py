@@ -22,7 +22,6 @@ from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
 
 NUM_IMAGES = 300
-PAIR_NAMES = ["stem-section_1", "section_1-section_2", "section_2-section_3"]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +40,8 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(teacher_store, "SHARD_IMAGES", 128)
 
 
-def make_store(
-    folder, distiller, image_set, *, digest="teacher", pairs=PAIR_NAMES, crop=True, flip=True
-) -> TeacherStore:
-    made_of = [digest, distiller.teacher_dtype, *pairs]
-    sizes = list(distiller.entry_sizes.values())
-    return TeacherStore(folder, distiller.teacher_entries, sizes, made_of, image_set, Augmentation(crop, flip))
+def make_store(folder, distiller, image_set, *, digest="teacher", crop=True, flip=True) -> TeacherStore:
+    return TeacherStore(folder, distiller, digest, image_set, Augmentation(crop, flip), "FSP matrices")
 
 
 def open_store(folder, distiller, image_set, num_views=2, **choices) -> TeacherStore:
@@ -135,11 +130,12 @@ def test_damaged_files_are_recomputed(tmp_path, distiller, image_set, capsys, da
 
 
 def test_folder_depends_on_everything_that_decides_the_matrices(tmp_path, distiller, image_set):
+    teacher = cifar_resnet(8, 10, (8, 8, 3))
     changed = dataclasses.replace(image_set, images=np.roll(image_set.images, 1))
     folders = [
         make_store(tmp_path, distiller, image_set).folder,
         make_store(tmp_path, distiller, image_set, digest="another").folder,
-        make_store(tmp_path, distiller, image_set, pairs=["a-b", "b-c", "c-d"]).folder,
+        make_store(tmp_path, FSPDistiller(teacher, teacher, "first_block", stored=True), image_set).folder,
         make_store(tmp_path, distiller, image_set, crop=False).folder,
         make_store(tmp_path, distiller, image_set, flip=False).folder,
         make_store(tmp_path, distiller, changed).folder,
@@ -229,6 +225,23 @@ def test_stored_matrices_train_like_the_live_teacher(tmp_path, shuffle):
     live_heat_map, stored_heat_map = (first_heat_map(tmp_path / name) for name in ("live", "stored"))
     assert live_heat_map == stored_heat_map
     assert len([path for path in (tmp_path / "shared").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_teacher_pair_of_two_student_pairs_is_stored_twice(tmp_path, image_set):
+    pairs = [(("stem", "section_1"), ("stem", "section_1")), (("stem", "section_1"), ("stem", "section_1_block_1"))]
+    student = cifar_resnet(8, 10, (8, 8, 3))
+    twice = FSPDistiller(student, student, pairs, stored=True)
+    store = open_store(tmp_path, twice, image_set, 1)
+    entries = store.read(tf.constant([3], tf.int64), tf.constant([0], tf.int64)).numpy()
+    assert entries.shape == (1, 2 * 16 * 16)
+    np.testing.assert_array_equal(entries[:, :256], entries[:, 256:])
+
+
+def test_nan_loss_on_stored_entries_is_explained(tmp_path):
+    train(dataclasses.replace(TINY, run_dir=str(tmp_path / "teacher"), pipeline="teacher"))
+    choices = {"teacher": str(tmp_path / "teacher" / "teacher.keras"), "fsp_store_views": 1}
+    with pytest.raises(UserError, match="stage1: the loss is nan at step 2"):
+        train_stage1(tmp_path / "run", stage1_learning_rates=(1e30,) * 3, stage1_clipnorm=0.0, **choices)
 
 
 def test_ensemble_students_share_a_store(tmp_path, capsys):

@@ -140,7 +140,7 @@ def convolutions(model: keras.Model) -> int:
 )
 def test_multiply_adds_match_the_models_convolutions(make, architecture, depth, width, size):
     model = make(depth, 10, (size, size, 3), width_multiplier=width)
-    assert forward_multiply_adds(architecture, depth, width, size) == convolutions(model)
+    assert forward_multiply_adds(architecture, depth, width, (size, size, 3)) == convolutions(model)
 
 
 def test_help_lists_the_flags_that_some_table_uses():

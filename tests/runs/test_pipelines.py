@@ -91,7 +91,7 @@ def test_remaining_work_is_counted_in_steps_of_the_phase(tmp_path):
     """A step costs three forward passes of the trained model, and in stage 1 also one of the teacher."""
     config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
     folder = runs.Run(config).folder
-    large, small = (forward_multiply_adds("cifar", depth, 1, 32) for depth in (26, 8))
+    large, small = (forward_multiply_adds("cifar", depth, 1, (32, 32, 3)) for depth in (26, 8))
     expected = (2 * 10 * 3 * small + 5 * (3 * small + large)) / (3 * large)
     assert fitting.steps_ahead(config, folder, TEACHER, 0) == pytest.approx(expected)
     assert fitting.steps_ahead(config, folder, STAGE2, 0) == 0
