@@ -62,7 +62,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
 }
 DEEP = ("--student_depth=26", "--stage2_steps=2667")
 FEW = ("--stage2_steps=2000",)
-RESULTS = {  # with the student from scratch, and without FSP but as many multiply-adds
+RESULTS = {  # FSP, the student from scratch, and soft targets without FSP for as many multiply-adds
     "result": {"from scratch": BASELINE, "soft targets": KD, "FSP, then soft targets": ()},
     "ResNet-26 in a third of the steps": {
         "from scratch": (*BASELINE, *DEEP),
