@@ -25,7 +25,7 @@ LIBRARY_TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What every contender trains.
+    """The models and batches that every contender trains.
 
     Attributes:
         batch_size: Images per step.

@@ -1,10 +1,11 @@
-"""Custom models of many kinds, each distilled to another of its kind: are the recorded numbers those of its files?
+"""Distills custom models of many kinds, and checks that the recorded numbers are those of the files.
 
   python -m benchmarks.custom_models
 
 For each kind, `fsp_tf.distill` runs a few steps of stage 1 and stage 2 and exports the student. The table compares the
 recorded accuracy with that of `student.keras` in a process with Keras but without fsp_tf, and the served probabilities
-with those of the given model after it has received the trained weights. Or it shows why the kind is refused.
+with those of the given model after it has received the trained weights. For a kind that is refused, the table shows the
+reason.
 """
 
 import contextlib
@@ -24,11 +25,11 @@ CHOICES = {
     "stage1_steps": (3, 4, 5),
     "stage2_steps": (20, 30, 40),
     "stage2_learning_rates": (0.05, 0.05, 0.01),
-    "fsp_weight": 1.0,  # a teacher with random weights is no example: it should hardly change the student
+    "fsp_weight": 1.0,  # a teacher with random weights should hardly change the student
     "batch_size": 32,
     "baseline": False,
 }
-LARGE_MODEL = 1_000_000  # from so many weights on, a small teacher and fewer steps
+LARGE_MODEL = 1_000_000  # models with more weights have a small teacher and fewer steps
 SHORT = {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3)}
 TOLERANCE, MIXED_TOLERANCE = 1e-4, 1e-2  # largest difference of a probability; the second in mixed precision
 PLAIN_KERAS = """

@@ -62,7 +62,7 @@ def measure() -> dict:
 
 
 def make_streams(folder: pathlib.Path, batch_size: int) -> dict:
-    """Returns the training streams by title; `folder` is empty and takes the image files."""
+    """Returns the training streams by title; writes the image files to `folder`, which is empty."""
     from benchmarks.keras_training import CROP, STEPS, random_image_set
     from fsp_tf.data import Augmentation, StreamOptions, training_stream
 
@@ -110,7 +110,7 @@ def images_per_second(batches, seconds: float) -> float:
 
 
 def table(measured: dict) -> str:
-    """Formats a row per stream; images of another size than the network's are compared with nothing."""
+    """Formats a row per stream; images of another size than the network's are not compared."""
     lines = [f"{'stream':<33} {'images/s':>9} {'of plain training':>18}"]
     for title, row in measured["streams"].items():
         times = f"{row['times_plain_training']:,.1f} times" if row["times_plain_training"] else "–"

@@ -43,7 +43,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "soft targets": KD,
         "FSP, then soft targets (the recipe)": (),
         "FSP by LAMB, then soft targets": ("--stage1_optimizer=lamb", "--stage1_learning_rates=0.01"),
-        "FSP, then soft targets and less and less FSP": ("--stage2_fsp_weights=1,0", *LIVE),
+        "FSP, then soft targets and FSP with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
     },
     "views with stored logits": {
         "1": ("--kd_store_views=1",),
@@ -67,7 +67,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     },
 }
 DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
-RESULTS = {  # with the student from scratch, and without FSP but as many multiply-adds
+RESULTS = {  # FSP, the student from scratch, and soft targets without FSP for as many multiply-adds
     "result": {"from scratch": BASELINE, "soft targets": KD, "FSP, then soft targets": ()},
     "ResNet-26 in a third of the steps": {
         "from scratch": (*BASELINE, *DEEP),

@@ -125,7 +125,7 @@ def write_reference(run_dir: pathlib.Path, data_dir: str | None, folder: pathlib
     Args:
         run_dir: Folder of a finished run.
         data_dir: TFDS's folder; the run's own if None.
-        folder: Takes `images.npy`, `labels.npy`, `probabilities.npy`, `unfolded/` and `keras_export/`.
+        folder: Folder for `images.npy`, `labels.npy`, `probabilities.npy`, `unfolded/` and `keras_export/`.
     """
     command_line.prepare_tensorflow()
     import keras

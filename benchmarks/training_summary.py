@@ -68,7 +68,7 @@ def summarize(rounds: list[Round], memory_bytes: dict[str, int], workload: Workl
     Args:
         rounds: Seconds per step by contender, and of a matrix product.
         memory_bytes: Peak memory by contender.
-        workload: What they trained.
+        workload: The models and batches that they trained.
     """
     rows = {}
     for contender in CONTENDERS:

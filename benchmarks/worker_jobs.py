@@ -1,4 +1,4 @@
-"""Small training jobs on worker processes of this machine, and the losses and accuracies they leave behind."""
+"""Small training jobs on worker processes of this machine, and their losses and accuracies."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def job_flags(folder: pathlib.Path, job: str, num_steps: int) -> list[str]:
     """Returns the flags of a small job.
 
     Args:
-        folder: Takes the files of custom models.
+        folder: Folder for the files of custom models.
         job: A key of RESNET_JOBS, or `plain` for custom models without batch normalization.
         num_steps: Steps of every phase.
     """
@@ -78,7 +78,7 @@ class Workers:
 
     Args:
         command: Command of every process.
-        log_folder: Takes the output of each process.
+        log_folder: Folder for the output of each process.
         prefixes: Words to put before each process's command.
         addresses: Address of each process.
         first_port: Port of the first process; the others follow.

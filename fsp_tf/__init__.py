@@ -7,14 +7,14 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
     """Distills a student from a trained teacher: baseline, stage 1, stage 2 and export, like `python -m fsp_tf.main`.
 
     The same call resumes an interrupted run. The run's folder holds the usual files of a run and the two given models.
-    Without a GPU, TensorFlow computes deterministically from the first call until the process ends, which it cannot
-    undo; `deterministic=False` avoids that. The random seeds of Python, NumPy and Keras are set. Progress is printed if
+    Without a GPU, the first call makes TensorFlow deterministic until the process ends, which cannot be undone;
+    `deterministic=False` avoids that. The random seeds of Python, NumPy and Keras are set. Progress is printed if
     the logger `fsp_tf` has no handler.
 
     Args:
         teacher: A trained functional or sequential Keras classifier of images from 0 to 255; or
             `keras.applications:NAME`, an architecture with ImageNet weights, which is also fine-tuned.
-        student: An untrained one of the same images and classes; not changed.
+        student: An untrained classifier of the same images and classes; it is not changed.
         train: The training images: arrays `(images, labels)` or a `tf.data.Dataset` of such batches. Images are
             (number, height, width, channels), whole numbers from 0 to 255; labels are integers (number,).
         test: The test images, in the same form.

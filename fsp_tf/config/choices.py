@@ -9,7 +9,7 @@ from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
 TOPICS = (Data, Models, Method, Schedules, Machine, Run)  # in the order of their fields
-STAGE1_RATES, LAMB_RATE = (1e-3, 1e-4, 1e-5), 0.01  # the first are from the paper
+STAGE1_RATES, LAMB_RATE = (1e-3, 1e-4, 1e-5), 0.01  # STAGE1_RATES are the paper's
 APPLICATION = "keras.applications:"  # starts the name of a teacher
 
 

@@ -1,4 +1,4 @@
-"""Shared by the commands: `--help`, setting up TensorFlow before its first import, exiting without a traceback."""
+"""Setup that the commands share: `--help`, TensorFlow before its first import, and exiting without a traceback."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The choices of data, models and method: what is learned, and from what."""
+"""The flags of data, models and the distillation method."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ class Models:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How the student learns from the teacher."""
+    """The distillation method and its settings."""
 
     method: str = option(
         "fsp",
@@ -132,8 +132,8 @@ class Method:
     )
     stage1_clipnorm: float | None = option(
         None,
-        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 500; 50 with --fsp_taps; 0 with "
-        "--stage1_optimizer=adam or lamb.",
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 0 with --stage1_optimizer=adam or "
+        "lamb, otherwise 500, or 50 with --fsp_taps.",
     )
     num_hints: int = option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."
@@ -141,8 +141,8 @@ class Method:
     kd_temperature: float = option(3.0, "Temperature of the soft targets.")
     kd_form: str = option(
         "sum",
-        "How the soft targets enter the loss with their weight w. sum: cross entropy + w soft, as in FitNet. mix: "
-        "(1 - w) cross entropy + w temperature^2 soft, as in Hinton et al.",
+        "Loss with soft targets of weight w. sum: cross entropy + w times soft cross entropy, as in FitNet. mix: "
+        "(1 - w) times cross entropy + w temperature^2 times soft cross entropy, as in Hinton et al.",
         choices=("sum", "mix"),
     )
     kd_weights: tuple[float, ...] = option((4.0, 1.0), "Weights of the soft targets at the first and last step.")
@@ -153,6 +153,6 @@ class Method:
     )
     stage2_fsp_weights: tuple[float, ...] = option(
         (0.0, 0.0),
-        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 leaves "
-        "the FSP loss to stage 1.",
+        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 uses "
+        "no FSP loss in stage 2.",
     )

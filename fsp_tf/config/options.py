@@ -5,7 +5,7 @@ import functools
 
 
 def option(default, help_text: str, *, choices: tuple[str, ...] = (), changes_numbers: bool = True):
-    """A field and its flag. A run cannot be resumed with another value of a field that `changes_numbers`."""
+    """Declares a field and its flag. A run cannot be resumed with another value if the field `changes_numbers`."""
     metadata = {"help": help_text, "choices": choices, "changes_numbers": changes_numbers}
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -1,4 +1,4 @@
-"""The choices of schedules, machine and run: how long, where, and with which files."""
+"""The flags of schedules, machine and run."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class Schedules:
     teacher_steps: tuple[int, ...] = option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
     stage1_learning_rates: tuple[float, ...] | None = option(
         None,
-        "Learning rates of stage 1. Default: 0.001,0.0001,0.00001; the first is 0.01 with --stage1_optimizer=lamb.",
+        "Learning rates of stage 1. Default: 0.001,0.0001,0.00001; with --stage1_optimizer=lamb, 0.01 for every entry.",
     )
     stage1_steps: tuple[int, ...] = option((11000, 16000, 21000), "Steps at which the learning rates of stage 1 end.")
     fitnet_learning_rates: tuple[float, ...] = option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
@@ -43,7 +43,11 @@ class Schedules:
     )
     momentum: float = option(0.9, "Momentum of SGD.")
     nesterov: bool = option(False, "Use Nesterov momentum in SGD.")
-    weight_decay: float = option(1e-4, "Coupled weight decay: an L2 term in the gradient of every trained weight.")
+    weight_decay: float = option(
+        1e-4,
+        "Weight decay of every trained weight: with SGD, an L2 term in the gradient; with --stage1_optimizer=adam or "
+        "lamb, decoupled as in AdamW.",
+    )
     teacher_weight_decay: float | None = option(
         None, "--weight_decay for the phases that train a teacher. Default: as --weight_decay."
     )
@@ -65,8 +69,8 @@ class Machine:
 
     precision: str = option(
         "float32",
-        "Precision of training; evaluation and saved models use float32. auto selects the fastest of the "
-        "device: bfloat16 on CPUs with AMX, on AMD's with AVX512-BF16 and on GPUs since Ampere, float16 on older "
+        "Precision of training; evaluation and saved models use float32. auto selects the fastest precision of the "
+        "device: bfloat16 on CPUs with AMX, on AMD CPUs with AVX512-BF16 and on GPUs since Ampere, float16 on older "
         "tensor cores.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
@@ -95,7 +99,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Which phases to run, from which files, into which folder."""
+    """The phases to run, their files and the folder of the run."""
 
     experiment: str = free_option("fsp", "Name of the run's folder in saved_models.")
     pipeline: str = free_option(

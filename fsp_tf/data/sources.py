@@ -30,7 +30,7 @@ def prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
 class RandomAccess:
     """Images that can be read one by one: files of a folder, records of ArrayRecord files.
 
-    An epoch has the same permutation as for a set in memory, so both have the same batches, and starts at any position
+    An epoch has the same permutation as for a set in memory, so both have the same batches. It starts at any position
     immediately.
 
     Attributes:

@@ -13,7 +13,7 @@ DEFAULT_CLIPNORM = 500.0
 """The gradient norm to which stage 1 clips with `DEFAULT_WEIGHTS`."""
 CUSTOM_MODEL_SHARE = 0.1
 """The share of both defaults that custom models use, because their gradients are unknown: a tenth of the step."""
-SMALLEST_NORM = 0.01  # of the mean squared norm of the batch's matrices, by which `relative` divides at least
+SMALLEST_NORM = 0.01  # smallest divisor of `relative`, as a share of the mean squared norm of the batch's matrices
 ZERO_NORM = 1e-12  # a mean squared norm below it counts as zero, by which no error can be divided
 
 
@@ -23,7 +23,8 @@ class FSPDistiller(ReplicatedModel):
     L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
 
     lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`). The divisor
-    is at least a hundredth of its mean over the batch, so that an image with nearly no features cannot decide the step.
+    is at least a hundredth of its mean over the batch, so that an image whose matrix is nearly zero cannot dominate the
+    gradient.
     The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair.
 
     Deviates: `relative` is not the paper's. It makes lambda independent of the teacher's scale, so that one value
@@ -34,8 +35,8 @@ class FSPDistiller(ReplicatedModel):
         student: A functional Keras model; trained in place.
         pairs: See `resolve_pairs`.
         weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. The command line also clips the
-            gradient's norm to 500, and takes a tenth of both for custom models. Defaults to 10,000 for `relative` and
-            1 for `equal`.
+            gradient's norm to 500 with SGD, and takes a tenth of both for custom models. Defaults to 10,000 for
+            `relative` and 1 for `equal`.
         weighting: `relative` or `equal`.
         connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
             teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for

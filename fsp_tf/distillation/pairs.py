@@ -84,7 +84,8 @@ class ModelGraph:
         """Returns the sections after the first convolution, in order.
 
         A section's end is the last layer of its size through which every path to the logits passes. Its input is the
-        last such layer before its first convolution. What unpadded convolutions cut off does not begin a new section.
+        last such layer before its first convolution. No new section begins where only unpadded convolutions reduce the
+        size.
         """
         if None in self.input.shape[1:]:
             raise ValueError(f"{self.name} takes images of unknown size: build it with a fixed input shape.")

@@ -36,12 +36,11 @@ class SoftTargetDistiller(ReplicatedModel):
     sum: L(t) = 1/N sum_x [h(x) + lambda(t) l(x)]                             (Romero et al. 2015, Eq. 2)
     mix: L(t) = 1/N sum_x [(1 - lambda(t)) h(x) + lambda(t) tau^2 l(x)]       (Hinton et al. 2015, Section 2)
 
-    h is `label_loss` and l is `soft_target_loss`. lambda falls linearly from weights[0] at the first step, t = 0, to
+    h is `label_loss` and l is `soft_target_loss`. lambda changes linearly from weights[0] at the first step, t = 0, to
     weights[1] at the last one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues
     the schedule. The teacher runs in inference mode and does not change. Each model runs once per step.
 
-    With `fsp`, stage 1's loss stays: its loss is added with a factor that goes linearly from fsp_weights[0] to
-    fsp_weights[1].
+    With `fsp`, the loss of stage 1 is added with a factor that changes linearly from fsp_weights[0] to fsp_weights[1].
 
     Args:
         teacher: A functional Keras model with a head or layer `logits`.

@@ -1,4 +1,4 @@
-"""Loading of .keras files that may come from anyone."""
+"""Loads .keras files from untrusted sources."""
 
 import io
 import json

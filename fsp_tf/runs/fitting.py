@@ -189,9 +189,9 @@ def _batch(stream: Stream, step: int):
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:
-    """Returns the work that follows a phase, in steps of that phase with as many multiply-adds; None for custom models.
+    """Returns the work after a phase as a number of steps of that phase; None for custom models.
 
-    `work_after` are the multiply-adds after this run.
+    These steps have as many multiply-adds as the work. `work_after` are the multiply-adds after this run.
     """
     if config.has_custom_models:
         return None

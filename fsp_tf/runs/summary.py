@@ -84,7 +84,7 @@ def _seconds(record: dict) -> float:
 
 
 def _saved_model_bytes(run: Run, role: str, model: keras.Model) -> int:
-    """Returns the size of the exported student, which the baseline's equals, or of a temporary SavedModel."""
+    """Returns the size of the exported student, which is also the baseline's, or of a temporary SavedModel."""
     exported = run.folder.result.get("export")
     if role == STAGE2.role and exported:
         return exported["formats"]["saved_model"]["bytes"]

@@ -71,7 +71,7 @@ class NaNGuard(keras.callbacks.Callback):
 
 
 class CollapseWarning(keras.callbacks.Callback):
-    """Warns, once per pair, that stage 1 has killed the student's features."""
+    """Warns, once per pair, that stage 1 has collapsed: many dead channels, or a relative error near 1."""
 
     def __init__(self, pair_names: list[str]):
         super().__init__()

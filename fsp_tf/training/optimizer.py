@@ -62,7 +62,7 @@ ADAPTIVE = {"adam": Adam, "lamb": Lamb}
 
 @keras.saving.register_keras_serializable("fsp_tf")
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Keras's, but skips a step if the gradients of any replica overflow; Keras checks only the first replica."""
+    """Keras's loss scaling, but a step is skipped if any replica's gradients overflow; Keras checks only the first."""
 
     def check_finite(self, grads):
         """Returns whether all gradients of all replicas are finite."""
@@ -73,13 +73,13 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 def make_schedule(
     learning_rates: tuple[float, ...], phase_ends: tuple[int, ...], kind: str = "step", warmup_steps: int = 0
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Makes the learning rate schedule of a stage.
+    """Makes the learning rate schedule of a training phase.
 
     Args:
-        learning_rates: One per phase; `cosine` uses the first as its peak.
-        phase_ends: The step at which each phase ends; the last is the stage's length.
+        learning_rates: The rates in order; `cosine` uses the first as its peak.
+        phase_ends: The step at which each rate ends; the last is the length of the training phase.
         kind: `step` has the first rate for steps 0 to phase_ends[0] - 1, and so on. `cosine` decays from the peak to
-            zero at the end of the stage.
+            zero at the end of the training phase.
         warmup_steps: Steps of `cosine` in which the rate first rises linearly from zero to the peak.
     """
     if kind == "step":
@@ -104,7 +104,7 @@ def make_optimizer(
     scales_loss: bool = False,
     **sgd_options,
 ) -> keras.optimizers.Optimizer:
-    """Makes the optimizer of a stage.
+    """Makes the optimizer of a training phase.
 
     Args:
         schedule: See `make_schedule`.
