@@ -60,7 +60,7 @@ TABLES = {
             "teacher": _three("Teacher", (91.61, 91.56, 92.09, 91.75, 93.48), 192_000),
             "teacher_short": _three("Teacher * (a third of the steps)", (90.47, 90.83, 90.62, 90.64, 92.60), 63_000),
             "teacher_continued": _three(
-                "Teacher ‡ (one copied, trained on)", (91.84, 92.26, 92.01, 92.04, 92.71), 63_000
+                "Teacher ‡ (one copied, trained further)", (91.84, 92.26, 92.01, 92.04, 92.71), 63_000
             ),
             "fitnet_1": _three("FitNet *, 1 loss", (91.69, 91.85, 91.64, 91.72, 92.98), 98_000),
             "fitnet_3": _three("FitNet *, 3 losses", (88.90, 89.35, 89.02, 89.09, 89.92), 98_000),

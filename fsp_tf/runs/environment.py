@@ -37,7 +37,7 @@ def precision(wanted: str) -> str:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
     extensions, is_amd = _processor("flags").split(), _processor("vendor_id") == "AuthenticAMD"
-    # Intel's AVX512-BF16 instructions run at half the speed of its float32 ones.
+    # Intel's AVX512-BF16 instructions run slower than its float32 ones.
     return "mixed_bfloat16" if "amx_bf16" in extensions or ("avx512_bf16" in extensions and is_amd) else "float32"
 
 
