@@ -3,9 +3,10 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=search --schedule_scale=0.25
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
-The teacher is trained once per seed. Each variant is one run of `fsp_tf.main` in a folder of its own, so that an
-interrupted comparison resumes. Rows that the file --json has are not measured again, so that seeds and questions can
-be added. Without --test, the test images are never read.
+For each seed, the whole recipe runs once: teacher, student from scratch, stage 1 and stage 2. Each variant is one more
+run of `fsp_tf.main` with the same teacher. Every run has a folder of its own, so that an interrupted comparison resumes.
+Rows that the file --json has are not measured again, so that seeds and questions can be added. Without --test, the test
+images are never read.
 """
 
 import json
@@ -38,10 +39,8 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "averaged weights": (*TEACHER, "--ema=0.998"),
     },
     "method": {
-        "from scratch": BASELINE,
         "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
         "soft targets": KD,
-        "FSP, then soft targets (the recipe)": (),
         "FSP by LAMB, then soft targets": ("--stage1_optimizer=lamb", "--stage1_learning_rates=0.01"),
         "FSP, then soft targets and FSP with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
     },
@@ -67,8 +66,8 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     },
 }
 DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
-RESULTS = {  # FSP, the student from scratch, and soft targets without FSP for as many multiply-adds
-    "result": {"from scratch": BASELINE, "soft targets": KD, "FSP, then soft targets": ()},
+RESULTS = {  # what FSP contributes: soft targets alone have as many multiply-adds
+    "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
         "from scratch": (*BASELINE, *DEEP),
         "soft targets": (*KD, *DEEP),
@@ -98,7 +97,10 @@ def define_flags() -> None:
     flags.DEFINE_string("recipe", "flags/cifar10_fast.cfg", "Flagfile of the recipe.")
     flags.DEFINE_bool("test", False, "Train on all training images and evaluate on the test images.")
     flags.DEFINE_multi_enum(
-        "questions", None, list(VARIANTS), "Questions to answer. Default: result with --test, otherwise the search's."
+        "questions",
+        None,
+        list(VARIANTS),
+        "Questions to answer. Default: without FSP with --test, otherwise the search's.",
     )
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
@@ -116,21 +118,23 @@ def measure() -> dict:
     settings = {"recipe": [line for line in lines if line.startswith("--")]}
     settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale")}
     rows = rows_before(settings)
-    questions = options.questions or (["result"] if options.test else list(SEARCH))
+    questions = options.questions or (["without FSP"] if options.test else list(SEARCH))
     for seed in options.seeds:
         found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
         variants = [(question, *variant) for question in questions for variant in VARIANTS[question].items()]
         missing = [each for each in variants if (*each[:2], " ".join(each[2])) not in found]
-        folder = pathlib.Path(options.run_dir).expanduser().absolute() / f"s{seed}"
-        if missing:
-            teacher = run(folder / "teacher", seed, "--pipeline=teacher")
-            rows += (
-                [] if ("teacher", "the recipe", "") in found else [row("teacher", "the recipe", (), seed, [teacher])]
-            )
+        folder = pathlib.Path(options.run_dir).expanduser() / f"s{seed}"
+        if missing or not found:
+            teacher, baseline, *stages = run(folder, seed)
+        if not found:
+            rows.append(row("recipe", "teacher", (), seed, [teacher]))
+            rows.append(row("recipe", "student from scratch", (), seed, [baseline]))
+            rows.append(row("recipe", "student distilled", (), seed, [teacher, *stages]))
         for question, variant, changes in missing:
-            runs = [run(folder / re.sub(r"\W+", "_", f"{question} {variant}"), seed, *named(folder, changes))]
-            runs += [] if changes[:1] in (TEACHER, BASELINE) else [teacher]
-            rows.append(row(question, variant, changes, seed, runs))
+            own = folder.with_name(re.sub(r"\W+", "_", f"{folder.name} {question} {variant}"))
+            phases = run(own, seed, *named(folder, changes))
+            phases = phases if changes[:1] in (TEACHER, BASELINE) else [teacher, *phases]
+            rows.append(row(question, variant, changes, seed, phases))
     return {"versions": command.versions(), "settings": settings, "rows": rows}
 
 
@@ -149,7 +153,7 @@ def named(folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the flags of a variant, with the seed's teacher if it needs one."""
     if changes[:1] in (TEACHER, BASELINE):
         return changes
-    return (f"--teacher={folder / 'teacher' / 'teacher.keras'}", "--nobaseline", *with_equal_work(changes))
+    return (f"--teacher={folder / 'teacher.keras'}", "--nobaseline", *with_equal_work(changes))
 
 
 def with_equal_work(changes: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,8 +178,8 @@ def config_of(changes: tuple[str, ...]) -> Config:
     return config_flags.from_flags(values)
 
 
-def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:
-    """Runs fsp_tf.main in a folder, or resumes it; returns its result."""
+def run(folder: pathlib.Path, seed: str, *changes: str) -> list[dict]:
+    """Runs fsp_tf.main in a folder, or resumes it; returns the records of its phases in order."""
     options = flags.FLAGS
     shared = [f"--flagfile={options.recipe}", f"--seed={seed}", f"--run_dir={folder}"]
     shared += [f"--holdout={0 if options.test else options.holdout}", f"--train_split={options.train_split}"]
@@ -183,25 +187,28 @@ def run(folder: pathlib.Path, seed: str, *changes: str) -> dict:
     shared += [f"--data_dir={options.data_dir}"] * bool(options.data_dir)
     if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
         raise UserError(f"the run in {folder} failed, see above.")
-    return json.loads((folder / "result.json").read_text())
+    return list(json.loads((folder / "result.json").read_text())["phases"].values())
 
 
-def row(question: str, variant: str, changes: tuple[str, ...], seed: str, runs: list[dict]) -> dict:
-    """Returns what a variant contributes to the table: the last phase of its run, and the work of all its runs."""
-    phases = [phase for result in runs for phase in result["phases"].values()]
+def row(question: str, variant: str, changes: tuple[str, ...], seed: str, phases: list[dict]) -> dict:
+    """Returns a row of the table: the accuracy after the last phase of a variant, and the work of all its phases."""
     return {
         "question": question,
         "variant": variant,
         "flags": " ".join(changes),
         "seed": seed,
-        "accuracy": 100 * list(runs[0]["phases"].values())[-1]["accuracy"],
-        "minutes": sum(phase["training_seconds"] + phase.get("store_seconds", 0) for phase in phases) / 60,
+        "accuracy": 100 * phases[-1]["accuracy"],
+        "minutes": sum(phase["training_seconds"] for phase in phases) / 60,
         "multiply_adds": sum(phase["multiply_adds"] for phase in phases),
     }
 
 
 def table(measured: dict) -> str:
-    """Formats means over the seeds as Markdown, with 95 % t intervals."""
+    """Formats means over the seeds as Markdown, with 95 % t intervals.
+
+    The minutes are those of training, without the computation of stored outputs, which runs share; the multiply-adds
+    include it.
+    """
     accuracy = "test accuracy, %" if flags.FLAGS.test else "held-out accuracy, %"
     lines = [
         f"| question | variant | flags | {accuracy} | minutes | 10^12 multiply-adds |",
