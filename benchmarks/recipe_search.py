@@ -3,10 +3,10 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=search --schedule_scale=0.25
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
-For each seed, the whole recipe runs once: teacher, student from scratch, stage 1 and stage 2. Each variant is one more
-run of `fsp_tf.main` with the same teacher. Every run has a folder of its own, so that an interrupted comparison resumes.
-Rows that the file --json has are not measured again, so that seeds and questions can be added. Without --test, the test
-images are never read.
+For each seed, the whole recipe runs once: teacher, student from scratch, stage 1 and stage 2. Each variant is one
+more run of `fsp_tf.main` with the same teacher. Every run has its own folder, so that an interrupted comparison
+resumes. Rows that the file --json has are not measured again, so that seeds and questions can be added. Without
+--test, the test images are never read.
 """
 
 import json

@@ -112,7 +112,7 @@ def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
     labels = np.arange(num_images)
     if streamed:
-        source = RandomAccess(labels, lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+        source = RandomAccess(labels, lambda row: (tf.constant(images)[row], tf.constant(labels)[row]), ())
         return ImageSet("numbers", ("none",), (8, 8, 1), num_images, source=source)
     return ImageSet("numbers", ("none",), (8, 8, 1), num_images, images, labels)
 

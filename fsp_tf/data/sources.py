@@ -41,7 +41,7 @@ class RandomAccess:
 
     numbers: np.ndarray
     decode: Decode
-    paths: tuple[str, ...] = ()
+    paths: tuple[str, ...]
 
     def in_order(self) -> tf.data.Dataset:
         """Returns the argument of `decode` for every image once."""

@@ -32,7 +32,7 @@ def numbered_set(num_images: int, kind: str) -> ImageSet:
 
     source = None
     if kind == "one_by_one":
-        source = sources.RandomAccess(labels, read)
+        source = sources.RandomAccess(labels, read, ())
     elif kind == "records":
         folder, paths = pathlib.Path(tempfile.mkdtemp()), []
         for first in range(0, num_images, 4):

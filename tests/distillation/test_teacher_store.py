@@ -90,7 +90,7 @@ def test_view_without_augmentation_is_the_image_itself(tmp_path, distiller, imag
 
 def test_image_set_streamed_from_disk_has_the_same_matrices(tmp_path, distiller, image_set):
     images, labels = tf.constant(image_set.images), tf.constant(image_set.labels)
-    source = RandomAccess(np.arange(NUM_IMAGES), lambda number: (images[number], labels[number]))
+    source = RandomAccess(np.arange(NUM_IMAGES), lambda number: (images[number], labels[number]), ())
     streamed = dataclasses.replace(image_set, images=None, labels=None, source=source)
     in_memory, from_disk = open_store(tmp_path, distiller, image_set), open_store(tmp_path, distiller, streamed)
     assert in_memory.folder != from_disk.folder

@@ -93,7 +93,7 @@ def test_calibration_images_are_evenly_spaced(num_images, expected):
     images = np.arange(num_images, dtype=np.uint16).view(np.uint8).reshape(num_images, 1, 2, 1)
     labels = np.zeros(num_images, np.int64)
     in_memory = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, images, labels)
-    source = RandomAccess(np.arange(num_images), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+    source = RandomAccess(np.arange(num_images), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]), ())
     on_disk = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, source=source)
     for image_set in (in_memory, on_disk):
         assert calibration_images(image_set).reshape(-1, 2).view(np.uint16).ravel().tolist() == list(expected)

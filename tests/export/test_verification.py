@@ -37,7 +37,7 @@ def outputs(saved) -> dict[str, np.ndarray]:
 
 def image_set(count: int, *, on_disk: bool = False) -> ImageSet:
     images, labels = random_images(count), np.arange(count) % 10
-    source = RandomAccess(np.arange(count), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]))
+    source = RandomAccess(np.arange(count), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]), ())
     parts = (None, None, source) if on_disk else (images, labels)
     return ImageSet("set", CLASS_NAMES, IMAGE_SHAPE, count, *parts)
 
