@@ -193,7 +193,7 @@ def test_run_resumes_after_disk_fault(disk, reference, monkeypatch, operation):
         "teacher": {"pipeline": "teacher"},
         "stage1": {"pipeline": "stage1", "teacher": str(reference / "teacher.keras")},
         "stored": {"pipeline": "stage1", "teacher": str(reference / "teacher.keras"), "fsp_store_views": 1},
-        "export": {"pipeline": "export", "student": str(reference / "student.keras")},
+        "export": {"pipeline": "export", "trained_student": str(reference / "student.keras")},
     }[pipeline]
 
     inject(monkeypatch, owner, name, disk.fail, when)
