@@ -46,6 +46,24 @@ def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(t
     assert measure("recipe_search", tmp_path, *flags) == rows  # from the file
 
 
+def test_figure_of_cost_has_every_point_with_the_teachers_cost_of_distilled_students(tmp_path):
+    models = {"student from scratch": (70e12, (85.0, 86.0)), "student distilled": (230e12, (87.0, 88.0))}
+    rows = [
+        {"variant": model, "multiply_adds": cost, "accuracy": accuracy}
+        for model, (cost, accuracies) in models.items()
+        for accuracy in accuracies
+    ]
+    (tmp_path / "recipe.json").write_text(json.dumps({"rows": rows}))
+    figure = tmp_path / "figure.svg"
+    words = [sys.executable, "-m", "benchmarks.cost_figure", f"--recipe={tmp_path / 'recipe.json'}", f"--out={figure}"]
+    words += ["--reports=docs/results/table3/report.json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "| student distilled | this recipe | 230.0 | 87.50 ± 6.35 |" in done.stdout
+    assert "| student distilled | 0.0625 of the paper's steps | 118.2 | 80.84 ± 2.03 |" in done.stdout
+    assert "| student distilled | the paper | 1890.9 | 88.70 |" in done.stdout
+    assert "this recipe" in figure.read_text()
+
+
 @pytest.fixture
 def recipe_flags():
     """Defines and parses the flags of `recipe_search`."""

@@ -1,0 +1,110 @@
+"""A figure of accuracy against training cost: Table 3 of the paper at several schedules, and a recipe.
+
+  python -m benchmarks.cost_figure --recipe=docs/results/fast/result.json --reports=docs/results/table3/report.json \
+      --out=docs/results/fast/accuracy_against_cost.svg
+
+The cost of a distilled student includes its teacher.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import matplotlib.style
+from absl import app, flags
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from benchmarks import command
+from fsp_tf.reproduce.figures import COLORS, METADATA, PAPER_MARK, STYLE
+from fsp_tf.reproduce.intervals import describe
+
+TABLE_3 = {  # the rows whose cost a model has, and its accuracy in the paper
+    "student from scratch": (("alone",), 87.91),
+    "student distilled": (("teacher", "student"), 88.70),
+}
+MARKS: dict[str, dict[str, Any]] = {
+    "student from scratch": {"color": COLORS[1], "marker": "s"},
+    "student distilled": {"color": COLORS[0], "marker": "o"},
+}
+
+
+def define_flags() -> None:
+    """Defines this command's flags."""
+    flags.DEFINE_string("recipe", None, "File that `recipe_search --test` wrote.", required=True)
+    flags.DEFINE_list("reports", [], "Files report.json of `fsp_tf.reproduce --table=3`.")
+    flags.DEFINE_string("out", None, "SVG file to write.", required=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Draws the figure and prints its points."""
+    points = command.run(arguments, measure, table)["points"]
+    with matplotlib.style.context(["default", STYLE]):
+        draw(points).savefig(flags.FLAGS.out, metadata=METADATA["svg"])
+
+
+def measure() -> dict:
+    """Returns points: the model, its recipe, cost in 10^12 multiply-adds, accuracy in %, half width of its interval."""
+    points = []
+    for path in flags.FLAGS.reports:
+        report = json.loads(pathlib.Path(path).read_text())
+        rows = {row["key"]: row for row in report["rows"]}
+        for model, (keys, paper_accuracy) in TABLE_3.items():
+            cost = sum(rows[key]["tera_operations"] for key in keys)
+            measured = rows[keys[-1]]["measured"]["net_1"]
+            mean, half_width = (100 * measured[name] for name in ("mean", "half_width"))
+            title = f"{report['schedule_scale']:g} of the paper's steps"
+            points.append({"model": model, "recipe": title, "cost": cost, "mean": mean, "half_width": half_width})
+            whole = {"cost": cost / report["schedule_scale"], "mean": paper_accuracy, "half_width": None}
+            points.append({"model": model, "recipe": "the paper", **whole})
+    recipe = json.loads(pathlib.Path(flags.FLAGS.recipe).read_text())["rows"]
+    for model in TABLE_3:
+        rows = [row for row in recipe if row["variant"] == model]
+        cost, scores = rows[0]["multiply_adds"] / 1e12, describe([row["accuracy"] for row in rows])
+        points.append({"model": model, "recipe": "this recipe", "cost": cost, **scores})
+    return {"points": points}
+
+
+def draw(points: list[dict]) -> Figure:
+    """Draws accuracy against cost on a logarithmic scale; dotted lines join the points of the paper's schedule."""
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for model, mark in MARKS.items():
+        own = [point for point in points if point["model"] == model]
+        schedules = sorted(
+            (point for point in own if point["recipe"] != "this recipe"), key=lambda point: point["cost"]
+        )
+        line = [[point[name] for point in schedules] for name in ("cost", "mean")]
+        axes.plot(*line, color=mark["color"], linestyle=":")
+        for point in own:
+            is_recipe = point["recipe"] == "this recipe"
+            look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": 11 if is_recipe else 6}
+            axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
+            if is_recipe:
+                place = {"xytext": (-10, 6), "textcoords": "offset points", "ha": "right"}
+                axes.annotate("this recipe", (point["cost"], point["mean"]), color=mark["color"], **place)
+    handles = [Line2D([], [], linestyle="", label=model, **mark) for model, mark in MARKS.items()]
+    handles.append(Line2D([], [], linestyle="", label="published by Yim et al.", **PAPER_MARK))
+    axes.legend(handles=handles, loc="lower right")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([20, 50, 100, 200, 500, 1000, 2000]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("multiply-adds of the training, in 10¹²; those of a distilled student include its teacher")
+    axes.set_ylabel("test accuracy, %")
+    return figure
+
+
+def table(measured: dict) -> str:
+    """Formats the points as Markdown."""
+    lines = ["| model | recipe | 10^12 multiply-adds | test accuracy, % |", "|---|---|---|---|"]
+    for point in measured["points"]:
+        interval = f" ± {point['half_width']:.2f}" if point["half_width"] else ""
+        lines.append(f"| {point['model']} | {point['recipe']} | {point['cost']:.1f} | {point['mean']:.2f}{interval} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
