@@ -22,7 +22,6 @@ from fsp_tf.config import Config, flagfiles
 from fsp_tf.config import flags as config_flags
 from fsp_tf.config.multiply_adds import step_multiply_adds
 from fsp_tf.config.phases import STAGE1, STAGE2
-from fsp_tf.reproduce.intervals import describe
 from fsp_tf.system.errors import UserError
 
 TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
@@ -132,7 +131,7 @@ def measure() -> dict:
             rows.append(row("recipe", "student distilled", (), seed, [teacher, *stages]))
         for question, variant, changes in missing:
             own = folder.with_name(re.sub(r"\W+", "_", f"{folder.name} {question} {variant}"))
-            phases = run(own, seed, *named(folder, changes))
+            phases = run(own, seed, *named(options.recipe, folder, changes))
             phases = phases if changes[:1] in (TEACHER, BASELINE) else [teacher, *phases]
             rows.append(row(question, variant, changes, seed, phases))
     return {"versions": command.versions(), "settings": settings, "rows": rows}
@@ -149,20 +148,21 @@ def rows_before(settings: dict) -> list[dict]:
     return measured["rows"]
 
 
-def named(folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
+def named(recipe: str, folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the flags of a variant, with the seed's teacher if it needs one."""
     if changes[:1] in (TEACHER, BASELINE):
         return changes
-    return (f"--teacher={folder / 'teacher.keras'}", "--nobaseline", *with_equal_work(changes))
+    return (f"--teacher={folder / 'teacher.keras'}", "--nobaseline", *with_equal_work(recipe, changes))
 
 
-def with_equal_work(changes: tuple[str, ...]) -> tuple[str, ...]:
+def with_equal_work(flagfile: str, changes: tuple[str, ...]) -> tuple[str, ...]:
     """Replaces `EQUAL` by steps of stage 2 with the multiply-adds of the same variant after the recipe's stage 1."""
     if EQUAL not in changes:
         return changes
     changes = tuple(change for change in changes if change != EQUAL)
-    own = config_of(changes)
-    recipe = config_of(tuple(change for change in changes if not change.startswith(("--method", "--stage1_steps"))))
+    own = config_of(flagfile, changes)
+    of_recipe = tuple(change for change in changes if not change.startswith(("--method", "--stage1_steps")))
+    recipe = config_of(flagfile, of_recipe)
     work = {config: [step_multiply_adds(config, phase) for phase in (STAGE1, STAGE2)] for config in (recipe, own)}
     total = sum(recipe.num_steps(phase) * cost for phase, cost in zip((STAGE1, STAGE2), work[recipe], strict=True))
     if own.method != "kd":
@@ -170,11 +170,11 @@ def with_equal_work(changes: tuple[str, ...]) -> tuple[str, ...]:
     return (*changes, f"--stage2_steps={round(total / work[own][1])}")
 
 
-def config_of(changes: tuple[str, ...]) -> Config:
+def config_of(flagfile: str, changes: tuple[str, ...]) -> Config:
     """Returns the recipe with a variant's flags, not scaled."""
     values = flags.FlagValues()
     config_flags.define_flags(values)
-    values(["", *flagfiles.expand([f"--flagfile={flags.FLAGS.recipe}"]), *changes])
+    values(["", *flagfiles.expand([f"--flagfile={flagfile}"]), *changes])
     return config_flags.from_flags(values)
 
 
@@ -209,6 +209,8 @@ def table(measured: dict) -> str:
     The minutes are those of training, without the computation of stored outputs, which runs share; the multiply-adds
     include it.
     """
+    from fsp_tf.reproduce.intervals import describe
+
     accuracy = "test accuracy, %" if flags.FLAGS.test else "held-out accuracy, %"
     lines = [
         f"| question | variant | flags | {accuracy} | minutes | 10^12 multiply-adds |",

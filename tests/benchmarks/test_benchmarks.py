@@ -27,7 +27,7 @@ KEYS = {
 }
 ENTRY_POINTS = (
     *("training", "serving", "input_pipeline", "determinism", "replicas", "custom_models"),
-    *("architecture_pairs", "recipe_search", "cost_figure"),
+    *("architecture_pairs", "recipe_search"),
 )
 # A worker that does no work: it logs the beginning and the end of each turn in a common file.
 FAKE_WORKER = """

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
 
 from benchmarks import recipe_search
 from fsp_tf.config.multiply_adds import step_multiply_adds
@@ -64,29 +63,17 @@ def test_figure_of_cost_has_every_point_with_the_teachers_cost_of_distilled_stud
     assert "this recipe" in figure.read_text()
 
 
-@pytest.fixture
-def recipe_flags():
-    """Defines and parses the flags of `recipe_search`."""
-    recipe_search.define_flags()
-    flags.FLAGS(["", "--run_dir=x"])
-    yield
-    for name in ("data_dir", "train_split", "holdout", "run_dir", "schedule_scale", "recipe", "test", "questions"):
-        delattr(flags.FLAGS, name)
-    for name in ("seeds", "json"):
-        delattr(flags.FLAGS, name)
-
-
 def work(config) -> int:
     """Returns the multiply-adds of a student's training."""
     phases = [STAGE2] if config.method == "kd" else [STAGE1, STAGE2]
     return sum(config.num_steps(phase) * step_multiply_adds(config, phase) for phase in phases)
 
 
-def test_every_variant_is_valid_and_those_of_equal_work_have_it(recipe_flags):
-    del recipe_flags
-    recipe = work(recipe_search.config_of(()))
+def test_every_variant_is_valid_and_those_of_equal_work_have_it():
+    flagfile = "flags/cifar10_fast.cfg"
+    recipe = work(recipe_search.config_of(flagfile, ()))
     for question, variants in recipe_search.VARIANTS.items():
         for variant, changes in variants.items():
-            config = recipe_search.config_of(recipe_search.named(pathlib.Path("x"), changes))
+            config = recipe_search.config_of(flagfile, recipe_search.named(flagfile, pathlib.Path("x"), changes))
             if recipe_search.EQUAL in changes and question in (*recipe_search.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
