@@ -1,7 +1,7 @@
 """A figure of accuracy against training cost: Table 3 of the paper at several schedules, and a recipe.
 
-  python -m benchmarks.cost_figure --recipe=docs/results/fast/result.json --reports=docs/results/table3/report.json \
-      --out=docs/results/fast/accuracy_against_cost.svg
+  python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --json=fast.json
+  python -m benchmarks.cost_figure --recipe=fast.json --reports=docs/results/table3/report.json --out=cost.svg
 
 The cost of a distilled student includes its teacher.
 """
