@@ -102,3 +102,8 @@ def fields() -> dict[str, dataclasses.Field]:
 def decisive_fields() -> list[str]:
     """Returns the names of the fields that change a run's numbers."""
     return [name for name, field in fields().items() if field.metadata["changes_numbers"]]
+
+
+def fixed_fields() -> list[str]:
+    """Returns the names of the fields with which a run cannot be resumed if they differ."""
+    return [name for name, field in fields().items() if not field.metadata["may_change"]]

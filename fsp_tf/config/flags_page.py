@@ -26,7 +26,7 @@ def tables() -> str:
 def _row(field: dataclasses.Field) -> str:
     meaning = field.metadata["help"].replace("<", "&lt;")
     default = f"`{written(field.default)}`" if field.default not in (None, ()) else ""
-    may_change = "no" if field.metadata["changes_numbers"] else "yes"
+    may_change = "yes" if field.metadata["may_change"] else "no"
     return f"| `--{field.name}` | {default} | {_values(field)} | {meaning} | {may_change} |"
 
 

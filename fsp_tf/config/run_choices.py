@@ -73,6 +73,7 @@ class Machine:
         "device: bfloat16 on CPUs with AMX, on AMD CPUs with AVX512-BF16 and on GPUs since Ampere, float16 on older "
         "tensor cores.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        may_change=True,  # weights and checkpoints are in float32
     )
     deterministic: bool | None = free_option(
         None,

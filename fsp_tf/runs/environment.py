@@ -18,6 +18,11 @@ def versions() -> dict[str, str]:
     return found | {"fsp_tf": version(), "python": platform.python_version()}
 
 
+def process(precision: str) -> dict[str, str]:
+    """Returns what a phase's record says about a process that trains in a precision."""
+    return {"device": device(), "precision": precision, "fsp_tf": version()}
+
+
 def compute_deterministically(wanted: bool | None = None) -> None:
     """Restricts TensorFlow to deterministic kernels for the rest of this process.
 

@@ -12,6 +12,7 @@ from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import step_multiply_adds
 from fsp_tf.config.phases import STAGE1, Phase, phases_of
 from fsp_tf.distillation.replicated_model import ReplicatedModel
+from fsp_tf.runs import environment
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.streams import Stream
@@ -20,6 +21,7 @@ from fsp_tf.system.errors import UserError
 from fsp_tf.training import (
     Checkpoints,
     NaNGuard,
+    ProcessLog,
     Profile,
     Progress,
     TensorBoardLog,
@@ -50,6 +52,7 @@ class PhaseFit:
         self.config, self.folder, self.phase = config, folder, phase
         self.starts_from, self.steps_ahead = starts_from, steps_ahead
         self.num_steps = config.num_steps(phase)
+        self.processes = ProcessLog(environment.process(config.precision))
         self.log_directory = folder / "tensorboard" / phase.name
         self.checkpoint_directory = folder / "checkpoints" / phase.name
 
@@ -85,7 +88,7 @@ class PhaseFit:
             callbacks: Additional callbacks.
         Returns:
             The phase's record: `steps`, `training_seconds`, `images_per_second` of this process without evaluations,
-            `scalars` (the last logged ones) and `made_from`.
+            `scalars` (the last logged ones), `processes` and `made_from`.
         Raises:
             UserError: If the checkpoints belong to a phase that started from other models.
         """
@@ -96,7 +99,7 @@ class PhaseFit:
             self._claim_checkpoints()
         log = self._log(evaluate)
         guard = NaNGuard(self.phase.name, model.trained, batch_of=lambda step: _batch(stream, step))
-        later = [log, *callbacks]  # the log stops its clock before the heat maps are drawn
+        later = [log, *callbacks, self.processes]  # the log stops its clock before the heat maps are drawn
         checkpoints = self._checkpoints(model, guard, later)
         first_step = self._restore(checkpoints, model)
         for callback in (guard, *later):
@@ -119,6 +122,7 @@ class PhaseFit:
             "training_seconds": round(checkpoints.training_seconds, 1),
             "images_per_second": round(log.images_per_second, 1),
             "scalars": log.last_scalars,
+            "processes": self.processes.state,
             "made_from": self.starts_from,
         }
 

@@ -85,7 +85,7 @@ class RunFolder:
         now = config_lib.to_flags(self.config)
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
-            for name in config_lib.decisive_fields()
+            for name in config_lib.fixed_fields()
             if before.get(name) != now.get(name)
         ]
         if changed:

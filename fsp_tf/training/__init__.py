@@ -1,6 +1,6 @@
 """Optimizer, devices, evaluation and callbacks for training a phase."""
 
-from fsp_tf.training.checkpoints import Checkpoints
+from fsp_tf.training.checkpoints import Checkpoints, ProcessLog
 from fsp_tf.training.evaluation import Evaluation, evaluator
 from fsp_tf.training.fit import fit_phase
 from fsp_tf.training.guard import CollapseWarning, NaNGuard
@@ -19,6 +19,7 @@ __all__ = [
     "FSPHeatMaps",
     "LossScaleOptimizer",
     "NaNGuard",
+    "ProcessLog",
     "Profile",
     "Progress",
     "TensorBoardLog",

@@ -153,6 +153,29 @@ class Checkpoints(keras.callbacks.Callback):
             old.unlink()
 
 
+class ProcessLog(keras.callbacks.Callback):
+    """Lists the processes that fit a phase: the step after which each began, and its machine.
+
+    Args:
+        machine: What to record about this process.
+    """
+
+    def __init__(self, machine: dict[str, str]):
+        super().__init__()
+        self.machine, self.first_step = machine, 0
+        self.before: list[dict] = []
+
+    @property
+    def state(self) -> list[dict]:
+        """The processes that contributed steps, with this one as the last."""
+        before = [process for process in self.before if process["first_step"] < self.first_step]
+        return [*before, {"first_step": self.first_step, **self.machine}]
+
+    @state.setter
+    def state(self, before: list[dict]) -> None:
+        self.before = before
+
+
 def _of_kind(arrays: dict[str, np.ndarray], kind: str) -> list[np.ndarray]:
     """Returns the arrays of one kind, in the order in which `save` wrote them."""
     return [array for name, array in arrays.items() if name.rpartition("_")[0] == kind]

@@ -341,6 +341,17 @@ def test_mixed_precision_gives_a_float32_student(finished, tmp_path, precision):
     assert np.mean(predicted == images.labels) == pytest.approx(result(tmp_path)["student_accuracy"])
 
 
+def test_resume_in_another_precision_is_recorded(tmp_path, monkeypatch):
+    choices = {"pipeline": "teacher", "batch_size": 4, "teacher_steps": (2, 3, 4)}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
+        train(tiny(tmp_path, **choices))
+    train(tiny(tmp_path, precision="mixed_bfloat16", **choices))
+    processes = result(tmp_path)["phases"]["teacher"]["processes"]
+    assert [(each["first_step"], each["precision"]) for each in processes] == [(0, "float32"), (2, "mixed_bfloat16")]
+    assert {"device", "fsp_tf"} < set(processes[0])
+
+
 def test_test_set_is_checked_before_training(tmp_path):
     for split, size in (("train", 12), ("test", 8)):
         for number in range(16):

@@ -13,7 +13,15 @@ from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.system import signals
 from fsp_tf.system.errors import UserError
-from fsp_tf.training import Checkpoints, TensorBoardLog, fit_phase, make_optimizer, make_schedule, remove_later_events
+from fsp_tf.training import (
+    Checkpoints,
+    ProcessLog,
+    TensorBoardLog,
+    fit_phase,
+    make_optimizer,
+    make_schedule,
+    remove_later_events,
+)
 from fsp_tf.training.devices import make_strategy
 from tests.support.small_convnet import BATCH_SIZE, small_convnet, stream
 
@@ -187,3 +195,9 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     model.optimizer.build(model.trained.trainable_variables)
     with pytest.raises(UserError, match="of another model or optimizer: use another --run_dir"):
         Checkpoints(tmp_path / "checkpoints", model, NUM_STEPS, EVERY).restore()
+
+
+def test_processes_without_a_saved_step_are_not_listed():
+    log = ProcessLog({"device": "second"})
+    log.state, log.first_step = [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "killed"}], 6
+    assert log.state == [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "second"}]
