@@ -35,6 +35,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "weight decay 0.0002": (*TEACHER, "--teacher_weight_decay=0.0002"),
         "weight decay 0.001": (*TEACHER, "--teacher_weight_decay=0.001"),
         "without flips": (*TEACHER, "--noteacher_flip"),
+        "batch of 64": (*TEACHER, "--batch_size=64", "--teacher_steps=12000"),
         "averaged weights": (*TEACHER, "--ema=0.998"),
     },
     "method": {
@@ -65,6 +66,8 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     },
 }
 DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
+PRECISIONS = ("float32", "mixed_bfloat16")
+STUDENTS = {"ResNet-8": FEW, "ResNet-26": DEEP}
 RESULTS = {  # what FSP contributes: soft targets alone have as many multiply-adds
     "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
@@ -81,6 +84,12 @@ RESULTS = {  # what FSP contributes: soft targets alone have as many multiply-ad
             "FSP, then soft targets": (*FEW, f"--labeled_images={labels}"),
         }
         for labels in (1_000, 5_000)
+    },
+    "precision": {
+        f"{student}, {title}, {precision}": (*changes, f"--precision={precision}")
+        for student, short in STUDENTS.items()
+        for title, changes in {"from scratch": (*BASELINE, *short), "FSP, then soft targets": short}.items()
+        for precision in PRECISIONS
     },
 }
 VARIANTS = SEARCH | RESULTS
