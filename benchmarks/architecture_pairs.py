@@ -24,7 +24,6 @@ SETTINGS: dict[str, dict] = {  # of stage 1
         for name, rates in {"Adam": (0.001, 0.003, 0.01), "LAMB": (0.003, 0.01, 0.03)}.items()
         for rate in rates
     },
-    "LAMB, peak rate 0.01, λ = 1": {"stage1_optimizer": "lamb", "fsp_weight": 1.0},
 }
 
 
@@ -38,8 +37,8 @@ def define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of the teachers and runs.", required=True)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer("teacher_steps", 1_000, "Steps of every teacher.", lower_bound=1)
-    flags.DEFINE_integer("stage1_steps", 400, "Steps of stage 1.", lower_bound=1)
-    flags.DEFINE_integer("stage2_steps", 400, "Steps of stage 2 and of the student from scratch.", lower_bound=4)
+    flags.DEFINE_integer("stage1_steps", 200, "Steps of stage 1.", lower_bound=1)
+    flags.DEFINE_integer("stage2_steps", 300, "Steps of stage 2 and of the student from scratch.", lower_bound=4)
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
