@@ -20,7 +20,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
     def __post_init__(self):
         if self.stage2_loss is None:
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
-        if self.application is not None and not self.fsp_taps:
+        if (self.application is not None or self.student) and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
         if self.stage1_optimizer is None:
             object.__setattr__(self, "stage1_optimizer", "lamb" if self.has_custom_models else "sgd")

@@ -152,8 +152,6 @@ def _pipeline_problems(config) -> Iterator[str]:
     name, pipeline = config.experiment, config.pipeline
     if "/" in name or name in ("", ".", "..") or len(name.encode(errors="replace")) > 200:
         yield f"--experiment must name a folder in saved_models, got {name!r}; for another place use --run_dir."
-    if config.student and not config.fsp_taps:
-        yield "--student needs --fsp_taps: to start stage 2 from a file, evaluate or export it, use --trained_student."
     if config.trained_student and pipeline not in (phases.STAGE2.pipeline, phases.EVALUATE, phases.EXPORT):
         yield f"--trained_student needs --pipeline=stage2, evaluate or export, got --pipeline={pipeline}."
     if config.source_dataset and pipeline == phases.DISTILL:

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix, squared_norm, unflatten_matrices
-from fsp_tf.distillation.pairs import ModelGraph, resolve_graph_pairs
+from fsp_tf.distillation.pairs import ModelGraph, default_pairs, resolve_graph_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 DEFAULT_WEIGHTS = {"relative": 10_000.0, "equal": 1.0}
@@ -33,7 +33,8 @@ class FSPDistiller(ReplicatedModel):
     Args:
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
-        pairs: See `resolve_pairs`.
+        pairs: See `resolve_pairs`. Defaults to `section_input` if both models have the heads of this project's ResNets,
+            otherwise to `auto`.
         weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. The command line also clips the
             gradient's norm to 500 with SGD, and takes a tenth of both for custom models. Defaults to 10,000 for
             `relative` and 1 for `equal`.
@@ -45,7 +46,7 @@ class FSPDistiller(ReplicatedModel):
             (batch, sum of m n), instead of running the teacher.
 
     Example:
-        distiller = FSPDistiller(teacher, student, "section_input")
+        distiller = FSPDistiller(teacher, student)
         distiller.compile(keras.optimizers.SGD(1e-3, momentum=0.9, global_clipnorm=500.0))
         distiller.fit(images)
     """
@@ -54,7 +55,7 @@ class FSPDistiller(ReplicatedModel):
         self,
         teacher: keras.Model,
         student: keras.Model,
-        pairs="section_input",
+        pairs=None,
         *,
         weight: float | None = None,
         weighting: str = "relative",
@@ -68,6 +69,7 @@ class FSPDistiller(ReplicatedModel):
         weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
+        pairs = pairs or default_pairs(teacher_graph, student_graph)
         names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]

@@ -85,41 +85,46 @@ class ModelGraph:
 
         A section's end is the last layer of its size through which every path to the logits passes. Its input is the
         last such layer before its first convolution. No new section begins where only unpadded convolutions reduce the
-        size.
+        size, or in a branch whose maps have another size than those after it (squeeze and excitation).
         """
         if None in self.input.shape[1:]:
             raise ValueError(f"{self.name} takes images of unknown size: build it with a fixed input shape.")
         nodes = keras_graph.nodes(self.model)
-        place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
-        last_use = list(range(len(nodes)))
-        for index, node in enumerate(nodes):
-            for tensor in node.input_tensors:
-                last_use[place[id(tensor)]] = index
-        reach = [0, *itertools.accumulate(last_use, max)]
-        cuts = [
-            index
-            for index, node in enumerate(nodes)
-            if reach[index] <= index and len(node.outputs[0].shape) == 4 and not isinstance(node.operation, BORDERS)
-        ]
-        convolutions = [index for index, node in enumerate(nodes) if isinstance(node.operation, CONVOLUTIONS)]
         sizes = [tuple(node.outputs[0].shape[1:3]) for node in nodes]
+        cuts = _cuts(nodes)
+        convolutions = [index for index, node in enumerate(nodes) if isinstance(node.operation, CONVOLUTIONS)]
+        cuts = [index for index in cuts if convolutions and index >= convolutions[0]]
         starts: list[int] = []
         for index in convolutions[1:]:
-            if not starts or _ratio(sizes[index], sizes[starts[-1]]) >= SIZE_RATIO:
+            size_after = next((sizes[cut] for cut in cuts if cut >= index), sizes[index])
+            if _differ(sizes[index], size_after):
+                continue  # in a branch of another size
+            if not starts or _differ(sizes[index], sizes[starts[-1]]):
                 starts.append(index)
         names = {id(tensor): name for name, tensor in self.outputs.items() if isinstance(tensor, keras.KerasTensor)}
         sections = []
-        for start, following in itertools.pairwise([*starts, len(nodes)]):
-            before = [index for index in cuts if convolutions[0] <= index < start]
-            ends = [
-                index
-                for index in cuts
-                if start <= index < following and _ratio(sizes[index], sizes[start]) < SIZE_RATIO
-            ]
-            if before and ends:
-                first, last = (names[id(nodes[index].outputs[0])] for index in (before[-1], ends[-1]))
-                sections.append(Section(sizes[ends[-1]], first, last))
+        for start, end in itertools.pairwise([*starts, len(nodes)]):
+            before = [cut for cut in cuts if cut < start]
+            within = [cut for cut in cuts if start <= cut < end and not _differ(sizes[cut], sizes[start])]
+            if before and within:
+                first, last = (names[id(nodes[cut].outputs[0])] for cut in (before[-1], within[-1]))
+                sections.append(Section(sizes[within[-1]], first, last))
         return sections
+
+
+def _cuts(nodes: list) -> list[int]:
+    """Returns the places of the feature maps through which every path from the input to the output passes."""
+    place = {id(tensor): index for index, node in enumerate(nodes) for tensor in node.outputs}
+    last_use = list(range(len(nodes)))
+    for index, node in enumerate(nodes):
+        for tensor in node.input_tensors:
+            last_use[place[id(tensor)]] = index
+    reach = [0, *itertools.accumulate(last_use, max)]  # the last use of what was computed before a node
+    return [
+        index
+        for index, node in enumerate(nodes)
+        if reach[index] <= index and len(node.outputs[0].shape) == 4 and not isinstance(node.operation, BORDERS)
+    ]
 
 
 def find_pairs(teacher: keras.Model, student: keras.Model) -> list[tuple[Pair, Pair]]:
@@ -158,6 +163,12 @@ def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tup
     return resolve_graph_pairs(ModelGraph(teacher), ModelGraph(student), pairs)
 
 
+def default_pairs(teacher: ModelGraph, student: ModelGraph) -> str:
+    """Returns `section_input` if both models have the heads that it names, otherwise `auto`."""
+    have_heads = all({"stem", "section_1"} <= set(graph.outputs) for graph in (teacher, student))
+    return "section_input" if have_heads else "auto"
+
+
 def resolve_graph_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple[Pair, Pair]]:
     """Does what `resolve_pairs` does, for expanded models."""
     if pairs == "auto":
@@ -167,7 +178,7 @@ def resolve_graph_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list
             raise ValueError(f"pairs must be one of {', '.join(NAMED_PAIRS)} or a list of layer names, got {pairs!r}.")
         sections = sorted(name for name in teacher.outputs if re.fullmatch(r"section_\d", name))
         if not sections:
-            raise ValueError(f"pairs={pairs!r} needs heads section_1, section_2, ...: name the layers instead.")
+            raise ValueError(f"pairs={pairs!r} needs heads section_1, section_2, ...: use auto or name the layers.")
         if pairs == "section_input":
             pairs = list(itertools.pairwise(["stem", *sections]))
         else:
@@ -187,7 +198,7 @@ def _match(teacher: ModelGraph, student: ModelGraph) -> list[tuple[Pair, Pair]]:
             raise ValueError(f"{graph.name} has no section of feature maps between two convolutions: name the layers.")
     pairs, remaining = [], list(found[1])
     for expected in found[0]:
-        close = [section for section in remaining if _ratio(section.size, expected.size) < SIZE_RATIO]
+        close = [section for section in remaining if not _differ(section.size, expected.size)]
         if close:
             got = min(close, key=lambda section: _ratio(section.size, expected.size))
             remaining = remaining[remaining.index(got) + 1 :]
@@ -201,5 +212,10 @@ def _match(teacher: ModelGraph, student: ModelGraph) -> list[tuple[Pair, Pair]]:
     return pairs
 
 
-def _ratio(one: tuple[int, int], other: tuple[int, int]) -> float:
+def _differ(one: tuple, other: tuple) -> bool:
+    """Returns whether two sizes belong to different sections."""
+    return _ratio(one, other) >= SIZE_RATIO
+
+
+def _ratio(one: tuple, other: tuple) -> float:
     return max(max(a / b, b / a) for a, b in zip(one, other, strict=True))

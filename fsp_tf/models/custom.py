@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from fsp_tf.models.keras_graph import producer
+from fsp_tf.models.keras_graph import flat_layers, producer
 from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
@@ -33,11 +33,9 @@ def copy_model(model: keras.Model, *, plain: bool = False) -> keras.Model:
 
 def finalize_normalization(model: keras.Model) -> None:
     """Makes `Normalization` layers, also in nested models, use the statistics that were assigned to their weights."""
-    for layer in model.layers:
+    for layer in flat_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
-        elif isinstance(layer, keras.Model):
-            finalize_normalization(layer)
 
 
 def as_classifier(model, path: pathlib.Path) -> keras.Model:
@@ -81,29 +79,28 @@ def with_new_classifier(model: keras.Model, num_classes: int, seed: int) -> kera
         UserError: If no dense layer of the outermost model computes the logits.
     """
     copy = copy_model(model)
-    operation, node_index, _ = copy.output["logits"]._keras_history
+    operation, inputs, _ = producer(copy.output["logits"])
     if not isinstance(operation, keras.layers.Dense):
         raise UserError(
             f"The classifier of {model.name} cannot be replaced for fine-tuning: its logits are computed by "
             f"{operation.name}, expected a dense layer that is not inside a nested model."
         )
-    features = operation._inbound_nodes[node_index].input_tensors[0]
     initializer = keras.initializers.HeNormal(seed=seed)
     dense = keras.layers.Dense(num_classes, kernel_initializer=initializer, dtype="float32", name=operation.name)
-    return keras.Model(copy.inputs[0], {"logits": dense(features)}, name=model.name)
+    return keras.Model(copy.inputs[0], {"logits": dense(inputs[0])}, name=model.name)
 
 
 def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of probabilities: the input of a last softmax, or else their logarithms."""
-    operation, _ = producer(probabilities)
+    operation, inputs, _ = producer(probabilities)
     is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if isinstance(operation, keras.layers.Dense) and is_softmax:
         dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
-        logits = dense(operation.input)
+        logits = dense(inputs[0])
         dense.set_weights(operation.get_weights())
         return logits
     if isinstance(operation, keras.layers.Softmax) or (isinstance(operation, keras.layers.Activation) and is_softmax):
-        return operation.input
+        return inputs[0]
     return keras.ops.log(keras.ops.maximum(probabilities, SMALLEST_PROBABILITY))
 
 
@@ -116,11 +113,11 @@ def _are_probabilities(model: keras.Model) -> bool:
 
 def _ends_in_sigmoid(tensor: keras.KerasTensor) -> bool:
     """Returns whether a sigmoid computes a tensor, also inside a nested model."""
-    operation, index = producer(tensor)
+    operation, inputs, index = producer(tensor)
     if isinstance(operation, keras.Model):
         return _ends_in_sigmoid(operation.outputs[index])
     if isinstance(operation, PASS_THROUGH):
-        return _ends_in_sigmoid(operation.input)
+        return _ends_in_sigmoid(inputs[0])
     return getattr(operation, "activation", None) in SIGMOIDS or type(operation).__name__ in ("Sigmoid", "HardSigmoid")
 
 

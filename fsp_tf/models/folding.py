@@ -1,5 +1,7 @@
 """Folds batch normalization into convolutions: the same function of an image with fewer operations."""
 
+import collections
+
 import keras
 import numpy as np
 
@@ -27,11 +29,11 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         if not isinstance(layer, keras.layers.BatchNormalization):
             return type(layer).from_config(config)
         if layer.name in folded:
-            return keras.layers.Identity(name=layer.name)
+            return keras.layers.Identity(name=layer.name, dtype="float32")
         if layer.axis not in (-1, len(layer.output.shape) - 1):
             return type(layer).from_config(config)
         scale, offset = _affine(layer)
-        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
+        return keras.layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name, dtype="float32")
 
     def call(layer, *args, **kwargs):
         return layer(*args) if isinstance(layer, TAKES_NO_MASK) else layer(*args, **kwargs)
@@ -49,19 +51,24 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
 
 
 def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
-    """Maps each convolution whose output only goes into a batch normalization to the name of that layer."""
+    """Maps each convolution whose output only goes into a batch normalization to the name of that layer.
+
+    Layers that are called more than once are left out.
+    """
     found, calls = {}, nodes(model)
+    num_calls = collections.Counter(node.operation for node in calls)
     outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
     for layer in model.layers:
         if (
             type(layer) is not keras.layers.Conv2D
             or layer.data_format != "channels_last"
+            or num_calls[layer] > 1
             or id(layer.output) in outputs
         ):
             continue
         users = [node.operation for node in calls if any(tensor is layer.output for tensor in node.input_tensors)]
         is_normalized = [isinstance(user, keras.layers.BatchNormalization) and user.axis in (-1, 3) for user in users]
-        if is_normalized == [True] and layer.activation is keras.activations.linear:
+        if is_normalized == [True] and num_calls[users[0]] == 1 and layer.activation is keras.activations.linear:
             found[layer.name] = users[0].name
     return found
 

@@ -25,14 +25,16 @@ KERAS_PARTS = {
 }
 LAYERS_THAT_RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 VALUES = {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
+TRUSTED: set[tuple[str, str, str]] = set()  # module, name and registered name of other classes that files may name
 OURS, OUR_MODULE = "fsp_tf>FusedBatchNormalization", "fsp_tf.models.normalization"
 
 
 def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
     """Loads a model without running code from its file; `title` names it in messages, as in "The teacher's file".
 
-    Only objects of the keras package and `FusedBatchNormalization` are created, with Keras's `safe_mode`. The model's
-    compile configuration is ignored. A configuration of huge layers can still exhaust the memory.
+    Only objects of the keras package, `FusedBatchNormalization` and what `trust` allows are created, with Keras's
+    `safe_mode`. The model's compile configuration is ignored. A configuration of huge layers can still exhaust the
+    memory.
 
     Raises:
         UserError: If the file is not a valid .keras file, is too large, needs other code, or has NaN or infinite
@@ -53,6 +55,17 @@ def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
         raise
     except Exception as error:  # zipfile, JSON, HDF5, Keras and TensorFlow all parse the file and raise their own types
         raise UserError(f"{subject} is incomplete or is not a valid .keras file; recreate it.") from error
+
+
+def trust(model: keras.layers.Layer) -> None:
+    """Allows files to name the classes of a model that was built in this process, for the rest of the process."""
+    kind = type(model)
+    if not kind.__module__.startswith(("keras.", "fsp_tf.")):
+        registered = keras.saving.get_registered_name(kind)
+        TRUSTED.add((kind.__module__, kind.__name__, registered))
+        keras.saving.get_custom_objects().setdefault(registered, kind)
+    for layer in getattr(model, "layers", ()):
+        trust(layer)
 
 
 def _check_kind(path: pathlib.Path, subject: str) -> None:
@@ -113,7 +126,7 @@ def _is_allowed(part: dict) -> bool:
     name, module, registered = part["class_name"], part.get("module"), part.get("registered_name")
     if not isinstance(name, str) or name in LAYERS_THAT_RUN_CODE:
         return False
-    if name in VALUES or (module, registered) == (OUR_MODULE, OURS):
+    if name in VALUES or (module, registered) == (OUR_MODULE, OURS) or (module, name, registered) in TRUSTED:
         return True
     if not isinstance(module, str) or registered not in (None, name, part.get("config")):
         return False  # Keras looks for a registered name first, whatever the module

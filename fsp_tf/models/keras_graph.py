@@ -1,6 +1,6 @@
 """The graph of functional Keras models: the only module that reads it from Keras's private attributes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 
@@ -20,9 +20,27 @@ def nodes(model: keras.Model) -> list:
 
 
 def producer(tensor: keras.KerasTensor) -> tuple:
-    """Returns the layer or operation that computes a symbolic tensor, and the tensor's index among its outputs."""
-    operation, _, index = tensor._keras_history
-    return operation, index
+    """Returns the layer or operation that computes a symbolic tensor, its inputs, and the tensor's index.
+
+    The inputs are those of the call that returned the tensor; the index is that among the outputs of the call.
+    """
+    operation, call, index = tensor._keras_history
+    return operation, operation._inbound_nodes[call].input_tensors, index
+
+
+def flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Returns the layers of a model, with nested models replaced by their layers."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from flat_layers(layer)
+        else:
+            yield layer
+
+
+def precision(model: keras.Model) -> str:
+    """Returns `mixed_float16` or `mixed_bfloat16` if a layer computes in that format, otherwise `float32`."""
+    formats = {layer.compute_dtype for layer in flat_layers(model) if not isinstance(layer, keras.layers.InputLayer)}
+    return next((f"mixed_{name}" for name in ("float16", "bfloat16") if name in formats), "float32")
 
 
 def run_layers(model: keras.Model, inputs, call: Callable):

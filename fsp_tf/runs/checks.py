@@ -87,6 +87,7 @@ def warn_of_ignored_flags(config: Config) -> None:
     defaults = with_defaults(Config(fsp_taps=config.fsp_taps, stage1_optimizer=config.stage1_optimizer))
     for names, are_ignored, choice in (
         (FSP_FLAGS, config.method != "fsp", f"--method={config.method}"),
+        (("fsp_weight",), config.stage1_optimizer != "sgd", f"--stage1_optimizer={config.stage1_optimizer}"),
         (("fsp_store_dir",), not (config.fsp_store_views or config.kd_store_views), "no stored views"),
         (("num_hints",), config.method != "fitnet", f"--method={config.method}"),
         (

@@ -14,6 +14,8 @@ from fsp_tf.config import APPLICATION, Config, fields
 from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.models.custom import copy_model
+from fsp_tf.models.keras_file import trust
 from fsp_tf.runs import exporting
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.folder import RunFolder
@@ -82,37 +84,49 @@ def distill(
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
     choices = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
-    named = {"teacher": teacher} if isinstance(teacher, str) else {}
-    models = {"student": student} | ({} if named else {"teacher": teacher})
-    classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in models.items()}
+    given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
+    classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     num_classes = classifiers["student"].output["logits"].shape[-1]
     sets = [_image_set(name, data, num_classes) for name, data in (("train", train), ("test", test))]
     folder = pathlib.Path(run_dir).expanduser()
-    given = {name: folder / "given" / f"{name}.keras" for name in models}
-    config = Config(
-        **{"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL}
-        | {"fsp_taps": ("auto",), "dataset": f"memory:{_digest(sets)}"}
-        | _lengths(sets[0].num_images, choices.get("batch_size"))
-        | choices
-        | {"run_dir": str(folder)}
-        | named
-        | {name: str(path) for name, path in given.items()}
-    )
-    RunFolder(with_defaults(config))  # refuses a folder of another run before anything is written
-    for name, path in given.items():
-        if not (config.resume and path.exists()):
+    paths = {name: folder / "given" / f"{name}.keras" for name in given}
+    defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
+    defaults |= _lengths(sets[0].num_images, choices.get("batch_size"))
+    decided = {"dataset": f"memory:{_digest(sets)}", "run_dir": str(folder), "teacher": teacher}
+    config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
+    is_begun = RunFolder(with_defaults(config)).is_begun  # refuses a folder of another run
+    for name, path in paths.items():
+        trust(given[name])
+        if not (config.resume and is_begun and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path) as aside:
-                models[name].save(aside)
-    if "teacher" in given and weights_digest(load_keras_file(given["teacher"])) != weights_digest(teacher):
-        raise UserError(f"{folder} holds a run of another teacher: use another run_dir, or resume=False.")
-    shapes, expected = ([w.shape for w in each.weights] for each in (student, load_keras_file(given["student"])))
-    if shapes != expected:
-        raise UserError(f"{folder} holds a run of another student: use another run_dir, or resume=False.")
+                given[name].save(aside)
+        classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)
     images.train, images.test = sets
+    models = {path: classifiers[name] for name, path in paths.items()}
     with console.temporary_handler():
-        return DistilledRun(run_pipeline(config, images=images, callbacks=callbacks))
+        return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
+
+
+def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras.Model:
+    """Returns the classifier in a file of this call or an earlier one, whose initial weights a student keeps.
+
+    Raises:
+        UserError: If it is another function of the images than the given one, or a teacher with other weights.
+    """
+    saved = as_classifier(load_keras_file(path), path)
+    noise = np.random.default_rng(0).integers(0, 256, (2, *saved.input_shape[1:])).astype(np.float32)
+    is_same = [w.shape for w in saved.weights] == [w.shape for w in classifier.weights]
+    is_same = is_same and (name == "student" or weights_digest(saved) == weights_digest(classifier))
+    if is_same:
+        copy = copy_model(classifier)
+        copy.set_weights(saved.get_weights())
+        expected, got = (np.asarray(keras.ops.cast(model(noise)["logits"], "float32")) for model in (copy, saved))
+        is_same = np.allclose(got, expected, rtol=1e-2, atol=1e-2)
+    if not is_same:
+        raise UserError(f"{path.parent.parent} holds a run of another {name}: use another run_dir, or resume=False.")
+    return saved
 
 
 def _lengths(num_images: int, batch_size: int | None) -> dict:
@@ -132,21 +146,25 @@ def _image_set(name: str, data, num_classes: int) -> ImageSet:
         UserError: If they are not images of 0 to 255 and integer labels.
     """
     if isinstance(data, tf.data.Dataset):
-        images, labels = (np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True))
+        parts = [np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True)]
     else:
-        images, labels = (np.asarray(part) for part in data)
-    pixels = images.astype(np.uint8)
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not np.array_equal(pixels, images):
+        parts = [np.asarray(part) for part in data]
+    if len(parts) != 2:
+        raise UserError(f"{name} must be images and labels, got {len(parts)} parts.")
+    images, labels = parts
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
         raise UserError(
-            f"{name} must be images (number, height, width, channels) of whole numbers from 0 to 255 and as many "
-            f"labels, got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}."
+            f"{name} must be images (number, height, width, channels) and as many labels, got {images.shape} and "
+            f"{labels.shape}."
         )
-    if (
-        not len(labels)
-        or not np.issubdtype(labels.dtype, np.integer)
-        or labels.min() < 0
-        or labels.max() >= num_classes
-    ):
+    pixels = np.rint(images).astype(np.uint8)
+    is_scaled = images.max() <= 1 and not np.array_equal(pixels, images)
+    if is_scaled or np.abs(pixels - images.astype(np.float32)).max() > 0.5:
+        raise UserError(
+            f"{name} must have images of 0 to 255, got {images.dtype} from {images.min():g} to {images.max():g}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(
             f"{name} must have integer labels from 0 to {num_classes - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
         )

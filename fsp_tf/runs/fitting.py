@@ -12,6 +12,7 @@ from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import step_multiply_adds
 from fsp_tf.config.phases import STAGE1, Phase, phases_of
 from fsp_tf.distillation.replicated_model import ReplicatedModel
+from fsp_tf.models.keras_graph import precision
 from fsp_tf.runs import environment
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.run_models import weights_digest
@@ -52,12 +53,11 @@ class PhaseFit:
         self.config, self.folder, self.phase = config, folder, phase
         self.starts_from, self.steps_ahead = starts_from, steps_ahead
         self.num_steps = config.num_steps(phase)
-        self.processes = ProcessLog(environment.process(config.precision))
         self.log_directory = folder / "tensorboard" / phase.name
         self.checkpoint_directory = folder / "checkpoints" / phase.name
 
-    def optimizer(self) -> keras.optimizers.Optimizer:
-        """Returns the phase's optimizer."""
+    def optimizer(self, trained: keras.Model) -> keras.optimizers.Optimizer:
+        """Returns the phase's optimizer for the model that it trains."""
         config, is_stage1 = self.config, self.phase is STAGE1
         kind = (is_stage1 and config.stage1_optimizer) or "sgd"
         schedule = config.schedule if kind == "sgd" else "cosine"
@@ -69,7 +69,7 @@ class PhaseFit:
             ema=0.0 if is_stage1 else config.ema,
             weight_decay=config.decay(self.phase),
             clipnorm=(is_stage1 and config.method == "fsp" and config.stage1_clipnorm) or 0.0,
-            scales_loss=config.precision == "mixed_float16",
+            scales_loss=precision(trained) == "mixed_float16",
         )
 
     def run(
@@ -99,11 +99,10 @@ class PhaseFit:
             self._claim_checkpoints()
         log = self._log(evaluate)
         guard = NaNGuard(self.phase.name, model.trained, batch_of=lambda step: _batch(stream, step))
-        later = [log, *callbacks, self.processes]  # the log stops its clock before the heat maps are drawn
+        processes = ProcessLog(environment.process(precision(model.trained)))
+        later = [log, *callbacks, processes]  # the log stops its clock before the heat maps are drawn
         checkpoints = self._checkpoints(model, guard, later)
         first_step = self._restore(checkpoints, model)
-        for callback in (guard, *later):
-            callback.first_step = first_step
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
             with signals.defer_signals():
@@ -122,7 +121,7 @@ class PhaseFit:
             "training_seconds": round(checkpoints.training_seconds, 1),
             "images_per_second": round(log.images_per_second, 1),
             "scalars": log.last_scalars,
-            "processes": self.processes.state,
+            "processes": processes.state,
             "made_from": self.starts_from,
         }
 
@@ -164,6 +163,8 @@ class PhaseFit:
                 checkpoints.restore()
             devices.wait_for_workers(strategy)
         first_step = checkpoints.first_step
+        for callback in (checkpoints.guard, *checkpoints.later):
+            callback.first_step = first_step
         state = {f"{self.phase.name}_begins_with": (first_step, weights_digest(model.trained))}
         devices.wait_for_workers(strategy, **state)
         if self.folder.writes:

@@ -1,8 +1,9 @@
 """Runs the phases of each `--pipeline`."""
 
 import logging
+import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -26,6 +27,7 @@ def run_pipeline(
     *,
     exports: bool = True,
     images: ImageSets | None = None,
+    models: Mapping[pathlib.Path, keras.Model] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     work_after: float = 0.0,
 ) -> Run:
@@ -35,6 +37,7 @@ def run_pipeline(
         config: The run's configuration.
         exports: Whether to export the student and print the table of models after training.
         images: The image sets; those that the configuration names if None.
+        models: Models that are in memory, by their files.
         callbacks: Additional callbacks of every phase.
         work_after: Multiply-adds after this run in the same job, for the estimate of the time left.
     Raises:
@@ -45,7 +48,7 @@ def run_pipeline(
     strategy = devices.make_strategy(config.distribution, config.num_virtual_devices)
     logger.info(f"devices: {devices.describe(strategy)}")
     with devices.report_lost_workers(strategy):
-        run = Run(config, strategy, images=images, callbacks=callbacks, work_after=work_after)
+        run = Run(config, strategy, images=images, models=models, callbacks=callbacks, work_after=work_after)
         try:
             _run(run, exports)
         finally:

@@ -1,6 +1,7 @@
 """One run: its configuration, folder, image sets, models and devices."""
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -29,6 +30,7 @@ class Run:
         strategy: tf.distribute.Strategy | None = None,
         *,
         images: ImageSets | None = None,
+        models: Mapping[pathlib.Path, keras.Model] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         work_after: float = 0.0,
     ):
@@ -41,7 +43,7 @@ class Run:
         self.config, self.work_after = with_defaults(config), work_after
         self.folder = RunFolder(self.config, writes=devices.worker_shard(self.strategy).is_chief)
         self.images, self.callbacks = images or ImageSets(self.config), callbacks
-        self.models = RunModels(self.config, self.folder.path, self.images)
+        self.models = RunModels(self.config, self.folder.path, self.images, models or {})
 
     @property
     def writes(self) -> bool:

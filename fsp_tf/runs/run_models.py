@@ -4,6 +4,7 @@ import hashlib
 import pathlib
 import re
 import zlib
+from collections.abc import Mapping
 
 import keras
 
@@ -18,11 +19,20 @@ from fsp_tf.system.errors import UserError
 
 
 class RunModels:
-    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers."""
+    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
 
-    def __init__(self, config: Config, folder: pathlib.Path, images: ImageSets):
+    Args:
+        config: The run's configuration.
+        folder: The run's folder.
+        images: The run's images, which the models must fit.
+        models: Models that are in memory, by their files.
+    """
+
+    def __init__(
+        self, config: Config, folder: pathlib.Path, images: ImageSets, models: Mapping[pathlib.Path, keras.Model]
+    ):
         self.config, self.folder, self.images = config, folder, images
-        self._models: dict[pathlib.Path, keras.Model] = {}
+        self._models = dict(models)
         self._digests: dict[pathlib.Path, str] = {}
         self._frozen: dict[str, keras.Model] = {}
 
@@ -105,6 +115,18 @@ class RunModels:
         model = self.read(path, BASELINE.role)
         check_fit(model, path, BASELINE.role, shape, num_classes)
         return model_forms.training_form(config, BASELINE.role, model)
+
+    def student_after_stage1(self) -> keras.Model:
+        """Returns a copy of stage 1's student for training; a custom one in the precision of its own layers.
+
+        The file of a custom model is in float32.
+        """
+        model = self.get(STAGE1.model)
+        if not self.config.student:
+            return model_forms.training_form(self.config, STAGE1.role, model)
+        student = self.initial_student()
+        student.set_weights(model.get_weights())
+        return student
 
     def frozen(self, name: str) -> keras.Model:
         """Returns the form of a teacher that runs beside a student, in inference mode."""

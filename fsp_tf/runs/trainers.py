@@ -64,7 +64,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
             teacher = models.frozen(teacher_name)
         student = models.initial_student()
         distiller = make_distiller(config, teacher, student)
-        distiller.compile(fit.optimizer(), jit_compile=False)
+        distiller.compile(fit.optimizer(distiller.trained), jit_compile=False)
     logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {distiller.matched}")
     stream, store_seconds = live_stream(config, phase, run.images.train), 0.0
     callbacks: list[keras.callbacks.Callback] = [*run.callbacks]
@@ -88,7 +88,7 @@ def train_stage2(run: Run, phase: Phase) -> None:
     config = run.config
     with run.strategy.scope():
         if STAGE1.model in phase.starts_from(config):
-            student = model_forms.training_form(config, phase.role, run.models.get(STAGE1.model))
+            student = run.models.student_after_stage1()
         else:
             student = run.models.initial_student()
         soft_teacher = run.models.frozen(TEACHER.model) if TEACHER.model in phase.starts_from(config) else None
@@ -157,7 +157,7 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
         else:
             fitted = Classifier(model, config.label_smoothing)
-        fitted.compile(fit.optimizer(), jit_compile=False)
+        fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
         stream, store_seconds = stored_entries_stream(run, phase, fitted, TEACHER.model)

@@ -13,8 +13,8 @@ from fsp_tf.system.errors import UserError
 
 TOO_LARGE = "The learning rate is probably too large: lower it and use a new --run_dir."
 TOO_LARGE_STAGE1 = (
-    "The steps are probably too large: lower --fsp_weight and --stage1_clipnorm, or the learning rate, and use a new "
-    "--run_dir."
+    "The steps are probably too large: lower --stage1_learning_rates or, with --stage1_optimizer=sgd, --fsp_weight and "
+    "--stage1_clipnorm, and use a new --run_dir."
 )
 BROKEN_START = "No step was taken before, so the teacher or the trained model is probably NaN or infinite: recreate it."
 BROKEN_DATA = "The images or targets of that step contain NaN or infinite values: correct the data."
@@ -97,6 +97,6 @@ class CollapseWarning(keras.callbacks.Callback):
                 logger.warning(
                     f"stage 1 collapses in the pair {name}: relative error {error:.2f} (1 is that of all-zero "
                     f"matrices), {dead:.0%} of its channels dead. The student learns little from such a start: use "
-                    "a tenth of --fsp_weight and of --stage1_clipnorm, or of --stage1_learning_rates, in a new "
-                    "--run_dir."
+                    "a tenth of --stage1_learning_rates or, with --stage1_optimizer=sgd, of --fsp_weight and "
+                    "--stage1_clipnorm, in a new --run_dir."
                 )

@@ -122,3 +122,26 @@ def test_layers_that_are_called_twice_have_two_names():
     distiller = FSPDistiller(model, keras.models.clone_model(model), "auto")
     distiller.compile(keras.optimizers.SGD(1e-9))
     distiller.fit(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)), verbose=0)
+
+
+def test_squeeze_and_excitation_does_not_end_a_section():
+    def block(x, filters, strides, name):
+        x = keras.layers.Conv2D(filters, 3, strides, padding="same", activation="relu")(x)
+        gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+        gate = keras.layers.Conv2D(2, 1, activation="relu")(gate)
+        return keras.layers.Multiply(name=name)([x, keras.layers.Conv2D(filters, 1, activation="sigmoid")(gate)])
+
+    x = images = keras.Input((32, 32, 3))
+    for number, strides in enumerate((1, 1, 1, 2, 1)):
+        x = block(x, 4, strides, f"block_{number}")
+    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
+    pairs = [pair for pair, _ in find_pairs(model, model)]
+    assert pairs == [("block_0", "block_2"), ("block_2", "block_4")]
+
+
+def test_default_pairs_are_the_section_inputs_if_both_models_have_these_heads():
+    resnets = cifar_resnet(14, 5, (SIZE, SIZE, 3)), cifar_resnet(8, 5, (SIZE, SIZE, 3))
+    assert FSPDistiller(*resnets).teacher_pairs[0] == ("stem", "section_1")
+    assert FSPDistiller(resnets[0], plain_cnn()).teacher_pairs == [
+        pair for pair, _ in find_pairs(resnets[0], plain_cnn())
+    ]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.models import cifar_resnet, fold_batch_normalization, imagenet_resnet
+from fsp_tf.models import cifar_resnet, fold_batch_normalization, imagenet_resnet, keras_graph
 
 RNG = np.random.default_rng(0)
 
@@ -49,3 +49,24 @@ def test_convolution_with_another_consumer_is_not_folded():
     folded = fold_batch_normalization(model)
     batch = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(folded(batch)["both"], model(batch, training=False)["both"], atol=1e-5)
+
+
+def test_layers_that_are_called_twice_are_not_folded():
+    images = keras.Input((8, 8, 4))
+    convolution, normalization = keras.layers.Conv2D(4, 3, padding="same"), keras.layers.BatchNormalization()
+    x = normalization(convolution(convolution(images)))
+    model = randomized(keras.Model(images, {"a": x, "b": normalization(images)}))
+    batch = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype(np.float32)
+    folded = fold_batch_normalization(model)
+    for name, expected in model(batch, training=False).items():
+        np.testing.assert_allclose(folded(batch)[name], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_folded_model_is_in_float32_under_a_mixed_policy():
+    model = cifar_resnet(8, 5)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        folded = fold_batch_normalization(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras_graph.precision(folded) == "float32"

@@ -11,6 +11,7 @@ import tensorflow as tf
 import fsp_tf
 from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.data import load_split
+from fsp_tf.models import keras_graph
 from fsp_tf.system.errors import UserError
 
 TINY = {
@@ -67,6 +68,10 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
         fsp_tf.distill(cnn(8, 12, 16), student, *arrays, run_dir=str(tmp_path), **TINY)
     with pytest.raises(UserError, match="holds a run of another student"):
         fsp_tf.distill(teacher, cnn(4, 6, 10), *arrays, run_dir=str(tmp_path), **TINY)
+    changed = cnn(4, 6, 8)
+    changed.layers[1].activation = keras.activations.tanh
+    with pytest.raises(UserError, match="holds a run of another student"):
+        fsp_tf.distill(teacher, changed, *arrays, run_dir=str(tmp_path), **TINY)
     with pytest.raises(UserError, match="another configuration: --dataset was memory:"):
         fsp_tf.distill(teacher, student, arrays[1], arrays[1], run_dir=str(tmp_path), **TINY)
 
@@ -74,11 +79,13 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda images, labels: (images / 255, labels), "whole numbers from 0 to 255"),
+        (lambda images, labels: (images / 255, labels), r"images of 0 to 255, got float64 from 0 to 1\."),
         (lambda images, labels: (images, labels[:-1]), "as many labels"),
         (lambda images, labels: (images[0], labels), "must be images"),
         (lambda images, labels: (images, labels + 1), r"integer labels from 0 to 9, got int64 \[ 1  2 "),
-        (lambda images, labels: (images[:0], labels[:0]), "integer labels from 0 to 9, got int64"),
+        (lambda images, labels: (images[:0], labels[:0]), "must be images"),
+        (lambda images, labels: (images, labels, labels), "must be images and labels, got 3 parts"),
+        (lambda images, labels: (images * 2.0, labels), "images of 0 to 255, got float64 from 0 to 510"),
         (lambda images, labels: (images, labels * 1.0), "integer labels"),
     ],
 )
@@ -122,3 +129,37 @@ def test_unknown_choices_are_named(arrays, tmp_path):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
     with pytest.raises(UserError, match="stage3_steps: unknown"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))
+
+
+def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):
+    short = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False}
+    with pytest.raises(UserError, match="has no section of feature maps"):
+        fsp_tf.distill(cnn(4, 6, 8), cnn(4), *arrays, run_dir=str(tmp_path), **short)
+    (images, labels), test = arrays
+    train = images + np.float32(0.25), labels[:, np.newaxis]  # as resized images, and the labels of keras.datasets
+    run = fsp_tf.distill(cnn(4, 6, 8), cnn(4, 6, 8), train, test, run_dir=str(tmp_path), **short)
+    assert set(run.result["phases"]) == {"stage1", "stage2"}
+
+
+class Scale(keras.layers.Layer):
+    """A layer that is not Keras's own, and not registered."""
+
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_models_in_mixed_precision_with_own_layers_are_trained_in_it(arrays, tmp_path, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        teacher, student = (
+            keras.Sequential([keras.Input((32, 32, 1)), *cnn(*widths).layers, Scale()]) for widths in ((8, 12), (4, 6))
+        )
+        arguments = {"run_dir": str(tmp_path), "stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "batch_size": 4}
+        run = fsp_tf.distill(teacher, student, *arrays, stage2_loss="kd", **arguments)
+        run = fsp_tf.distill(teacher, student, *arrays, stage2_loss="kd", **arguments)  # reads all files again
+    finally:
+        keras.config.set_dtype_policy("float32")
+    phases = run.result["phases"]
+    assert {phases[name]["processes"][0]["precision"] for name in ("baseline", "stage1", "stage2")} == {policy}
+    assert keras_graph.precision(run.student) == "float32"
