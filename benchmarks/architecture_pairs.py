@@ -34,6 +34,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("image_size", None, "Side of the images in pixels. Default: their own.")
     flags.DEFINE_bool("test", False, "Evaluate the default setting on the test images.")
     flags.DEFINE_multi_enum("pairs", list(PAIRS), PAIRS, "Pairs of teacher and student.")
+    flags.DEFINE_multi_enum("settings", list(SETTINGS), SETTINGS, "Settings of stage 1, without --test.")
     flags.DEFINE_string("run_dir", None, "Folder of the teachers and runs.", required=True)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer("teacher_steps", 1_000, "Steps of every teacher.", lower_bound=1)
@@ -53,7 +54,7 @@ def measure() -> dict:
     """Returns accuracies in % and relative errors of every seed, pair and setting."""
     from benchmarks import pair_runs
 
-    settings = {"default": {}} if flags.FLAGS.test else SETTINGS
+    settings = {"default": {}} if flags.FLAGS.test else {name: SETTINGS[name] for name in flags.FLAGS.settings}
     return {"versions": command.versions(), **pair_runs.distill_pairs(flags.FLAGS, settings)}
 
 

@@ -1,6 +1,7 @@
 """The runs of `architecture_pairs`: models by image shape, number of classes and seed, and their distillation."""
 
 import pathlib
+import re
 
 import keras
 
@@ -94,12 +95,13 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
     teacher = trained_teacher(make_teacher(shape, num_classes, 1000 + seed), folder / "teacher.keras", train, options)
     rows = []
     for number, (setting, choices) in enumerate(settings.items()):
+        name = re.sub(r"\W+", "_", setting)
         run = fsp_tf.distill(
             teacher,
             make_student(shape, num_classes, seed),
             (train.images, train.labels),
             (test.images, test.labels),
-            run_dir=str(folder / str(number)),
+            run_dir=str(folder / name),
             seed=seed,
             batch_size=options.batch_size,
             baseline=not number,

@@ -1,6 +1,9 @@
 """Knowledge distillation by the flow of the solution procedure (Yim et al., CVPR 2017), on Keras and TensorFlow."""
 
-__version__ = "0.1.0"
+from fsp_tf.system.errors import UserError
+
+__all__ = ["UserError", "distill"]
+__version__ = "0.2.0"
 
 
 def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
@@ -16,7 +19,8 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
             `keras.applications:NAME`, an architecture with ImageNet weights, which is also fine-tuned.
         student: An untrained classifier of the same images and classes; it is not changed.
         train: The training images: arrays `(images, labels)` or a `tf.data.Dataset` of such batches. Images are
-            (number, height, width, channels), whole numbers from 0 to 255; labels are integers (number,).
+            (number, height, width, channels) from 0 to 255, rounded to whole numbers; labels are integers (number,) or
+            (number, 1).
         test: The test images, in the same form.
         run_dir: The run's folder.
         callbacks: Keras callbacks for every phase.

@@ -24,15 +24,15 @@ def print_summary(run: Run) -> None:
         titles = {name: f"{MODELS[name].title}, {row['model']}" for name, row in rows.items()}
         width = max(29, *(len(title) + 1 for title in titles.values()))
         top5 = f"{'top-5':>9}" if any("top5_accuracy" in row for row in rows.values()) else ""
-        head = f"{'model':<{width}}{'accuracy':>9}{top5}{'parameters':>12}{'SavedModel':>12}"
-        head += f"{'images/s':>10}{'training':>10}"
+        head = f"{'model':<{width}}{'accuracy':>9}{top5}{'parameters':>11}{'SavedModel':>11}"
+        head += f"{'images/s':>9}{'training':>9}"
         print(f"\n{head}\n{'-' * len(head)}")
         for name, row in rows.items():
             in_top5 = f"{row['top5_accuracy']:>8.2%} " if "top5_accuracy" in row else " " * len(top5)
             print(
-                f"{titles[name]:<{width}}{row['accuracy']:>8.2%} {in_top5}{row['parameters']:>11,}"
-                f"{row['saved_model_bytes'] / 1e6:>9.2f} MB{row['images_per_second']:>10,.0f}"
-                f"{row['training_seconds']:>8,.0f} s"
+                f"{titles[name]:<{width}}{row['accuracy']:>8.2%} {in_top5}{row['parameters']:>10,}"
+                f"{row['saved_model_bytes'] / 1e6:>8.2f} MB{row['images_per_second']:>9,.0f}"
+                f"{row['training_seconds']:>7,.0f} s"
             )
     exported = run.folder.result.get("export")
     if exported:
@@ -46,12 +46,12 @@ def print_summary(run: Run) -> None:
 
 
 def _print_formats(exported: dict[str, Any]) -> None:
-    head = f"{'exported as':<13}{'file':<49}{'size':>12}{'accuracy':>10}{'points lost':>13}{'one image':>11}"
+    title = f"exported to student/{exported['version']}"
+    head = f"{title:<34}{'size':>11}{'accuracy':>10}{'points lost':>13}{'one image':>11}"
     print(f"\n{head}\n{'-' * len(head)}")
     for name, row in exported["formats"].items():
-        path = str(pathlib.PurePath("student", str(exported["version"]), export_lib.FILES[name]))
         print(
-            f"{name:<13}{path:<49}{row['bytes'] / 1e6:>9.2f} MB{row['accuracy']:>10.2%}"
+            f"{export_lib.FILES[name] or 'SavedModel':<34}{row['bytes'] / 1e6:>8.2f} MB{row['accuracy']:>10.2%}"
             f"{100 * row['accuracy_lost']:>13.2f}{row['latency_ms']:>8.2f} ms"
         )
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,13 @@ def test_console_commands_have_help_and_version(command, name):
     assert f"  {name} --" in finished.stdout and max(map(len, finished.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("--teacher_depth=nine",)])
+def test_answers_without_training_are_immediate(command, words):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    command("fsp-tf", *words)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.0
+
+
 @pytest.mark.parametrize("flagfile", ["cifar10.cfg", "flags/cifar10.cfg"])
 def test_installed_flagfiles_are_found_from_any_folder(command, flagfile):
     """Checks that `cifar10.cfg`, which includes `flags/table3.cfg`, is read, by a mistake after it."""
@@ -85,6 +93,8 @@ def test_wheel_runs_in_an_empty_environment_and_with_the_pins(wheel, tmp_path):
         for requirements in (wheel, f"--requirement={ROOT / 'requirements.txt'}"):
             step("python", "-m", "pip", "install", "--quiet", "--no-compile", requirements)
             step("python", "-m", "pip", "check")
+            assert step("fsp-tf", "--version") == f"fsp_tf {__version__}\n"
+            assert "cifar10-s0-teacher26-64k-1" in step("fsp-tf-reproduce", "--table=3", "--list")
             tiny = ("--schedule_scale=0.02", "--nobaseline", "--noresume")
             assert "student distilled" in step("fsp-tf", "--flagfile=demo.cfg", *tiny)
             assert step("fsp-tf-predict", "--model=saved_models/demo/student", "digit.png").startswith("digit.png: ")
@@ -133,6 +143,9 @@ def test_release_builds_and_tags_and_refuses_mistakes(repository):
         }
         return run(".ci/release", sys.executable, cwd=repository, env=identity)
 
+    changelog = (repository / "CHANGELOG.md").read_text()
+    (repository / "CHANGELOG.md").write_text(changelog.replace("## Unreleased", f"## {__version__}"))
+    git(repository, "commit", "--quiet", "--all", "--message=Release")
     finished = release()
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert len(list((repository / "dist").iterdir())) == 2 and finished.stdout.count("PASSED") == 2
@@ -144,6 +157,9 @@ def test_release_builds_and_tags_and_refuses_mistakes(repository):
     (repository / "README.md").write_text("changed")
     assert release().stderr == "make release: the working tree has changes; commit them first.\n"
     git(repository, "tag", "--delete", f"v{__version__}")
+    (repository / "CHANGELOG.md").write_text(f"# Changelog\n\n## Unreleased\n\nNews.\n\n## {__version__}\n\nOld.\n")
+    git(repository, "commit", "--quiet", "--all", "--message=more changes")
+    assert 'CHANGELOG.md still has "## Unreleased"' in release().stderr and not git(repository, "tag")
     (repository / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\nNews.\n")
     git(repository, "commit", "--quiet", "--all", "--message=Second")
     assert "CHANGELOG.md has no section" in release().stderr and not git(repository, "tag")

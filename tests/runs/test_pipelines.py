@@ -84,6 +84,7 @@ def test_quiet_run_still_prints_the_summary(finished, capsys):
     runs.run_pipeline(tiny(finished))
     console.logger.setLevel(logging.INFO)
     quiet = capsys.readouterr().out
+    assert max(map(len, quiet.partition("Everything is in")[0].splitlines())) <= 80
     assert quiet.startswith("\nmodel ") and quiet == printed[printed.index("\nmodel ") :]
 
 
