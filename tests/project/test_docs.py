@@ -24,6 +24,7 @@ from PIL import Image
 from tensorboard import program
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf import config as config_lib
 from fsp_tf import predict, runs
 from fsp_tf.config import flags_page, topics
@@ -240,7 +241,17 @@ def test_snippet_runs(block, workplace, monkeypatch):
     with serving(workplace / "saved_models" / "cifar10" / "student" / "1") as port:
         # Replace the teacher by a smaller one and the port by a free one.
         path.write_text(block.text.replace("cifar_resnet(26", "cifar_resnet(8").replace(":8500", f":{port}"))
-        runpy.run_path(str(path), {"images": np.zeros([4, 32, 32, 3], np.float32)})
+        names = models_and_images() if block.page.name == "README.md" else {}
+        runpy.run_path(str(path), {"images": np.zeros([4, 32, 32, 3], np.float32), **names})
+
+
+def models_and_images() -> dict:
+    """Returns what the README's example takes from its reader."""
+    images, labels = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)), np.arange(16) % 10
+    models = {"teacher": sequential_cnn(4, 6, 8), "student": sequential_cnn(4, 6, 8)}
+    return models | {
+        f"{part}_{name}": data for part in ("train", "test") for name, data in (("images", images), ("labels", labels))
+    }
 
 
 @contextlib.contextmanager
