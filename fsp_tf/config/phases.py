@@ -61,67 +61,42 @@ def _stage2_models(config: "Config") -> tuple[str, ...]:
     return student + ((TEACHER.model,) if config.stage2_loss == "kd" or config.keeps_fsp else ())
 
 
-SOURCE_TEACHER = Phase(
-    name="source_teacher",
-    model="source_teacher",
-    title="source teacher",
-    role="teacher",
-    pipeline="source_teacher",
-    schedule="teacher",
-    stream="source_teacher",
-    on_source=True,
-)
-TEACHER = Phase(
-    name="teacher",
+def _phase(name: str, role: str, **others) -> Phase:
+    """Returns a row whose other names are that of the phase unless they are given."""
+    names = dict.fromkeys(("model", "pipeline", "schedule", "stream"), name)
+    return Phase(name=name, role=role, **{**names, "title": name.replace("_", " "), **others})
+
+
+SOURCE_TEACHER = _phase("source_teacher", "teacher", schedule="teacher", on_source=True)
+TEACHER = _phase("teacher", "teacher")
+FINE_TUNING = _phase(
+    "fine_tuning",
+    "teacher",
     model="teacher",
     title="teacher",
-    role="teacher",
-    pipeline="teacher",
-    schedule="teacher",
-    stream="teacher",
-)
-FINE_TUNING = Phase(
-    name="fine_tuning",
-    model="teacher",
-    title="teacher",
-    role="teacher",
     pipeline="teacher",
     schedule="stage2",
     stream="stage2",
     few_labels=True,
     starts_from=lambda config: (SOURCE_TEACHER.model,),
 )
-BASELINE = Phase(
-    name="baseline",
-    model="baseline",
-    title="student from scratch",
-    role="student",
-    pipeline="baseline",
-    schedule="stage2",
-    stream="stage2",
-    few_labels=True,
+BASELINE = _phase(
+    "baseline", "student", title="student from scratch", schedule="stage2", stream="stage2", few_labels=True
 )
-STAGE1 = Phase(
-    name="stage1",
-    model="stage1",
+STAGE1 = _phase(
+    "stage1",
+    "student",
     title="student after stage 1",
-    role="student",
-    pipeline="stage1",
-    schedule="stage1",
-    stream="stage1",
     starts_from=lambda config: (stage1_teacher(config),),
     runs_teacher=lambda config: not config.fsp_store_views,
     stores="FSP matrices",
     store_views=lambda config: config.fsp_store_views,
 )
-STAGE2 = Phase(
-    name="stage2",
+STAGE2 = _phase(
+    "stage2",
+    "student",
     model="student",
     title="student distilled",
-    role="student",
-    pipeline="stage2",
-    schedule="stage2",
-    stream="stage2",
     few_labels=True,
     starts_from=_stage2_models,
     runs_teacher=lambda config: config.keeps_fsp or (config.stage2_loss == "kd" and not config.kd_store_views),

@@ -3,15 +3,15 @@
 import hashlib
 import logging
 import pathlib
-import shutil
 import time
-from typing import Protocol
 
 import filelock
 import numpy as np
 import tensorflow as tf
 
 from fsp_tf.data import Augmentation, ImageSet, Views, stored_views, take_views
+from fsp_tf.distillation.distiller import FSPDistiller
+from fsp_tf.distillation.soft_targets import SoftTargetDistiller
 from fsp_tf.system import files
 from fsp_tf.system.errors import UserError
 
@@ -22,25 +22,6 @@ LAYOUT = "1"  # version of the file format, part of the key
 SECONDS_BETWEEN_LINES = 10.0
 
 logger = logging.getLogger("fsp_tf")
-
-
-class StoredTeacher(Protocol):
-    """What a store needs of a distiller: the teacher's entries of each image, in parts such as the matrices of a pair.
-
-    Attributes:
-        entry_names: Names of the parts.
-        num_entries: The number of entries of all parts.
-    """
-
-    @property
-    def entry_names(self) -> list[str]: ...
-
-    @property
-    def num_entries(self) -> int: ...
-
-    def teacher_entries(self, images) -> list[tf.Tensor]:
-        """Returns each part for images (batch, height, width, channels): float32 (batch, entries)."""
-        ...
 
 
 class TeacherStore:
@@ -63,7 +44,7 @@ class TeacherStore:
     def __init__(
         self,
         folder: pathlib.Path,
-        distiller: StoredTeacher,
+        distiller: FSPDistiller | SoftTargetDistiller,
         teacher: str,
         image_set: ImageSet,
         augmentation: Augmentation,
@@ -82,7 +63,7 @@ class TeacherStore:
         """Opens the first `num_views` views, after computing missing files; locks out other processes meanwhile.
 
         Raises:
-            UserError: If the disk is too small, or entries overflow half precision.
+            UserError: If entries overflow or underflow half precision.
         """
         needed = num_views * self.image_set.num_images * self.num_entries * 2
         logger.info(
@@ -93,13 +74,6 @@ class TeacherStore:
         with self._lock():
             shards = [(view, shard) for view in range(num_views) for shard in range(self.num_shards)]
             missing = [(view, shard) for view, shard in shards if not self._open_shard(view, shard)]
-            bytes_missing = sum(self._num_images(shard) for _, shard in missing) * self.num_entries * 2
-            bytes_free = shutil.disk_usage(self.folder).free
-            if bytes_missing > bytes_free:
-                raise UserError(
-                    f"{self.folder} needs {bytes_missing / 1e6:,.0f} MB more for the teacher's {self.title} and has "
-                    f"{bytes_free / 1e6:,.0f} MB free: store fewer views, or choose another --fsp_store_dir."
-                )
             self._compute(missing)
 
     def _lock(self) -> filelock.AcquireReturnProxy:
@@ -130,21 +104,11 @@ class TeacherStore:
         """Opens a shard; deletes files that are incomplete."""
         for path in self.folder.glob(f"view_{view}_shard_{shard}.*.npy"):
             if files.matches_digest(path):
-                self._opened[view, shard] = self._entries_in(path, shard)
+                self._opened[view, shard] = np.load(path, mmap_mode="r", allow_pickle=False)
                 return True
             logger.warning(f"{path} is incomplete: it is computed again.")
             path.unlink()
         return False
-
-    def _entries_in(self, path: pathlib.Path, shard: int) -> np.ndarray:
-        """Returns the entries of a shard, float16 (images, num_entries), memory-mapped."""
-        try:
-            entries = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path} holds no entries of this store: delete it.") from error
-        if (entries.shape, entries.dtype) != ((self._num_images(shard), self.num_entries), np.float16):
-            raise UserError(f"{path} holds {entries.dtype} {entries.shape}, not entries of this store: delete it.")
-        return entries
 
     def _compute(self, missing: list[tuple[int, int]]) -> None:
         """Runs the teacher over the views, shard by shard."""
@@ -172,7 +136,7 @@ class TeacherStore:
         """Writes a shard, atomically."""
         path = self.folder / f"view_{view}_shard_{shard}.npy"
         written = files.write_with_digest(path, lambda file: np.save(file, entries, allow_pickle=False))
-        self._opened[view, shard] = self._entries_in(written, shard)
+        self._opened[view, shard] = np.load(written, mmap_mode="r", allow_pickle=False)
 
     def _to_half_precision(self, entries: np.ndarray) -> np.ndarray:
         """Returns entries in float16. Raises UserError if much of them overflows or underflows."""

@@ -98,7 +98,7 @@ class PhaseFit:
         if self.folder.writes:
             self._claim_checkpoints()
         log = self._log(evaluate)
-        guard = NaNGuard(self.phase.name, model.trained, batch_of=lambda step: _batch(stream, step))
+        guard = NaNGuard(self.phase.name, model.trained)
         processes = ProcessLog(environment.process(precision(model.trained)))
         later = [log, *callbacks, processes]  # the log stops its clock before the heat maps are drawn
         checkpoints = self._checkpoints(model, guard, later)
@@ -121,7 +121,7 @@ class PhaseFit:
             "training_seconds": round(checkpoints.training_seconds, 1),
             "images_per_second": round(log.images_per_second, 1),
             "scalars": log.last_scalars,
-            "processes": processes.state,
+            "processes": processes.saved_state,
             "made_from": self.starts_from,
         }
 
@@ -186,11 +186,6 @@ class PhaseFit:
                 f"--trained_student, choose another --run_dir, or restart {self.phase.name} with --noresume."
             )
         files.write_text(note, self.starts_from)
-
-
-def _batch(stream: Stream, step: int):
-    """Returns the whole batch of a step, counted from 1."""
-    return next(iter(stream(step - 1, step, devices.Shard())))
 
 
 def steps_ahead(config: Config, folder: RunFolder, phase: Phase, work_after: float) -> float | None:

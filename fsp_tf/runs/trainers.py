@@ -9,13 +9,14 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import phase_multiply_adds
 from fsp_tf.config.phases import BASELINE, FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
+from fsp_tf.data import ImageSet
 from fsp_tf.distillation import Classifier, FSPDistiller, SoftTargetDistiller
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller
-from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
+from fsp_tf.runs.streams import PhaseStream, live_stream, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
@@ -66,21 +67,17 @@ def train_stage1(run: Run, phase: Phase) -> None:
         distiller = make_distiller(config, teacher, student)
         distiller.compile(fit.optimizer(distiller.trained), jit_compile=False)
     logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {distiller.matched}")
-    stream, store_seconds = live_stream(config, phase, run.images.train), 0.0
-    callbacks: list[keras.callbacks.Callback] = [*run.callbacks]
-    collapse = CollapseWarning([])
+    stream, callbacks = live_stream(config, phase, run.images.train), [*run.callbacks]
+    collapse = CollapseWarning(distiller.pair_names if isinstance(distiller, FSPDistiller) else [])
     if isinstance(distiller, FSPDistiller):
         if config.fsp_weighting == "relative":
             _warn_of_weak_pairs(run, distiller)
-        collapse = CollapseWarning(distiller.pair_names)
         callbacks = [collapse, *([_heat_maps(run, fit, distiller)] if run.writes else []), *callbacks]
         if phase.store_views(config):
-            stream, store_seconds = _stored_matrices(run, teacher_name, distiller)
-    record = fit.run(distiller, stream, callbacks=callbacks)
-    if not run.writes:
-        return
-    models.save(phase.model, model_forms.plain_form(config, phase.role, student))
-    _finish(run, phase, record | {"collapsed_pairs": sorted(collapse.collapsed)}, store_seconds)
+            stream = _stored_matrices(run, teacher_name, distiller)
+    record = fit.run(distiller, stream.batches, callbacks=callbacks)
+    record["collapsed_pairs"] = sorted(collapse.collapsed)
+    _finish(run, phase, model_forms.plain_form(config, phase.role, student), record, stream)
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
@@ -110,8 +107,8 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
-def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:
-    """Returns stage 1's stream of stored matrices, and the seconds spent on storing them.
+def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> PhaseStream:
+    """Returns stage 1's stream of stored matrices.
 
     Those of a shuffled teacher are the permuted ones of the unshuffled teacher.
     """
@@ -140,47 +137,66 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
         soft_teacher: The teacher for soft targets; None to train on labels alone.
     """
     config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
-    plain = model_forms.plain_form(config, phase.role, model)
-    evaluate, evaluations = evaluator(plain), list[Evaluation]()
-
-    def test_accuracy() -> float:
-        with signals.allow_signals():
-            plain.set_weights(averaged_weights(model, fitted.optimizer))
-            evaluations[:] = [evaluate(test_set)]
-        return evaluations[-1].scores["accuracy"]
-
     fit = _phase_fit(run, phase)
-    stream, store_seconds = live_stream(config, phase, train_set), 0.0
     with run.strategy.scope():
-        fitted: ReplicatedModel
+        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
         if soft_teacher:
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
-        else:
-            fitted = Classifier(model, config.label_smoothing)
         fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
+    stream = live_stream(config, phase, train_set)
     if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
-        stream, store_seconds = stored_entries_stream(run, phase, fitted, TEACHER.model)
-    record = fit.run(fitted, stream, test_accuracy, run.callbacks)
+        stream = stored_entries_stream(run, phase, fitted, TEACHER.model)
+    accuracy = AccuracyDuringFit(fitted, model, model_forms.plain_form(config, phase.role, model), test_set)
+    record = fit.run(fitted, stream.batches, accuracy, run.callbacks)
     if not run.writes:
         return
-    record |= evaluations[-1].scores | {"evaluated_on": test_set.name, "parameters": model.count_params()}
+    last = accuracy.last
+    record |= last.scores | {"evaluated_on": test_set.name, "parameters": model.count_params()}
     hyperparameters = _hyperparameters(config, phase)
     log_summary(
-        fit.log_directory, plain, record["steps"], evaluations[-1].confusion, test_set.class_names, hyperparameters
+        fit.log_directory, accuracy.plain, record["steps"], last.confusion, test_set.class_names, hyperparameters
     )
-    run.models.save(phase.model, plain)
-    _finish(run, phase, record, store_seconds)
+    _finish(run, phase, accuracy.plain, record, stream)
     top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
     logger.info(
         f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
     )
 
 
-def _finish(run: Run, phase: Phase, record: dict, store_seconds: float) -> None:
-    """Records a finished phase, with its multiply-adds unless its models are custom ones."""
-    if phase.store_views(run.config):
-        record = record | {"store_seconds": round(store_seconds, 1)}
+class AccuracyDuringFit:
+    """Computes the test accuracy of a model that is being fitted, in its plain form.
+
+    Args:
+        fitted: Trains the model.
+        model: The model.
+        plain: The plain form of the model.
+        test_set: The test images.
+
+    Attributes:
+        last: The last evaluation.
+    """
+
+    def __init__(self, fitted: ReplicatedModel, model: keras.Model, plain: keras.Model, test_set: ImageSet):
+        self.fitted, self.model, self.plain, self.test_set = fitted, model, plain, test_set
+        self.evaluate = evaluator(plain)
+        self.last: Evaluation
+
+    def __call__(self) -> float:
+        """Evaluates the current weights, or their averages; returns the accuracy."""
+        with signals.allow_signals():
+            self.plain.set_weights(averaged_weights(self.model, self.fitted.optimizer))
+            self.last = self.evaluate(self.test_set)
+        return self.last.scores["accuracy"]
+
+
+def _finish(run: Run, phase: Phase, model: keras.Model, record: dict, stream: PhaseStream) -> None:
+    """Saves and records the model of a finished phase, with its multiply-adds unless the models are custom ones."""
+    if not run.writes:
+        return
+    run.models.save(phase.model, model)
+    if stream.store_seconds is not None:
+        record = record | {"store_seconds": stream.store_seconds}
     if not run.config.has_custom_models:
         images = run.images.for_training(phase)
         work = phase_multiply_adds(run.config, phase, images.num_images, images.image_shape)

@@ -31,7 +31,7 @@ class Checkpoints(keras.callbacks.Callback):
         num_steps: The phase's length.
         every: Steps between checkpoints.
         guard: Checks the weights before they are saved.
-        later: The callbacks after this one. If one has a `state` that JSON can hold, the checkpoint includes it.
+        later: The callbacks after this one. If one has a `saved_state` that JSON can hold, the checkpoint includes it.
         writes: Whether this process saves. Of several workers, one saves and all restore.
     """
 
@@ -79,7 +79,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.running_sums = _of_kind(arrays, "running_sum")
         for callback in self.later:
             if state := notes["later"].get(type(callback).__name__):
-                callback.state = state
+                callback.saved_state = state
         return self.first_step
 
     def _last_valid(self) -> tuple[pathlib.Path, dict[str, np.ndarray]] | None:
@@ -140,7 +140,7 @@ class Checkpoints(keras.callbacks.Callback):
             "step": self.step,
             "seconds": self.training_seconds,
             "logs": {name: float(value) for name, value in self.logs.items()},
-            "later": {type(callback).__name__: getattr(callback, "state", None) for callback in self.later},
+            "later": {type(callback).__name__: getattr(callback, "saved_state", None) for callback in self.later},
         }
         arrays = {"notes": np.array(json.dumps(notes))}
         for kind, values in (*self.variables.items(), ("running_sum", self.model.metric_sums)):
@@ -166,13 +166,13 @@ class ProcessLog(keras.callbacks.Callback):
         self.before: list[dict] = []
 
     @property
-    def state(self) -> list[dict]:
+    def saved_state(self) -> list[dict]:
         """The processes that contributed steps, with this one as the last."""
         before = [process for process in self.before if process["first_step"] < self.first_step]
         return [*before, {"first_step": self.first_step, **self.machine}]
 
-    @state.setter
-    def state(self, before: list[dict]) -> None:
+    @saved_state.setter
+    def saved_state(self, before: list[dict]) -> None:
         self.before = before
 
 

@@ -2,11 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fsp_tf.config.phases import STAGE1
 from fsp_tf.system.errors import UserError
@@ -17,7 +15,6 @@ TOO_LARGE_STAGE1 = (
     "--stage1_clipnorm, and use a new --run_dir."
 )
 BROKEN_START = "No step was taken before, so the teacher or the trained model is probably NaN or infinite: recreate it."
-BROKEN_DATA = "The images or targets of that step contain NaN or infinite values: correct the data."
 COLLAPSE_FIRST_STEP = 100  # before it, large errors are normal
 COLLAPSED_RELATIVE_ERROR, COLLAPSED_DEAD_CHANNELS = 0.9, 0.25
 
@@ -31,18 +28,11 @@ class NaNGuard(keras.callbacks.Callback):
         phase: The phase's name.
         trained: The model whose weights are trained.
         first_step: The number of steps done before this fit.
-        batch_of: Returns the batch of a step, counted from 1, in which to look for the cause.
     """
 
-    def __init__(
-        self,
-        phase: str,
-        trained: keras.Model,
-        first_step: int = 0,
-        batch_of: Callable[[int], Sequence[tf.Tensor]] | None = None,
-    ):
+    def __init__(self, phase: str, trained: keras.Model, first_step: int = 0):
         super().__init__()
-        self.phase, self.trained, self.first_step, self.batch_of = phase, trained, first_step, batch_of
+        self.phase, self.trained, self.first_step = phase, trained, first_step
         self.too_large = TOO_LARGE_STAGE1 if phase == STAGE1.name else TOO_LARGE
 
     def on_train_batch_end(self, batch, logs=None):
@@ -51,20 +41,14 @@ class NaNGuard(keras.callbacks.Callback):
             pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
             where = f" in the pair {', '.join(pairs)}" if pairs else ""
             step = self.first_step + batch + 1
-            self._stop(f"the loss is {logs['loss']} at step {step}{where}", self._cause(step))
+            cause = self.too_large if step > 1 else BROKEN_START
+            self._stop(f"the loss is {logs['loss']} at step {step}{where}", cause)
 
     def check_weights(self, step: int) -> None:
         """Raises UserError if a weight is NaN or infinite, which a finite loss does not rule out."""
         for weight in self.trained.weights:
             if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
                 self._stop(f"{weight.path} is NaN or infinite after step {step}", self.too_large)
-
-    def _cause(self, step: int) -> str:
-        """Returns the likely cause: the data, the initial weights before the first update, or the learning rate."""
-        batch = self.batch_of(step) if self.batch_of else ()
-        if not all(np.isfinite(np.asarray(part, np.float64)).all() for part in keras.tree.flatten(batch)):
-            return BROKEN_DATA
-        return self.too_large if step > 1 else BROKEN_START
 
     def _stop(self, what: str, cause: str) -> None:
         raise UserError(f"{self.phase}: {what}. {cause} The last checkpoint is valid and from before that step.")
@@ -79,12 +63,12 @@ class CollapseWarning(keras.callbacks.Callback):
         self.collapsed: set[str] = set()
 
     @property
-    def state(self) -> list[str]:
+    def saved_state(self) -> list[str]:
         """The pairs that were warned of, for the checkpoint."""
         return sorted(self.collapsed)
 
-    @state.setter
-    def state(self, state: list[str]) -> None:
+    @saved_state.setter
+    def saved_state(self, state: list[str]) -> None:
         self.collapsed = set(state)
 
     def on_train_batch_end(self, batch, logs=None):

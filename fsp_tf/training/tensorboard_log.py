@@ -51,13 +51,13 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.last_scalars: dict[str, float] = {}
 
     @property
-    def state(self) -> dict[str, Any]:
+    def saved_state(self) -> dict[str, Any]:
         """The attributes that a checkpoint includes; reading it writes pending events to disk."""
         self.writer.flush()
         return {name: getattr(self, name) for name in CHECKPOINTED}
 
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
+    @saved_state.setter
+    def saved_state(self, state: dict[str, Any]) -> None:
         for name in CHECKPOINTED:
             setattr(self, name, state[name])
 

@@ -171,13 +171,6 @@ def test_replaced_files_of_a_streamed_set_are_noticed(tmp_path, distiller, kind)
         assert key(moved) == first
 
 
-def test_too_small_disk_is_refused_before_computing(tmp_path, distiller, image_set, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    with pytest.raises(UserError, match=r"needs 2 MB more .* and has 1 MB free: store fewer views"):
-        open_store(tmp_path, distiller, image_set, 1)
-
-
 def test_matrices_that_do_not_fit_half_precision_are_refused(tmp_path, image_set):
     teacher = cifar_resnet(8, 10, (8, 8, 3))
     for factor, problem in ((1e4, "overflow"), (1e-6, "underflow")):

@@ -163,3 +163,17 @@ def test_models_in_mixed_precision_with_own_layers_are_trained_in_it(arrays, tmp
     phases = run.result["phases"]
     assert {phases[name]["processes"][0]["precision"] for name in ("baseline", "stage1", "stage2")} == {policy}
     assert keras_graph.precision(run.student) == "float32"
+
+
+class Stop(keras.callbacks.Callback):
+    """Stops training, and has an attribute that JSON cannot hold."""
+
+    state = saved = object()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == 1
+
+
+def test_callback_that_stops_training_is_refused(arrays, tmp_path):
+    with pytest.raises(UserError, match="a callback stopped training"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path), callbacks=[Stop()], **TINY)

@@ -199,5 +199,5 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
 
 def test_processes_without_a_saved_step_are_not_listed():
     log = ProcessLog({"device": "second"})
-    log.state, log.first_step = [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "killed"}], 6
-    assert log.state == [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "second"}]
+    log.saved_state, log.first_step = [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "killed"}], 6
+    assert log.saved_state == [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "second"}]
