@@ -74,6 +74,7 @@ class Method:
         "for fsp, kd for fitnet and kd.",
         choices=("cross_entropy", "kd"),
     )
+    # Deviates: the paper does not say whether stage 1 precedes the teacher's fine-tuning, as here.
     transfer_teacher: str = option(
         "source",
         "Teacher whose FSP matrices a transfer matches: the one trained on --source_dataset, or the same after "

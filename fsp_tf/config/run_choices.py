@@ -59,6 +59,7 @@ class Schedules:
         "Momentum of an exponential moving average of the weights, such as 0.999; the average is evaluated and saved "
         "instead of the last weights in every phase except stage 1. 0 does not average.",
     )
+    # Deviates: the paper prints no batch size.
     batch_size: int = option(128, "Images per step, over all replicas.")
     seed: int = option(0, "Seed of the initial weights, the order of the images and the augmentation.")
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 class Augmentation:
     """The augmentation of training images.
 
+    Deviates: the paper pads by 4 pixels, also where an eighth is another number, and does not mention flips.
+
     Attributes:
         crop: Whether to pad each side by an eighth with zeros and crop at random (4 pixels at 32x32, Section 4.1).
         flip: Whether to mirror each image left to right with probability one half.

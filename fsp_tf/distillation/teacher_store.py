@@ -32,6 +32,8 @@ class TeacherStore:
     incomplete or changed files are reported and computed again. `seconds` is the time that this object spent on
     computing files.
 
+    Deviates: the paper computes the matrices once and does not mention views of augmented images.
+
     Args:
         folder: The folder of all stores.
         distiller: Computes the entries.

@@ -17,6 +17,8 @@ def channel_permutations(model: keras.Model, seed: int) -> dict[str, np.ndarray]
     section. If a shortcut pads channels with zeros, the first channels keep the order of the previous section and the
     new ones are permuted among themselves; with a projection, the order of a section is independent.
 
+    Deviates: the paper shuffles "the channels" of the teacher's features and says nothing about shortcuts.
+
     Args:
         model: A model from `cifar_resnet` or `imagenet_resnet`.
         seed: Decides the permutations.

@@ -17,6 +17,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     With `synchronized=True` and several replicas, mean, variance and their gradients are reduced over all replicas.
     No fused kernel supports this, so a step is slower. Otherwise, each replica normalizes its part of the batch with
     the statistics of that part.
+
+    Deviates: the paper trains on one device, and does not say which statistics the teacher of stage 1 uses
+    (`with_batch_statistics`).
     """
 
     def build(self, input_shape):

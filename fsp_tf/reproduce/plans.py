@@ -62,7 +62,10 @@ def plan_target(target: str, base: Config, seeds: tuple[int, ...], folder: pathl
 
 
 def _cell(target: str, row: str, units: Units) -> Cell:
-    """Returns one row at one seed; adds its units."""
+    """Returns one row at one seed; adds its units.
+
+    Deviates: the paper does not say how many losses FitNet has in Tables 2 to 5; here it is one.
+    """
     numbers = (1, 2, 3) if target in ("table1", "table2") else (1,)
     first_stages: list[Unit] = []
     if row == "teacher":

@@ -73,6 +73,9 @@ class Unit:
 class Units:
     """Builds the units of one seed. Each method adds a unit, unless it exists, and returns it.
 
+    Deviates: the paper does not say which of three teachers teaches; network 1 does. Network n of seed s has the seed
+    s + 1000 (n - 1).
+
     Args:
         base: The table's recipe.
         seed: The seed.

@@ -47,6 +47,8 @@ def probabilities(model, image_set: ImageSet, batch_size: int = 500) -> np.ndarr
 def agreement(outputs: np.ndarray, labels: np.ndarray) -> dict:
     """Returns the accuracy of an ensemble and of its members, and their disagreement.
 
+    Deviates: the paper averages "outputs"; these are those of the softmax.
+
     Args:
         outputs: Float (members, images, classes), softmax outputs.
         labels: Integers (images,).

@@ -33,6 +33,8 @@ class CoupledSGD(ReplicatedOptimizer, keras.optimizers.SGD):
 
     With `nesterov`, w = w + momentum * v - rate * g. Keras's `weight_decay` is decoupled from the momentum and about
     ten times weaker under momentum 0.9. The term is added after clipping.
+
+    Deviates: the paper does not say which weights decay (here all), and does not mention clipping.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9, coupled_weight_decay=0.0, name="coupled_sgd", **kwargs):

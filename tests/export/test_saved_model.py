@@ -3,27 +3,15 @@
 import errno
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fsp_tf.export import export_saved_model, folder_bytes
 from fsp_tf.models import fold_batch_normalization
-from tests.support.small_resnet import IMAGE_SHAPE, probabilities_of, random_images, small_resnet
+from tests.support.small_resnet import CLASS_NAMES, IMAGE_SHAPE, probabilities_of, random_images
 
-CLASS_NAMES = tuple(f"class {number}, naïve" for number in range(10))
 OUTPUTS = {"probabilities": (tf.float32, [None, 10]), "class_id": (tf.int64, [None]), "class_name": (tf.string, [None])}
-
-
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return small_resnet()
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory) -> pathlib.Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("run") / "student" / "1", CLASS_NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Tests of the comparison of exported formats with the student."""
 
-import pathlib
 import signal
 import subprocess
 import tempfile
@@ -12,21 +11,9 @@ import tensorflow as tf
 
 from fsp_tf.data import ImageSet
 from fsp_tf.data.sources import RandomAccess
-from fsp_tf.export import export_saved_model, verification
+from fsp_tf.export import verification
 from fsp_tf.system.errors import UserError
-from tests.support.small_resnet import IMAGE_SHAPE, probabilities_of, random_images, small_resnet
-
-CLASS_NAMES = tuple(f"class {number}, naïve" for number in range(10))
-
-
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return small_resnet()
-
-
-@pytest.fixture(scope="module")
-def saved(model, tmp_path_factory) -> pathlib.Path:
-    return export_saved_model(model, tmp_path_factory.mktemp("run") / "student" / "1", CLASS_NAMES)
+from tests.support.small_resnet import CLASS_NAMES, IMAGE_SHAPE, probabilities_of, random_images
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,13 @@ def test_flags_page_is_up_to_date():
     assert len(grouped) == len(topics.TOPICS)
 
 
+def test_each_deviation_is_also_noted_in_its_module():
+    rows = re.findall(r"\| ([^|]+) \|$", (ROOT / "docs" / "deviations.md").read_text(), re.MULTILINE)
+    modules = {name for row in rows for name in re.findall(r"`(\w+/\w+\.py)`", row)}
+    assert len(modules) > 10
+    assert not [name for name in modules if "Deviates: " not in (ROOT / "fsp_tf" / name).read_text()]
+
+
 def test_docs_contain_commands_and_snippets():
     assert len(COMMANDS) > 20 and len(SNIPPETS) > 4
     assert [block for block in BLOCKS if not block.is_tested and "docker" in block.text]

@@ -6,6 +6,7 @@ import numpy as np
 from fsp_tf.models import cifar_resnet
 
 IMAGE_SHAPE = (16, 16, 3)
+CLASS_NAMES = tuple(f"class {number}, naïve" for number in range(10))
 
 
 def random_images(count: int, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:
