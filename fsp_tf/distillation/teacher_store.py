@@ -124,7 +124,7 @@ class TeacherStore:
                     continue
                 taken = Views(*(part[first : first + len(images)] for part in views))
                 entries = self._entries_of(take_views(images, taken, self.augmentation))
-                parts.append(np.concatenate([self._to_half_precision(part.numpy()) for part in entries], axis=1))
+                parts.append(np.concatenate([to_half_precision(part.numpy(), self.title) for part in entries], axis=1))
                 if sum(map(len, parts)) == self._num_images(shard):
                     self._write(view, shard, np.concatenate(parts))
                     done, parts = done + 1, []
@@ -140,15 +140,16 @@ class TeacherStore:
         written = files.write_with_digest(path, lambda file: np.save(file, entries, allow_pickle=False))
         self._opened[view, shard] = np.load(written, mmap_mode="r", allow_pickle=False)
 
-    def _to_half_precision(self, entries: np.ndarray) -> np.ndarray:
-        """Returns entries in float16. Raises UserError if much of them overflows or underflows."""
-        with np.errstate(over="ignore"):
-            half = entries.astype(np.float16)
-        error = np.sum(np.square(entries - half.astype(np.float32)))
-        if not error <= LARGEST_ROUNDING * np.sum(np.square(entries)):
-            problem = "underflow" if np.isfinite(half).all() else "overflow"
-            raise UserError(f"The teacher's {self.title} {problem} in half precision: do not store them.")
-        return half
+
+def to_half_precision(entries: np.ndarray, title: str) -> np.ndarray:
+    """Returns entries in float16. Raises UserError if much of them overflows or underflows."""
+    with np.errstate(over="ignore"):
+        half = entries.astype(np.float16)
+    error = np.sum(np.square(entries - half.astype(np.float32)))
+    if not error <= LARGEST_ROUNDING * np.sum(np.square(entries)):
+        problem = "underflow" if np.isfinite(half).all() else "overflow"
+        raise UserError(f"The teacher's {title} {problem} in half precision: do not store them.")
+    return half
 
 
 def _digest_of_set(image_set: ImageSet) -> str:

@@ -1,7 +1,7 @@
 """The paper's residual networks (Figure 2) as functional Keras models with the ends of sections as extra heads.
 
-Deviates: where the paper prints no value, the networks follow He et al. 2016 (channels, shortcuts, global average pooling).
-Pixels are divided by 255 before the batch normalization of the image. docs/deviations.md lists all choices.
+Deviates: where the paper prints no value, the networks follow He et al. 2016 (channels, shortcuts, global average
+pooling). Pixels are divided by 255 before the batch normalization of the image. docs/deviations.md lists all choices.
 """
 
 import dataclasses

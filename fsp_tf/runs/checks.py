@@ -18,6 +18,7 @@ from fsp_tf.config.phases import (
     named_teacher,
 )
 from fsp_tf.distillation import FSPDistiller
+from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
@@ -76,6 +77,9 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
                 f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
                 "other layers with --fsp_taps."
             )
+        if run.config.fsp_store_views:
+            for entries in distiller.teacher_entries(images):
+                to_half_precision(entries.numpy(), STAGE1.stores)
 
 
 def warn_of_ignored_flags(config: Config) -> None:

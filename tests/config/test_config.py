@@ -139,6 +139,7 @@ def test_baseline_has_the_schedule_of_stage_2():
             "--stage2_fsp_weights needs --method=fsp, got --method=kd",
         ),
         ({"stage2_fsp_weights": (1.0, 0.0), "fsp_shuffle": True}, "cannot be combined with .*--fsp_shuffle"),
+        ({"precision": "mixed_float16", "student": "a.keras"}, "does not apply to custom models: set the dtype policy"),
         ({"stage2_fsp_weights": (1.0, 0.0), "fsp_taps": ("auto",)}, "cannot be combined with .*--fsp_taps=auto"),
         (
             {"stage2_fsp_weights": (1.0, 0.0), "pipeline": "transfer", "source_dataset": "digits"},

@@ -304,3 +304,18 @@ def test_connectors_map_a_narrow_student_to_the_teachers_channels():
 def test_maps_of_equal_channels_get_no_connector():
     distiller = FSPDistiller(cifar_resnet(14, 10, (8, 8, 3)), cifar_resnet(8, 10, (8, 8, 3)), connectors=True)
     assert not any(layer.name.startswith("connector") for layer in distiller.trained.layers)
+
+
+def test_regularizers_of_the_student_act_in_stage1():
+    images = keras.Input(IMAGE_SHAPE)
+    layers = [keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(0.5), name=name) for name in "ab"]
+    student = keras.Model(images, layers[1](layers[0](images)))
+    distiller = FSPDistiller(keras.models.clone_model(student), student, [("a", "b")])
+    distiller.graphs[0].model.set_weights(student.get_weights())  # no FSP loss
+    before = student.get_weights()
+    distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+    distiller.fit(random_normal(4, *IMAGE_SHAPE), batch_size=4, verbose=0)
+    for weight, start in zip(student.get_weights(), before, strict=True):  # of 0.5 |w|^2, the gradient is w
+        np.testing.assert_allclose(
+            weight, (1 - LEARNING_RATE) * start if start.ndim > 1 else start, rtol=1e-4, atol=1e-6
+        )
