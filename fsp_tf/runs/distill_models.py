@@ -158,18 +158,25 @@ def _image_set(name: str, data, num_classes: int) -> ImageSet:
             f"{name} must be images (number, height, width, channels) and as many labels, got {images.shape} and "
             f"{labels.shape}."
         )
-    pixels = np.rint(images).astype(np.uint8)
-    is_scaled = images.max() <= 1 and not np.array_equal(pixels, images)
-    if is_scaled or np.abs(pixels - images.astype(np.float32)).max() > 0.5:
-        raise UserError(
-            f"{name} must have images of 0 to 255, got {images.dtype} from {images.min():g} to {images.max():g}."
-        )
+    pixels = images if images.dtype == np.uint8 else _rounded(name, images)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(
             f"{name} must have integer labels from 0 to {num_classes - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
         )
     classes = tuple(str(number) for number in range(num_classes))
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
+
+
+def _rounded(name: str, images: np.ndarray) -> np.ndarray:
+    """Returns images as uint8. Raises UserError if they are not from 0 to 255, or probably from 0 to 1."""
+    with np.errstate(invalid="ignore"):
+        pixels = np.rint(images).astype(np.uint8)
+    largest_change = np.abs(pixels - images.astype(np.float32)).max()
+    if not largest_change <= 0.5 or (largest_change > 0 and images.max() <= 1):
+        raise UserError(
+            f"{name} must have images of 0 to 255, got {images.dtype} from {images.min():g} to {images.max():g}."
+        )
+    return pixels
 
 
 def _digest(sets: list[ImageSet]) -> str:

@@ -139,9 +139,11 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        fitted: ReplicatedModel = Classifier(model, config.label_smoothing)
+        fitted: ReplicatedModel
         if soft_teacher:
             fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
+        else:
+            fitted = Classifier(model, config.label_smoothing)
         fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
     stream = live_stream(config, phase, train_set)

@@ -85,6 +85,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
         (lambda images, labels: (images, labels + 1), r"integer labels from 0 to 9, got int64 \[ 1  2 "),
         (lambda images, labels: (images[:0], labels[:0]), "must be images"),
         (lambda images, labels: (images, labels, labels), "must be images and labels, got 3 parts"),
+        (lambda images, labels: (images * np.nan, labels), "images of 0 to 255, got float64 from nan to nan"),
         (lambda images, labels: (images * 2.0, labels), "images of 0 to 255, got float64 from 0 to 510"),
         (lambda images, labels: (images, labels * 1.0), "integer labels"),
     ],
