@@ -25,7 +25,6 @@ CHOICES = {
     "stage1_steps": (3, 4, 5),
     "stage2_steps": (20, 30, 40),
     "stage2_learning_rates": (0.05, 0.05, 0.01),
-    "fsp_weight": 1.0,  # a teacher with random weights should hardly change the student
     "batch_size": 32,
     "baseline": False,
 }
