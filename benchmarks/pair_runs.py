@@ -96,6 +96,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
     rows = []
     for number, (setting, choices) in enumerate(settings.items()):
         name = re.sub(r"\W+", "_", setting)
+        has_baseline = not number or "schedule" not in choices  # the others share the first one
         run = fsp_tf.distill(
             teacher,
             make_student(shape, num_classes, seed),
@@ -104,7 +105,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
             run_dir=str(folder / name),
             seed=seed,
             batch_size=options.batch_size,
-            baseline=not number,
+            baseline=has_baseline,
             stage1_steps=ends(STAGE1_ENDS, options.stage1_steps),
             stage2_steps=ends(STAGE2_ENDS, options.stage2_steps),
             **choices,
@@ -117,7 +118,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
                 "setting": setting,
                 "seed": seed,
                 "teacher": 100 * result["teacher_accuracy"],
-                "from_scratch": 100 * result["baseline_accuracy"] if not number else rows[0]["from_scratch"],
+                "from_scratch": 100 * result["baseline_accuracy"] if has_baseline else rows[0]["from_scratch"],
                 "accuracy": 100 * result["student_accuracy"],
                 "relative_errors": [value for name, value in scalars.items() if name.startswith("relative_error/")],
             }

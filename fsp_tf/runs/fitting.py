@@ -60,7 +60,7 @@ class PhaseFit:
         """Returns the phase's optimizer for the model that it trains."""
         config, is_stage1 = self.config, self.phase is STAGE1
         kind = (is_stage1 and config.stage1_optimizer) or "sgd"
-        schedule = config.schedule if kind == "sgd" else "cosine"
+        schedule = "step" if kind == "sgd" and config.schedule == "step" else "cosine"
         return make_optimizer(
             make_schedule(*config.rates_and_steps(self.phase), schedule, config.scaled_warmup_steps),
             kind=kind,
