@@ -19,6 +19,7 @@ from fsp_tf.config.phases import (
 )
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.teacher_store import to_half_precision
+from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.run import Run
@@ -70,6 +71,11 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     except ValueError as error:
         advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
+    if isinstance(distiller, FSPDistiller) and not any(map(_normalizes, flat_layers(distiller.trained))):
+        logger.warning(
+            f"the student {distiller.graphs[1].name} has no normalization layers. In docs/stage1.md, stage 1 made such "
+            "a student worse: compare it with the student from scratch."
+        )
     if is_trained and isinstance(distiller, FSPDistiller):
         images, _ = next(iter(train_set.batches(NUM_TRIAL_IMAGES)))
         if zero := distiller.zero_pairs(images):
@@ -80,6 +86,11 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
         if run.config.fsp_store_views:
             for entries in distiller.teacher_entries(images):
                 to_half_precision(entries.numpy(), STAGE1.stores)
+
+
+def _normalizes(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer normalizes features, unlike `Normalization`, whose statistics are constants."""
+    return "Normalization" in type(layer).__name__ and not isinstance(layer, keras.layers.Normalization)
 
 
 def warn_of_ignored_flags(config: Config) -> None:

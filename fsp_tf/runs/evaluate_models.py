@@ -12,6 +12,8 @@ from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
 from fsp_tf.system.errors import UserError
 
+WEAK_TEACHER = 1.5  # times the accuracy of guessing
+
 logger = logging.getLogger("fsp_tf")
 
 
@@ -58,7 +60,10 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
 
 
 def evaluate_named_teacher(run: Run) -> None:
-    """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available."""
+    """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available.
+
+    Warns of a teacher that is hardly better than guessing.
+    """
     name = named_teacher(run.config)
     source, model = run.config.source_dataset, run.models.get(name)
     if run.config.transfers and source and not is_available(source, run.config.data_dir):
@@ -66,3 +71,9 @@ def evaluate_named_teacher(run: Run) -> None:
         run.models.save(name, model)
         return
     evaluate(run, name, model)
+    accuracy, guessing = run.folder.result.get(f"{name}_accuracy"), 1 / model.output["logits"].shape[-1]
+    if accuracy is not None and accuracy < WEAK_TEACHER * guessing:
+        logger.warning(
+            f"the teacher {run.models.path(name)} has an accuracy of {accuracy:.2%}, and guessing has {guessing:.2%}: "
+            "it can teach little. Models are given images of 0 to 255 and must have the data set's order of classes."
+        )

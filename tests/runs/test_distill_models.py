@@ -124,6 +124,16 @@ def test_images_with_weak_matrices_are_reported(arrays, tmp_path, capsys):
     assert "matrices of some images are nearly zero in the pair max_pooling2d" in capsys.readouterr().out
 
 
+def test_teacher_that_guesses_is_reported(arrays, tmp_path, capsys):
+    teacher = cnn(8, 12)
+    kernel, bias = teacher.layers[-1].get_weights()
+    teacher.layers[-1].set_weights([0.0 * kernel, bias])
+    fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path), baseline=False, **TINY)
+    printed = capsys.readouterr().out
+    assert "and guessing has 10.00%: it can teach little" in printed
+    assert "has no normalization layers" in printed
+
+
 def test_teacher_whose_matrices_are_zero_is_refused(arrays, tmp_path):
     teacher, seen = cnn(8, 12, 16), Batches()
     convolution = [layer for layer in teacher.layers if isinstance(layer, keras.layers.Conv2D)][-1]
