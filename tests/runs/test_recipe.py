@@ -120,9 +120,13 @@ def test_stored_logits_train_like_the_live_teacher(tmp_path):
     shared = {"pipeline": "stage2", "method": "kd", "stage2_loss": "kd", "teacher": teacher, "augmentation": "none"}
     for name, views in (("live", 0), ("stored", 1)):
         train(tmp_path / name, kd_store_views=views, **shared)
+    start = runs.Run(dataclasses.replace(tiny_runs.CONFIG, run_dir=str(tmp_path / "new"), **shared)).models.initial_student(plain=True)
     live, stored = (keras.saving.load_model(tmp_path / name / "student.keras") for name in ("live", "stored"))
-    for expected, got in zip(live.get_weights(), stored.get_weights(), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+    at_start, with_live, with_stored = (
+        np.concatenate([weight.ravel() for weight in model.get_weights()]) for model in (start, live, stored)
+    )
+    way = np.linalg.norm(with_live - at_start)  # training magnifies the rounding of stored logits
+    assert np.linalg.norm(with_stored - with_live) < 0.02 * way
     live_phase, stored_phase = (result(tmp_path / name)["phases"]["stage2"] for name in ("live", "stored"))
     assert stored_phase["store_seconds"] > 0 and "store_seconds" not in live_phase
     assert 0 < stored_phase["multiply_adds"] < live_phase["multiply_adds"]
