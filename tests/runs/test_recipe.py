@@ -120,7 +120,8 @@ def test_stored_logits_train_like_the_live_teacher(tmp_path):
     shared = {"pipeline": "stage2", "method": "kd", "stage2_loss": "kd", "teacher": teacher, "augmentation": "none"}
     for name, views in (("live", 0), ("stored", 1)):
         train(tmp_path / name, kd_store_views=views, **shared)
-    start = runs.Run(dataclasses.replace(tiny_runs.CONFIG, run_dir=str(tmp_path / "new"), **shared)).models.initial_student(plain=True)
+    new = runs.Run(dataclasses.replace(tiny_runs.CONFIG, run_dir=str(tmp_path / "new"), **shared))
+    start = new.models.initial_student(plain=True)
     live, stored = (keras.saving.load_model(tmp_path / name / "student.keras") for name in ("live", "stored"))
     at_start, with_live, with_stored = (
         np.concatenate([weight.ravel() for weight in model.get_weights()]) for model in (start, live, stored)
