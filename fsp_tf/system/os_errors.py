@@ -5,6 +5,7 @@ import os
 import re
 
 NO_MEMORY = "out of memory; raise the memory limit of the process, or use a smaller --batch_size in a new --run_dir"
+ONEDNN_NO_MEMORY = "exception:Status: 1, message: could not"  # oneDNN's status 1 is "out of memory"
 CORRUPT_DATA = "a data file is corrupt; restore it or prepare it again"
 MESSAGES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full; free some space"),
@@ -30,7 +31,8 @@ def describe(error: BaseException) -> str | None:
     for number, message in MESSAGES.items():
         if os.strerror(number) in text:
             return f"{_summary(error)}: {message}"
-    if "MemoryError" in text or "bad_alloc" in text or kind.__name__ == "ResourceExhaustedError":
+    lacks_memory = any(words in text for words in ("MemoryError", "bad_alloc", ONEDNN_NO_MEMORY))
+    if lacks_memory or kind.__name__ == "ResourceExhaustedError":
         return NO_MEMORY
     return f"{_summary(error)}: {CORRUPT_DATA}" if kind.__name__ == "DataLossError" else None
 

@@ -18,6 +18,8 @@ def test_system_errors_are_described_with_the_file():
         passed_on = os_errors.describe(tf.errors.UnknownError(None, None, f"events.out; {os.strerror(number)}"))
         assert passed_on.startswith("events.out; ") and words in passed_on
         assert words in os_errors.describe(OSError(f"Can't write data (errno = {number}, '{os.strerror(number)}')"))
+    onednn = "Operation received an exception:Status: 1, message: could not create a primitive, in file mkl_conv_ops.cc"
+    assert "out of memory" in os_errors.describe(tf.errors.AbortedError(None, None, onednn))
     assert "no such file" in os_errors.describe(FileNotFoundError(2, "No such file or directory", "there"))
 
 
