@@ -46,7 +46,7 @@ def print_summary(run: Run) -> None:
 
 
 def _print_formats(exported: dict[str, Any]) -> None:
-    title = f"exported to student/{exported['version']}"
+    title = f"student/{exported['version']}"
     head = f"{title:<34}{'size':>11}{'accuracy':>10}{'points lost':>13}{'one image':>11}"
     print(f"\n{head}\n{'-' * len(head)}")
     for name, row in exported["formats"].items():
