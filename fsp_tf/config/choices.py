@@ -24,12 +24,6 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             object.__setattr__(self, "fsp_taps", ("auto",))
         if self.stage1_optimizer is None:
             object.__setattr__(self, "stage1_optimizer", "lamb" if self.has_custom_models else "sgd")
-        if self.schedule is None:
-            object.__setattr__(self, "schedule", "cosine" if self.has_custom_models else "step")
-        if self.warmup_steps is None:
-            shorter = min(self.stage1_steps[-1:] + self.stage2_steps[-1:], default=0)
-            warms_up = self.has_custom_models and self.schedule == "cosine"
-            object.__setattr__(self, "warmup_steps", shorter // 10 if warms_up else 0)
         if self.stage1_learning_rates is None:
             rates = (LAMB_RATE,) * len(self.stage1_steps) if self.stage1_optimizer == "lamb" else STAGE1_RATES
             object.__setattr__(self, "stage1_learning_rates", rates)
@@ -97,7 +91,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
     @property
     def scaled_warmup_steps(self) -> int:
         """The length of the warm-up in steps, scaled by `schedule_scale`."""
-        return round((self.warmup_steps or 0) * self.schedule_scale)
+        return round(self.warmup_steps * self.schedule_scale)
 
 
 def fields() -> dict[str, dataclasses.Field]:

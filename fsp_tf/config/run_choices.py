@@ -32,17 +32,14 @@ class Schedules:
     schedule_scale: float = option(
         1.0, "Factor for the steps of every schedule and of the warm-up, at most 1; 0.0625 runs a sixteenth."
     )
-    schedule: str | None = option(
-        None,
+    schedule: str = option(
+        "step",
         "Learning rate schedule of every phase. step: the given rates until the given steps, as in the paper. cosine: "
-        "from the first of the given rates to zero at the last of the given steps. Default: step; cosine for custom "
-        "models.",
+        "from the first of the given rates to zero at the last of the given steps.",
         choices=("step", "cosine"),
     )
-    warmup_steps: int | None = option(
-        None,
-        "Steps of --schedule=cosine in which the learning rate first rises linearly from zero. Default: 0; for custom "
-        "models, a tenth of the shorter one of stage 1 and stage 2.",
+    warmup_steps: int = option(
+        0, "Steps of --schedule=cosine in which the learning rate first rises linearly from zero."
     )
     momentum: float = option(0.9, "Momentum of SGD.")
     nesterov: bool = option(False, "Use Nesterov momentum in SGD.")

@@ -17,10 +17,6 @@ def test_adam_is_not_clipped_unless_asked():
     assert with_defaults(Config()).stage1_optimizer == "sgd"
     custom = with_defaults(Config(fsp_taps=("auto",), teacher="a.keras", student="b.keras"))
     assert (custom.stage1_optimizer, custom.stage1_learning_rates) == ("lamb", (0.01, 0.01, 0.01))
-    assert (custom.schedule, custom.warmup_steps) == ("cosine", 2_100)
-    assert Config(fsp_taps=("first:last",), stage1_steps=(1, 2, 9)).warmup_steps == 0
-    assert Config(fsp_taps=("first:last",), schedule="step").warmup_steps == 0
-    assert (Config().schedule, Config().warmup_steps) == ("step", 0)
     adam = with_defaults(Config(stage1_optimizer="adam"))
     assert (adam.stage1_optimizer, adam.stage1_clipnorm) == ("adam", 0.0)
     assert with_defaults(Config(stage1_optimizer="adam", stage1_clipnorm=2.0)).stage1_clipnorm == 2.0
