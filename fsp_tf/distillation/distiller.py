@@ -69,7 +69,7 @@ class FSPDistiller(ReplicatedModel):
         weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
-        pairs = pairs or default_pairs(teacher_graph, student_graph)
+        pairs = default_pairs(teacher_graph, student_graph) if pairs is None else pairs
         names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
