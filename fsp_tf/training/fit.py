@@ -3,8 +3,6 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.system.errors import UserError
-
 
 def fit_phase(
     model: keras.Model,
@@ -13,11 +11,7 @@ def fit_phase(
     num_steps: int,
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
-    """Fits a compiled model to a finite stream, once. With no step left, it only runs the callbacks' begin and end.
-
-    Raises:
-        UserError: If a callback stops training.
-    """
+    """Fits a compiled model to a finite stream, once. With no step left, it only runs the callbacks' begin and end."""
     if not num_steps:
         callback_list = keras.callbacks.CallbackList(callbacks, model=model)
         callback_list.on_train_begin()
@@ -25,5 +19,3 @@ def fit_phase(
         callback_list.on_train_end()
         return
     model.fit(stream, epochs=1, steps_per_epoch=num_steps, verbose=0, shuffle=False, callbacks=callbacks)
-    if model.stop_training:
-        raise UserError("a callback stopped training: leave it out, or shorten the schedule. Phases run to their end.")
