@@ -90,7 +90,7 @@ class PhaseFit:
             The phase's record: `steps`, `training_seconds`, `images_per_second` of this process without evaluations,
             `scalars` (the last logged ones), `processes` and `made_from`.
         Raises:
-            UserError: If the checkpoints belong to a phase that started from other models, or a callback stops training.
+            UserError: If a callback stops training, or the checkpoints are of a phase that started from other models.
         """
         strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
@@ -116,8 +116,7 @@ class PhaseFit:
             checkpoints.save()  # stopped after the step, for example during an evaluation
             raise
         if model.stop_training:
-            raise UserError("a callback stopped training: leave it out, or shorten the schedule. Phases run to their end.")
-        guard.check_weights(self.num_steps)
+            raise UserError("a callback stopped training: leave it out, or shorten the schedule.")
         return {
             "steps": self.num_steps,
             "training_seconds": round(checkpoints.training_seconds, 1),
