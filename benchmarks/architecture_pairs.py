@@ -25,6 +25,14 @@ ADAPTIVE = {
 SETTINGS: dict[str, dict] = {  # of stage 1; for the last three, of both stages
     "SGD, λ = 1,000, clipped to 50": {"stage1_optimizer": "sgd"},
     "SGD, λ = 10,000, clipped to 500": {"stage1_optimizer": "sgd", "fsp_weight": 1e4, "stage1_clipnorm": 500.0},
+    **{  # with so large a λ every gradient is clipped
+        f"SGD, every gradient scaled to {norm}": {
+            "stage1_optimizer": "sgd",
+            "fsp_weight": 1e6,
+            "stage1_clipnorm": float(norm),
+        }
+        for norm in (50, 150, 500)
+    },
     **ADAPTIVE,
     **{f"{name}, warm-up": WARM_UP | choices for name, choices in ADAPTIVE.items() if "LAMB" in name},
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 
 from fsp_tf.config import phases
@@ -63,12 +64,14 @@ def _value_problems(name: str, value, choices: tuple[str, ...]) -> Iterator[str]
             yield f"--{name} must be at most {LARGEST_NUMBER:,}, got {entry:.3g}."
         if isinstance(entry, str) and (not entry.isprintable() or entry != entry.strip()):
             yield f"--{name} must have only printable characters and no spaces around them, got {entry!r}."
+        if isinstance(entry, str) and entry.startswith("~") and os.path.expanduser(entry) == entry:
+            yield f"--{name}: there is no user {entry[1:].partition('/')[0]!r}; write ~/ for your own folder, got {entry}."
         if isinstance(entry, str) and is_list and (not entry or set(entry) & set(',"')):
             yield f"--{name} must be a list of names without commas and quotation marks, got {entry!r}."
 
 
 def _schedule_problems(config, schedule: str) -> Iterator[str]:
-    rates, steps = getattr(config, f"{schedule}_learning_rates"), getattr(config, f"{schedule}_steps")
+    rates, steps = (_entries(getattr(config, f"{schedule}_{kind}")) for kind in ("learning_rates", "steps"))
     if not rates or len(rates) != len(steps):
         yield (
             f"--{schedule}_learning_rates and --{schedule}_steps must have the same number of entries, "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +84,7 @@ def distill(
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
-    choices = {name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()}
+    choices = {name: _as_flag(value) for name, value in choices.items()}
     given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     num_classes = classifiers["student"].output["logits"].shape[-1]
@@ -107,6 +108,15 @@ def distill(
     models = {path: classifiers[name] for name, path in paths.items()}
     with console.temporary_handler():
         return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
+
+
+def _as_flag(value):
+    """Returns a choice as a flag has it: lists as tuples, NumPy's numbers as Python's, paths as text."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_as_flag, value))
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras.Model:

@@ -58,6 +58,9 @@ def test_other_objects_and_models_are_refused():
     for outputs in (images, [model.outputs[0], model.outputs[0]]):
         with pytest.raises(UserError, match=r"is not a classifier: expected one output of shape \(batch, classes\)"):
             as_classifier(keras.Model(images if outputs is images else model.inputs[0], outputs), PATH)
+    two_channels = keras.Sequential([keras.Input((8, 8, 2)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(UserError, match="takes images of 2 channels; expected 1, 3 or 4"):
+        as_classifier(two_channels, PATH)
     with pytest.raises(UserError, match="has the outputs scores; expected one named logits"):
         as_classifier(keras.Model(model.inputs[0], {"scores": model.outputs[0]}), PATH)
 
