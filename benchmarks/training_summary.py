@@ -37,10 +37,10 @@ class Ratio:
 
 
 FLOAT32_RATIOS = (
-    Ratio("plain_vs_keras", "keras_plain", "plain", FASTER, "plain training, ours against stock Keras"),
-    Ratio("plain_vs_torch", "torch_plain", "plain", FASTER, "plain training, ours against PyTorch"),
-    Ratio("stage1_vs_keras", "keras_distiller", "stage1_live", FASTER, "stage 1 live, ours against stock Distiller"),
-    Ratio("stage1_vs_torch", "torch_stage1", "stage1_live", FASTER, "stage 1 live, ours against PyTorch"),
+    Ratio("plain_vs_keras", "keras_plain", "plain", FASTER, "plain training, fsp_tf against stock Keras"),
+    Ratio("plain_vs_torch", "torch_plain", "plain", FASTER, "plain training, fsp_tf against PyTorch"),
+    Ratio("stage1_vs_keras", "keras_distiller", "stage1_live", FASTER, "stage 1 live, fsp_tf against stock Distiller"),
+    Ratio("stage1_vs_torch", "torch_stage1", "stage1_live", FASTER, "stage 1 live, fsp_tf against PyTorch"),
     Ratio("stored_vs_live", "stage1_live_26_8", "stage1_stored_26_8", FASTER, "small student, stored against live"),
     Ratio("stage1_live_vs_plain", "stage1_live", "plain", COST, "stage 1 live against plain training"),
     Ratio("stage1_stored_vs_plain", "stage1_stored", "plain", COST, "stage 1 stored against plain training"),
