@@ -104,7 +104,7 @@ def test_wheel_runs_in_an_empty_environment_and_with_the_pins(wheel, tmp_path):
 def repository(tmp_path) -> pathlib.Path:
     """Returns a Git repository with one commit of what a release needs."""
     folder = tmp_path / "repository"
-    names = (".gitignore", "CHANGELOG.md", "README.md", "pyproject.toml", ".ci", "flags", "fsp_tf")
+    names = (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", ".ci", "flags", "fsp_tf")
     for name in names:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         folder.mkdir(exist_ok=True)
