@@ -9,7 +9,7 @@ import fsp_tf
 
 @functools.cache
 def version() -> str:
-    """Returns the version; in a checkout, as in `0.4.0+g709e77f`, or `0.4.0+g709e77f.dirty` if a file has changed."""
+    """Returns the version; in a checkout, as in `0.2.0+g709e77f`, or `0.2.0+g709e77f.dirty` if a file has changed."""
     checkout = pathlib.Path(fsp_tf.__file__).parents[1]
     if not (checkout / ".git").exists():
         return fsp_tf.__version__
