@@ -103,7 +103,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
     rows = []
     for number, (setting, choices) in enumerate(settings.items()):
         name = re.sub(r"\W+", "_", setting)
-        has_baseline = not number or "schedule" in choices  # the others share the first one
+        has_baseline = not number  # the others share it
         run = fsp_tf.distill(
             teacher,
             make_student(shape, num_classes, seed),

@@ -41,7 +41,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     "method": {
         "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
         "soft targets": KD,
-        "FSP by LAMB, then soft targets": ("--stage1_optimizer=lamb", "--stage1_learning_rates=0.01"),
+        "FSP by Adam, then soft targets": ("--stage1_optimizer=adam", "--stage1_learning_rates=0.01"),
         "FSP, then soft targets and FSP with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
     },
     "views with stored logits": {

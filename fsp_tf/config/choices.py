@@ -9,7 +9,6 @@ from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
 
 TOPICS = (Data, Models, Method, Schedules, Machine, Run)  # in the order of their fields
-STAGE1_RATES, LAMB_RATE = (1e-3, 1e-4, 1e-5), 0.01  # STAGE1_RATES are the paper's
 APPLICATION = "keras.applications:"  # starts the name of a teacher
 
 
@@ -22,11 +21,6 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
         if (self.application is not None or self.student) and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
-        if self.stage1_optimizer is None:
-            object.__setattr__(self, "stage1_optimizer", "lamb" if self.has_custom_models else "sgd")
-        if self.stage1_learning_rates is None:
-            rates = (LAMB_RATE,) * len(self.stage1_steps) if self.stage1_optimizer == "lamb" else STAGE1_RATES
-            object.__setattr__(self, "stage1_learning_rates", rates)
         if problem := next(problems(self), None):
             raise UserError(problem)
 

@@ -124,17 +124,16 @@ class Method:
     fsp_store_dir: str | None = free_option(
         None, "Folder of the stored matrices and logits, which runs may share. Default: fsp_store in --run_dir."
     )
-    stage1_optimizer: str | None = option(
-        None,
-        "Optimizer of stage 1. sgd: SGD as in the other phases. adam, lamb: with a cosine schedule from the first of "
-        "--stage1_learning_rates; their steps do not depend on the scale of the loss, and those of LAMB are relative "
-        "to the size of the weights. Default: sgd; lamb with --fsp_taps.",
-        choices=("sgd", "adam", "lamb"),
+    stage1_optimizer: str = option(
+        "sgd",
+        "Optimizer of stage 1. sgd: SGD as in the other phases. adam: with a cosine schedule from the first of "
+        "--stage1_learning_rates; its steps do not depend on the scale of the loss.",
+        choices=("sgd", "adam"),
     )
     stage1_clipnorm: float | None = option(
         None,
-        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 0 with --stage1_optimizer=adam or "
-        "lamb, otherwise 500, or 50 with --fsp_taps.",
+        "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 0 with --stage1_optimizer=adam, "
+        "otherwise 500, or 50 with --fsp_taps.",
     )
     num_hints: int = option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."

@@ -14,10 +14,7 @@ class Schedules:
 
     teacher_learning_rates: tuple[float, ...] = option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
     teacher_steps: tuple[int, ...] = option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
-    stage1_learning_rates: tuple[float, ...] | None = option(
-        None,
-        "Learning rates of stage 1. Default: 0.001,0.0001,0.00001; with --stage1_optimizer=lamb, 0.01 for every entry.",
-    )
+    stage1_learning_rates: tuple[float, ...] = option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1.")
     stage1_steps: tuple[int, ...] = option((11000, 16000, 21000), "Steps at which the learning rates of stage 1 end.")
     fitnet_learning_rates: tuple[float, ...] = option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
     fitnet_steps: tuple[int, ...] = option(
@@ -45,8 +42,8 @@ class Schedules:
     nesterov: bool = option(False, "Use Nesterov momentum in SGD.")
     weight_decay: float = option(
         1e-4,
-        "Weight decay of every trained weight: with SGD, an L2 term in the gradient; with --stage1_optimizer=adam or "
-        "lamb, decoupled as in AdamW.",
+        "Weight decay of every trained weight: with SGD, an L2 term in the gradient; with --stage1_optimizer=adam, "
+        "decoupled as in AdamW.",
     )
     teacher_weight_decay: float | None = option(
         None, "--weight_decay for the phases that train a teacher. Default: as --weight_decay."

@@ -55,14 +55,6 @@ class Adam(ReplicatedOptimizer, keras.optimizers.Adam):
 
 
 @keras.saving.register_keras_serializable("fsp_tf")
-class Lamb(ReplicatedOptimizer, keras.optimizers.Lamb):
-    """Keras's LAMB: Adam whose step of each weight array is relative to the norm of that array."""
-
-
-ADAPTIVE = {"adam": Adam, "lamb": Lamb}
-
-
-@keras.saving.register_keras_serializable("fsp_tf")
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """Keras's loss scaling, but a step is skipped if any replica's gradients overflow; Keras checks only the first."""
 
@@ -110,7 +102,7 @@ def make_optimizer(
 
     Args:
         schedule: See `make_schedule`.
-        kind: `sgd` for `CoupledSGD`, or `adam` or `lamb`.
+        kind: `sgd` for `CoupledSGD`, or `adam`.
         weight_decay: An L2 term in the gradient for `sgd`, otherwise decoupled.
         clipnorm: The largest global norm of the gradient; 0 does not clip.
         ema: Momentum of the moving average of the weights, for `averaged_weights`; 0 does not average.
@@ -118,8 +110,8 @@ def make_optimizer(
         **sgd_options: `momentum` and `nesterov` of `CoupledSGD`.
     """
     options = {"global_clipnorm": clipnorm or None, "use_ema": ema > 0, "ema_momentum": ema}
-    if kind in ADAPTIVE:
-        optimizer = ADAPTIVE[kind](schedule, weight_decay=weight_decay or None, **options)
+    if kind == "adam":
+        optimizer = Adam(schedule, weight_decay=weight_decay or None, **options)
     else:
         optimizer = CoupledSGD(schedule, coupled_weight_decay=weight_decay, **options, **sgd_options)
     return LossScaleOptimizer(optimizer) if scales_loss else optimizer

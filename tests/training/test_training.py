@@ -163,20 +163,18 @@ def steps_of(optimizer, gradients: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("clipnorm", [0.0, 0.5])
-@pytest.mark.parametrize("kind", ["adam", "lamb"])
-def test_adaptive_optimizer_equals_that_of_keras(kind, clipnorm):
+def test_adam_equals_that_of_keras(clipnorm):
     gradients = list(np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32))
     schedule = make_schedule((0.1,), (6,), "cosine")
-    stock = {"adam": keras.optimizers.Adam, "lamb": keras.optimizers.Lamb}[kind]
-    keras_own = stock(schedule, weight_decay=DECAY, global_clipnorm=clipnorm or None)
-    ours = make_optimizer(schedule, kind=kind, weight_decay=DECAY, clipnorm=clipnorm)
+    keras_own = keras.optimizers.Adam(schedule, weight_decay=DECAY, global_clipnorm=clipnorm or None)
+    ours = make_optimizer(schedule, kind="adam", weight_decay=DECAY, clipnorm=clipnorm)
     expected = steps_of(keras_own, gradients)
     np.testing.assert_array_equal(steps_of(ours, gradients), expected)
-    larger = make_optimizer(schedule, kind=kind, weight_decay=DECAY, clipnorm=1e4 * clipnorm)
+    larger = make_optimizer(schedule, kind="adam", weight_decay=DECAY, clipnorm=1e4 * clipnorm)
     np.testing.assert_allclose(steps_of(larger, [1e4 * gradient for gradient in gradients]), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam", "lamb"])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_gradients_of_replicas_are_summed_before_they_are_clipped(kind):
     strategy = make_strategy(num_virtual_devices=2)
     with strategy.scope():
