@@ -164,19 +164,11 @@ class FSPDistiller(ReplicatedModel):
         self.relative_errors[index].update_state(errors / divisors, tf.ones_like(norms))
         return self.weight * (errors / divisors)
 
-    def weak_pairs(self, images) -> list[str]:
-        """Returns the pairs in which the teacher's matrices of some images are nearly zero (see `SMALLEST_NORM`)."""
-        norms = self._teacher_norms(images)
-        return [name for name, values in norms.items() if not values.min() > SMALLEST_NORM * values.mean()]
-
     def zero_pairs(self, images) -> list[str]:
         """Returns the pairs in which the teacher's matrices of all images are zero (see `ZERO_NORM`)."""
-        return [name for name, values in self._teacher_norms(images).items() if not values.mean() > ZERO_NORM]
-
-    def _teacher_norms(self, images) -> dict:
-        """Returns the squared norms of the teacher's matrices of images, float32 (batch,), for each pair."""
         matrices = self.matrices(self.teacher_features(images, training=False))
-        return {name: squared_norm(matrix).numpy() for name, matrix in zip(self.pair_names, matrices, strict=True)}
+        norms = [squared_norm(matrix).numpy().mean() for matrix in matrices]
+        return [name for name, norm in zip(self.pair_names, norms, strict=True) if not norm > ZERO_NORM]
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""

@@ -70,8 +70,6 @@ def train_stage1(run: Run, phase: Phase) -> None:
     stream, callbacks = live_stream(config, phase, run.images.train), [*run.callbacks]
     collapse = CollapseWarning(distiller.pair_names if isinstance(distiller, FSPDistiller) else [])
     if isinstance(distiller, FSPDistiller):
-        if config.fsp_weighting == "relative":
-            _warn_of_weak_pairs(run, distiller)
         callbacks = [collapse, *([_heat_maps(run, fit, distiller)] if run.writes else []), *callbacks]
         if phase.store_views(config):
             stream = _stored_matrices(run, teacher_name, distiller)
@@ -231,15 +229,6 @@ def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | in
         if value is not None:
             values[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return values
-
-
-def _warn_of_weak_pairs(run: Run, distiller: FSPDistiller) -> None:
-    images, _ = next(iter(run.images.train.batches(NUM_HEAT_MAP_IMAGES)))
-    for name in distiller.weak_pairs(images):
-        logger.warning(
-            f"the teacher's FSP matrices of some images are nearly zero in the pair {name}; their weight is limited to "
-            "a hundred times that of an average image."
-        )
 
 
 def _heat_maps(run: Run, fit: PhaseFit, distiller: FSPDistiller) -> FSPHeatMaps:
