@@ -74,7 +74,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
             stream, stored["store_seconds"] = _stored_matrices(run, teacher_name, distiller)
     record = fit.run(distiller, stream, callbacks=callbacks)
     record |= {"collapsed_pairs": sorted(collapse.collapsed)} | stored
-    _finish(run, phase, model_forms.plain_form(config, phase.role, student), record)
+    _finish(run, phase, model_forms.copy_form(config, phase.role, student, plain=True), record)
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
@@ -146,7 +146,7 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     stream, stored = live_stream(config, phase, train_set), {}
     if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
         stream, stored["store_seconds"] = stored_entries_stream(run, phase, fitted, TEACHER.model)
-    plain = model_forms.plain_form(config, phase.role, model)
+    plain = model_forms.copy_form(config, phase.role, model, plain=True)
     evaluate, evaluations = evaluator(plain), []
 
     def accuracy() -> float:
