@@ -49,12 +49,10 @@ class CoupledSGD(ReplicatedOptimizer, keras.optimizers.SGD):
         return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}
 
 
-@keras.saving.register_keras_serializable("fsp_tf")
 class Adam(ReplicatedOptimizer, keras.optimizers.Adam):
     """Keras's Adam. Its steps do not depend on the scale of the loss. Its weight decay is decoupled, as in AdamW."""
 
 
-@keras.saving.register_keras_serializable("fsp_tf")
 class Lamb(ReplicatedOptimizer, keras.optimizers.Lamb):
     """Keras's LAMB: Adam whose step of each weight array is relative to the norm of that array."""
 
