@@ -25,7 +25,13 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = SECTION.sub("\n\n", text)
 
     def on_package(self, *, pkg: griffe.Module, **kwargs) -> None:
-        """Warns of public names without docstring; `mkdocs build --strict` then fails."""
+        """Makes the imports of a package its public names, and warns of those without docstring.
+
+        `mkdocs build --strict` then fails.
+        """
+        for module in pkg.modules.values():
+            if module.is_init_module and module.name != "config":
+                module.exports = sorted(module.imports)
         for module in (pkg, *pkg.modules.values()):
             for name in module.exports or ():
                 if not module[name].has_docstring:

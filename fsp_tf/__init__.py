@@ -11,8 +11,8 @@ def distill(teacher, student, train, test, *, run_dir, callbacks=(), **choices):
 
     The same call resumes an interrupted run. The run's folder holds the usual files of a run and the two given models.
     Without a GPU, the first call makes TensorFlow deterministic until the process ends, which cannot be undone;
-    `deterministic=False` avoids that. The random seeds of Python, NumPy and Keras are set. Progress is printed if
-    the logger `fsp_tf` has no handler.
+    `deterministic=False` avoids that. The random seeds of Python, NumPy and Keras are set. If the logger `fsp_tf` has
+    no handler, it gets one that prints progress.
 
     Args:
         teacher: A trained functional or sequential Keras classifier of images from 0 to 255; or

@@ -21,7 +21,6 @@ from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-MAX_FILE_BYTES = 2**28
 
 Classify = Callable[[bytes], list[dict]]
 
@@ -137,12 +136,9 @@ def report(name: str, classify: Classify, top: int, *, as_json: bool) -> bool:
 
 
 def read(name: str) -> bytes:
-    """Returns the bytes of a file, or of standard input if the name is -, up to a limit."""
+    """Returns the bytes of a file, or of standard input if the name is -."""
     with sys.stdin.buffer if name == "-" else pathlib.Path(name).open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"is larger than {MAX_FILE_BYTES:,} bytes")
-    return data
+        return file.read()
 
 
 def command() -> None:

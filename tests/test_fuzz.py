@@ -140,7 +140,7 @@ def test_mutated_records_and_flagfiles_load_or_are_refused(tmp_path):
     for mutated in mutations(json.dumps(record).encode(), 5 * NUM_CASES):
         result.write_bytes(mutated)
         refused(read_result, result)
-    for odd in ("[]", "3", '{"phases": 3}', '{"phases": {"a": []}}', '{"nets": {"student": {}}}', "[" * 10**5):
+    for odd in ("3", "null", '"text"', "[1]", "", "[" * 10**5):
         result.write_text(odd)
         assert refused(read_result, result), odd
     result.unlink()

@@ -140,9 +140,3 @@ def test_broken_or_older_model_is_refused(student, tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "older"))
     with pytest.raises(UserError, match="older does not take image files: export the student again"):
         predict.load(tmp_path / "older")
-
-
-def test_oversized_file_is_refused(images, monkeypatch):
-    monkeypatch.setattr(predict, "MAX_FILE_BYTES", 100)
-    with pytest.raises(UserError, match="is larger than 100 bytes"):
-        predict.read(str(images / "one.png"))

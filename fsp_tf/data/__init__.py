@@ -4,18 +4,3 @@ from fsp_tf.data.augmentation import Augmentation, Views, draw_views, take_views
 from fsp_tf.data.datasets import TOP5_CLASSES, ImageSet, load_split
 from fsp_tf.data.image_files import resize_and_crop
 from fsp_tf.data.stream import StreamOptions, stored_stream, stored_views, training_stream
-
-__all__ = [
-    "TOP5_CLASSES",
-    "Augmentation",
-    "ImageSet",
-    "StreamOptions",
-    "Views",
-    "draw_views",
-    "load_split",
-    "resize_and_crop",
-    "stored_stream",
-    "stored_views",
-    "take_views",
-    "training_stream",
-]

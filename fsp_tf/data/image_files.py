@@ -68,9 +68,8 @@ def _header_problem(data: tf.Tensor, shape: tuple[int, int, int] | None, limit: 
     """Returns the problem that an image file's header shows: string (), empty if there is none."""
     is_png = tf.strings.substr(data, 0, len(PNG_START)) == PNG_START
     is_jpeg = tf.strings.substr(data, 0, len(JPEG_START)) == JPEG_START
-    size = tf.case(
-        [(is_png, lambda: _png_size(data)), (is_jpeg, lambda: _jpeg_size(data))], lambda: tf.ones([2], tf.int64)
-    )
+    png_size, jpeg_size = lambda: _png_size(data), lambda: tf.cast(tf.io.extract_jpeg_shape(data)[:2], tf.int64)
+    size = tf.case([(is_png, png_size), (is_jpeg, jpeg_size)], lambda: tf.ones([2], tf.int64))
     height, width = tf.unstack(tf.cast(tf.maximum(size, 1), tf.float64))
     fits, too_large = height * width <= limit, f"has more than {limit:,} pixels"
     if shape:
@@ -84,10 +83,6 @@ def _png_size(data: tf.Tensor) -> tf.Tensor:
     """Returns height and width, int64 (2,), from bytes 16 to 23, which hold the width and then the height."""
     sizes = tf.io.decode_raw(data, tf.int32, little_endian=False, fixed_length=24)[4:]
     return tf.cast(tf.bitcast(sizes, tf.uint32), tf.int64)[::-1]
-
-
-def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.io.extract_jpeg_shape(data)[:2], tf.int64)
 
 
 def check_folder(folder: pathlib.Path, name: str) -> None:

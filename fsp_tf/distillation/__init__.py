@@ -7,22 +7,3 @@ from fsp_tf.distillation.hints import HintDistiller, hint_layers
 from fsp_tf.distillation.pairs import NAMED_PAIRS, find_pairs, resolve_pairs
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.distillation.teacher_store import TeacherStore
-
-__all__ = [
-    "CUSTOM_MODEL_SHARE",
-    "DEFAULT_CLIPNORM",
-    "DEFAULT_WEIGHTS",
-    "NAMED_PAIRS",
-    "Classifier",
-    "FSPDistillationLoss",
-    "FSPDistiller",
-    "FSPLoss",
-    "HintDistiller",
-    "SoftTargetDistiller",
-    "TeacherStore",
-    "find_pairs",
-    "fsp_matrix",
-    "hint_layers",
-    "resolve_pairs",
-    "soft_target_loss",
-]

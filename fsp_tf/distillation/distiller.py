@@ -86,7 +86,7 @@ class FSPDistiller(ReplicatedModel):
         self.trained = keras.Model(student_graph.input, got, name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
-        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.pair_names]
+        self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
         self.built = True
 
@@ -158,25 +158,17 @@ class FSPDistiller(ReplicatedModel):
         errors, norms = squared_norm(expected - got), squared_norm(expected)
         self.losses_per_pair[index].update_state(errors)
         if self.weighting == "equal":
-            self.relative_errors[index].update_state(errors, norms)
+            self.relative_errors[index].update_state(tf.math.divide_no_nan(errors, norms), sample_weight=norms)
             return self.weight * errors
         divisors = tf.maximum(norms, SMALLEST_NORM * tf.reduce_mean(norms) + ZERO_NORM)
-        self.relative_errors[index].update_state(errors / divisors, tf.ones_like(norms))
+        self.relative_errors[index].update_state(errors / divisors)
         return self.weight * (errors / divisors)
-
-    def weak_pairs(self, images) -> list[str]:
-        """Returns the pairs in which the teacher's matrices of some images are nearly zero (see `SMALLEST_NORM`)."""
-        norms = self._teacher_norms(images)
-        return [name for name, values in norms.items() if not values.min() > SMALLEST_NORM * values.mean()]
 
     def zero_pairs(self, images) -> list[str]:
         """Returns the pairs in which the teacher's matrices of all images are zero (see `ZERO_NORM`)."""
-        return [name for name, values in self._teacher_norms(images).items() if not values.mean() > ZERO_NORM]
-
-    def _teacher_norms(self, images) -> dict:
-        """Returns the squared norms of the teacher's matrices of images, float32 (batch,), for each pair."""
         matrices = self.matrices(self.teacher_features(images, training=False))
-        return {name: squared_norm(matrix).numpy() for name, matrix in zip(self.pair_names, matrices, strict=True)}
+        norms = [squared_norm(matrix).numpy().mean() for matrix in matrices]
+        return [name for name, norm in zip(self.pair_names, norms, strict=True) if not norm > ZERO_NORM]
 
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
         """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""
@@ -185,24 +177,6 @@ class FSPDistiller(ReplicatedModel):
         dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
         for metric, channels in zip(self.dead_channels, dead, strict=True):
             metric.update_state(tf.reduce_mean(channels))
-
-
-class RatioOfSums(keras.metrics.Metric):
-    """The sum of one quantity divided by the sum of another."""
-
-    def __init__(self, name: str):
-        super().__init__(name=name)
-        self.numerator = self.add_variable((), "zeros", name="numerator")
-        self.denominator = self.add_variable((), "zeros", name="denominator")
-
-    def update_state(self, numerator, denominator, sample_weight=None):
-        """Adds float tensors of any shape."""
-        del sample_weight
-        self.numerator.assign_add(tf.reduce_sum(numerator))
-        self.denominator.assign_add(tf.reduce_sum(denominator))
-
-    def result(self):
-        return tf.math.divide_no_nan(self.numerator.value, self.denominator.value)
 
 
 def _by_pair(maps: list) -> list:

@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.distiller import RatioOfSums
 from fsp_tf.distillation.fsp import squared_norm
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
@@ -96,7 +95,7 @@ class HintDistiller(ReplicatedModel):
         self.trained = keras.Model(student_graph.input, guided, name="student_features")
         self.total = keras.metrics.Mean("loss")
         self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
-        self.relative_errors = [RatioOfSums(f"relative_error/{name}") for name in self.hint_names]
+        self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.hint_names]
         self.built = True
 
     def call(self, inputs, training=None):
@@ -124,8 +123,9 @@ class HintDistiller(ReplicatedModel):
             guided_maps = self(images, training=True)
             losses = [hint_loss(hint, guided) for hint, guided in zip(hints, guided_maps, strict=True)]
             for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
+                norm = squared_norm(hint)
                 self.losses_per_hint[i].update_state(loss)
-                self.relative_errors[i].update_state(2.0 * loss, squared_norm(hint))
+                self.relative_errors[i].update_state(tf.math.divide_no_nan(2.0 * loss, norm), sample_weight=norm)
             return tf.add_n(losses)
 
         return self.minimize(image_losses, sample_weight)

@@ -115,12 +115,9 @@ class SoftTargetDistiller(ReplicatedModel):
         """Returns what a `TeacherStore` stores of images: the logits, float32 (batch, classes)."""
         return [tf.cast(keras.tree.flatten(self.teacher_outputs(images, training=False))[0], tf.float32)]
 
-    def soft_target_weight(self, step) -> tf.Tensor:
-        """Returns lambda(t), a float32 scalar; t counts steps from 0."""
-        return self._weight(step, *self.soft_target_weights)
-
-    def _weight(self, step, first: float, last: float) -> tf.Tensor:
-        progress = tf.minimum(tf.cast(step, tf.float32) / max(self.num_steps - 1, 1), 1.0)
+    def _weight(self, first: float, last: float) -> tf.Tensor:
+        """Returns the weight of the current step, a float32 scalar."""
+        progress = tf.minimum(tf.cast(self.optimizer.iterations, tf.float32) / max(self.num_steps - 1, 1), 1.0)
         return first + (last - first) * progress
 
     def train_step(self, data):
@@ -139,8 +136,7 @@ class SoftTargetDistiller(ReplicatedModel):
             labels, teacher_logits = labels
         else:
             teacher_logits, *teacher_maps = keras.tree.flatten(self.teacher_outputs(images, training=False))
-        weight = self.soft_target_weight(self.optimizer.iterations)
-        fsp_weight = self._weight(self.optimizer.iterations, *self.fsp_weights)
+        weight, fsp_weight = self._weight(*self.soft_target_weights), self._weight(*self.fsp_weights)
 
         def image_losses():
             logits, *maps = keras.tree.flatten(self.trained(images, training=True))

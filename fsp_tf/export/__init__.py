@@ -3,14 +3,3 @@
 from fsp_tf.export.formats import FILES, QUANTIZED, calibration_images, package_versions
 from fsp_tf.export.saved_model import export_saved_model, folder_bytes
 from fsp_tf.export.version_folders import export_student, versions_in
-
-__all__ = [
-    "FILES",
-    "QUANTIZED",
-    "calibration_images",
-    "export_saved_model",
-    "export_student",
-    "folder_bytes",
-    "package_versions",
-    "versions_in",
-]

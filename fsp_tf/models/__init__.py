@@ -7,18 +7,3 @@ from fsp_tf.models.folding import fold_batch_normalization
 from fsp_tf.models.keras_file import load_keras_file
 from fsp_tf.models.normalization import FusedBatchNormalization, with_batch_statistics
 from fsp_tf.models.resnet import SHORTCUTS, cifar_resnet, imagenet_resnet
-
-__all__ = [
-    "SHORTCUTS",
-    "FusedBatchNormalization",
-    "application_classifier",
-    "as_classifier",
-    "channel_permutations",
-    "cifar_resnet",
-    "fold_batch_normalization",
-    "imagenet_resnet",
-    "load_keras_file",
-    "permuted_weights",
-    "with_batch_statistics",
-    "with_new_classifier",
-]

@@ -2,5 +2,3 @@
 
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run
-
-__all__ = ["Run", "run_pipeline"]

@@ -65,12 +65,13 @@ class DistilledRun:
         Returns:
             The version folder: a new one, unless the last one has this student and these formats.
         """
+        if not console.logger.handlers:
+            console.install_handler()
         config = dataclasses.replace(self.run.config, export_formats=tuple(formats))
         run = Run(config, self.run.strategy, images=self.run.images)
         run.folder.claim(run.strategy.num_replicas_in_sync)
         try:
-            with console.temporary_handler():
-                exporting.export(run)
+            exporting.export(run)
         finally:
             run.folder.release()
         return self.folder / "student" / str(self.result["export"]["version"])
@@ -95,7 +96,8 @@ def distill(
     defaults |= _lengths(sets[0].num_images, choices.get("batch_size"))
     decided = {"dataset": f"memory:{_digest(sets)}", "run_dir": str(folder), "teacher": teacher}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
-    is_begun = RunFolder(with_defaults(config)).is_begun  # refuses a folder of another run
+    RunFolder(with_defaults(config))  # refuses a folder of another run
+    is_begun = (folder / "flags.cfg").exists()
     for name, path in paths.items():
         trust(given[name])
         if not (config.resume and is_begun and path.exists()):
@@ -106,8 +108,9 @@ def distill(
     images = ImageSets(config)
     images.train, images.test = sets
     models = {path: classifiers[name] for name, path in paths.items()}
-    with console.temporary_handler():
-        return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
+    if not console.logger.handlers:
+        console.install_handler()
+    return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 
 def _as_flag(value):

@@ -4,10 +4,9 @@ import itertools
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from fsp_tf.config.phases import STAGE2
-from fsp_tf.data import ImageSet
+from fsp_tf.export import verification
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
 from fsp_tf.system.errors import UserError
@@ -27,8 +26,8 @@ def evaluate_ensemble(run: Run) -> None:
         members.append(run.models.read(path, STAGE2.role))
         check_fit(members[-1], path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
     run.folder.claim(run.strategy.num_replicas_in_sync)
-    labels = np.concatenate([batch.numpy() for _, batch in test_set.batches(500)])
-    record = agreement(np.stack([probabilities(model, test_set) for model in members]), labels)
+    references = [verification.predict_reference(model, test_set) for model in members]
+    record = agreement(np.stack([each.probabilities for each in references]), references[0].labels)
     run.folder.update(**record, members_of_ensemble=[weights_digest(model) for model in members])
     for path, accuracy in zip(paths, record["member_accuracies"], strict=True):
         print(f"{path}: accuracy {accuracy:.4f}")
@@ -36,12 +35,6 @@ def evaluate_ensemble(run: Run) -> None:
         f"ensemble of {len(members)}: accuracy {record['ensemble_accuracy']:.4f}, {record['ensemble_gain']:+.4f} over "
         f"the mean of its models; two models disagree on {record['pairwise_disagreement']:.2%} of the images"
     )
-
-
-def probabilities(model, image_set: ImageSet, batch_size: int = 500) -> np.ndarray:
-    """Returns a model's softmax outputs on every image in order: float32 (images, classes)."""
-    classify = tf.function(lambda images: tf.nn.softmax(model(images, training=False)["logits"]), reduce_retracing=True)
-    return np.concatenate([classify(images).numpy() for images, _ in image_set.batches(batch_size)])
 
 
 def agreement(outputs: np.ndarray, labels: np.ndarray) -> dict:

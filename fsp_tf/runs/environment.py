@@ -51,7 +51,7 @@ def device() -> str:
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0))
     return f"{_processor('model name') or platform.machine()}, {count} core{'s' if count > 1 else ''}"
 
 

@@ -4,8 +4,6 @@ import logging
 import shlex
 from typing import Any
 
-import keras
-
 from fsp_tf import config as config_lib
 from fsp_tf import export as export_lib
 from fsp_tf.config import Config
@@ -21,17 +19,15 @@ logger = logging.getLogger("fsp_tf")
 MACHINE_FLAGS = {"run_dir", "data_dir", "fsp_store_dir"}
 
 
-def export(run: Run, student: keras.Model | None = None) -> None:
+def export(run: Run) -> None:
     """Writes, checks and records the next version of `student/`, unless the last one has this student and formats.
 
     Raises:
         UserError: If an exported model does not run or its outputs differ from the student's.
     """
-    test_set = run.images.test
-    if student is None:
-        path = run.models.own_path(STAGE2.model)
-        student = run.models.read(path, STAGE2.role)
-        check_fit(student, path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
+    test_set, path = run.images.test, run.models.own_path(STAGE2.model)
+    student = run.models.read(path, STAGE2.role)
+    check_fit(student, path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
     formats = dict.fromkeys(("saved_model", *run.config.export_formats))
     contents = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
     known = run.folder.result.get("export", {})

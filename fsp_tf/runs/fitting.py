@@ -95,13 +95,13 @@ class PhaseFit:
         strategy: tf.distribute.Strategy = model.distribute_strategy
         with strategy.scope():
             model.build_optimizer()
-        if self.folder.writes:
-            self._claim_checkpoints()
+        self._claim_checkpoints()
         log = self._log(evaluate)
         guard = NaNGuard(self.phase.name, model.trained)
         processes = ProcessLog(environment.process(precision(model.trained)))
         later = [log, *callbacks, processes]  # the log stops its clock before the heat maps are drawn
-        checkpoints = self._checkpoints(model, guard, later)
+        directory, every, writes = self.checkpoint_directory, self.config.checkpoint_steps, self.folder.writes
+        checkpoints = Checkpoints(directory, model, self.num_steps, every, guard, later, writes=writes)
         first_step = self._restore(checkpoints, model)
         batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
         try:
@@ -137,17 +137,6 @@ class PhaseFit:
             evaluate=evaluate if writes else None,
         )
 
-    def _checkpoints(self, model: ReplicatedModel, guard: NaNGuard, later: list) -> Checkpoints:
-        return Checkpoints(
-            self.checkpoint_directory,
-            model,
-            self.num_steps,
-            self.config.checkpoint_steps,
-            guard,
-            later,
-            writes=self.folder.writes,
-        )
-
     def _observers(self, first_step: int, guard: NaNGuard) -> list[keras.callbacks.Callback]:
         """Returns the callbacks that run before a step is saved."""
         if not self.folder.writes:
@@ -176,6 +165,8 @@ class PhaseFit:
 
     def _claim_checkpoints(self) -> None:
         """Records what the phase starts from; raises UserError if its checkpoints started from other models."""
+        if not self.folder.writes:
+            return
         if not self.config.resume:
             shutil.rmtree(self.checkpoint_directory, ignore_errors=True)
             shutil.rmtree(self.log_directory, ignore_errors=True)

@@ -95,11 +95,6 @@ class RunFolder:
             )
 
     @property
-    def is_begun(self) -> bool:
-        """Whether a run has begun in this folder."""
-        return (self / "flags.cfg").exists()
-
-    @property
     def result(self) -> dict[str, Any]:
         """The record so far: `result.json`.
 

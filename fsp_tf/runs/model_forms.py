@@ -45,20 +45,13 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
     )
 
 
-def plain_form(config: Config, role: str, model: keras.Model) -> keras.Model:
-    """Returns a copy in float32 and stock Keras layers, for evaluation and files."""
+def copy_form(config: Config, role: str, model: keras.Model, *, plain: bool = False) -> keras.Model:
+    """Returns a copy of a model in the form that `build` gives; unless `plain`, custom models keep their layers."""
     if config.has_custom_models:
-        return copy_model(model, plain=True)
-    return _with_weights(
-        build(config, role, model.output["logits"].shape[-1], model.input_shape[1:], plain=True), model
-    )
-
-
-def training_form(config: Config, role: str, model: keras.Model) -> keras.Model:
-    """Returns a copy in the fast form for training; custom models keep their layers."""
-    if config.has_custom_models:
-        return copy_model(model)
-    return _with_weights(build(config, role, model.output["logits"].shape[-1], model.input_shape[1:]), model)
+        return copy_model(model, plain=plain)
+    copy = build(config, role, model.output["logits"].shape[-1], model.input_shape[1:], plain=plain)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def frozen_form(
@@ -74,7 +67,7 @@ def frozen_form(
     """
     if config.has_custom_models:
         return teacher
-    copy = training_form(config, TEACHER.role, teacher)
+    copy = copy_form(config, TEACHER.role, teacher)
     if shuffle_seed is not None:
         copy.set_weights(permuted_weights(teacher, shuffle_seed))
     return with_batch_statistics(copy) if statistics == "batch" else fold_batch_normalization(copy)
@@ -92,9 +85,4 @@ def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> ker
     for layer in copy.layers:
         if layer.weights and layer.name != "logits":
             layer.set_weights(teacher.get_layer(layer.name).get_weights())
-    return copy
-
-
-def _with_weights(copy: keras.Model, model: keras.Model) -> keras.Model:
-    copy.set_weights(model.get_weights())
     return copy

@@ -79,7 +79,7 @@ def _run(run: Run, exports: bool) -> None:
         for name, model in found.items():
             evaluate_models.evaluate(run, name, model)
         if config.pipeline == EXPORT:
-            exporting.export(run, found[STAGE2.model])
+            exporting.export(run)
     summary.print_summary(run)
 
 

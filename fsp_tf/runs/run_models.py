@@ -114,7 +114,7 @@ class RunModels:
         path = pathlib.Path(config.student).expanduser()
         model = self.read(path, BASELINE.role)
         check_fit(model, path, BASELINE.role, shape, num_classes)
-        return model_forms.training_form(config, BASELINE.role, model)
+        return model_forms.copy_form(config, BASELINE.role, model)
 
     def student_after_stage1(self) -> keras.Model:
         """Returns a copy of stage 1's student for training; a custom one in the precision of its own layers.
@@ -123,7 +123,7 @@ class RunModels:
         """
         model = self.get(STAGE1.model)
         if not self.config.student:
-            return model_forms.training_form(self.config, STAGE1.role, model)
+            return model_forms.copy_form(self.config, STAGE1.role, model)
         student = self.initial_student()
         student.set_weights(model.get_weights())
         return student

@@ -1,6 +1,5 @@
 """The batches of each phase; they may contain the teacher's stored matrices or logits."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 
@@ -20,24 +19,9 @@ from fsp_tf.training.devices import Shard
 Stream = Callable[[int, int, Shard], tf.data.Dataset]  # (first step, last step + 1, this process's shard)
 
 
-@dataclasses.dataclass(frozen=True)
-class PhaseStream:
-    """The batches of a phase.
-
-    Attributes:
-        batches: Returns those of a range of steps.
-        store_seconds: The seconds that this process spent on computing stored entries; None without a store.
-    """
-
-    batches: Stream
-    store_seconds: float | None = None
-
-
-def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> PhaseStream:
+def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
     """Returns the stream of augmented images and labels of a phase."""
-    return PhaseStream(
-        lambda first, last, shard: training_stream(train_set, range(first, last), _options(config, phase, shard))
-    )
+    return lambda first, last, shard: training_stream(train_set, range(first, last), _options(config, phase, shard))
 
 
 def stored_entries_stream(
@@ -46,7 +30,7 @@ def stored_entries_stream(
     distiller: FSPDistiller | SoftTargetDistiller,
     teacher_name: str,
     order: np.ndarray | None = None,
-) -> PhaseStream:
+) -> tuple[Stream, float]:
     """Returns a phase's stream of stored views with the teacher's entries, after computing the missing ones.
 
     Args:
@@ -55,6 +39,8 @@ def stored_entries_stream(
         distiller: A distiller of the unshuffled teacher.
         teacher_name: The teacher's name among the run's models.
         order: Permutes the entries of each image.
+    Returns:
+        The stream, and the seconds that this process spent on computing entries.
     Raises:
         UserError: If the entries overflow or underflow half precision.
     """
@@ -75,7 +61,7 @@ def stored_entries_stream(
     def stream(first: int, last: int, shard: Shard) -> tf.data.Dataset:
         return stored_stream(train_set, read, num_views, range(first, last), _options(config, phase, shard))
 
-    return PhaseStream(stream, round(store.seconds, 1))
+    return stream, round(store.seconds, 1)
 
 
 def shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:

@@ -9,16 +9,15 @@ from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import phase_multiply_adds
 from fsp_tf.config.phases import BASELINE, FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
-from fsp_tf.data import ImageSet
 from fsp_tf.distillation import Classifier, FSPDistiller, SoftTargetDistiller
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller
-from fsp_tf.runs.streams import PhaseStream, live_stream, shuffled_entries, stored_entries_stream
+from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
-from fsp_tf.training import CollapseWarning, Evaluation, FSPHeatMaps, averaged_weights, evaluator, log_summary
+from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
 logger = logging.getLogger("fsp_tf")
 
@@ -67,17 +66,15 @@ def train_stage1(run: Run, phase: Phase) -> None:
         distiller = make_distiller(config, teacher, student)
         distiller.compile(fit.optimizer(distiller.trained), jit_compile=False)
     logger.info(f"{phase.name}: {teacher.name} -> {student.name}, {distiller.matched}")
-    stream, callbacks = live_stream(config, phase, run.images.train), [*run.callbacks]
+    stream, stored, callbacks = live_stream(config, phase, run.images.train), {}, [*run.callbacks]
     collapse = CollapseWarning(distiller.pair_names if isinstance(distiller, FSPDistiller) else [])
     if isinstance(distiller, FSPDistiller):
-        if config.fsp_weighting == "relative":
-            _warn_of_weak_pairs(run, distiller)
         callbacks = [collapse, *([_heat_maps(run, fit, distiller)] if run.writes else []), *callbacks]
         if phase.store_views(config):
-            stream = _stored_matrices(run, teacher_name, distiller)
-    record = fit.run(distiller, stream.batches, callbacks=callbacks)
-    record["collapsed_pairs"] = sorted(collapse.collapsed)
-    _finish(run, phase, model_forms.plain_form(config, phase.role, student), record, stream)
+            stream, stored["store_seconds"] = _stored_matrices(run, teacher_name, distiller)
+    record = fit.run(distiller, stream, callbacks=callbacks)
+    record |= {"collapsed_pairs": sorted(collapse.collapsed)} | stored
+    _finish(run, phase, model_forms.copy_form(config, phase.role, student, plain=True), record)
 
 
 def train_stage2(run: Run, phase: Phase) -> None:
@@ -107,8 +104,8 @@ def starting_digest(run: Run, phase: Phase) -> str:
     return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
 
 
-def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> PhaseStream:
-    """Returns stage 1's stream of stored matrices.
+def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:
+    """Returns stage 1's stream of stored matrices, and the seconds that this process spent on computing them.
 
     Those of a shuffled teacher are the permuted ones of the unshuffled teacher.
     """
@@ -146,59 +143,38 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
             fitted = Classifier(model, config.label_smoothing)
         fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
     logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    stream = live_stream(config, phase, train_set)
+    stream, stored = live_stream(config, phase, train_set), {}
     if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
-        stream = stored_entries_stream(run, phase, fitted, TEACHER.model)
-    accuracy = AccuracyDuringFit(fitted, model, model_forms.plain_form(config, phase.role, model), test_set)
-    record = fit.run(fitted, stream.batches, accuracy, run.callbacks)
+        stream, stored["store_seconds"] = stored_entries_stream(run, phase, fitted, TEACHER.model)
+    plain = model_forms.copy_form(config, phase.role, model, plain=True)
+    evaluate, evaluations = evaluator(plain), []
+
+    def accuracy() -> float:
+        """Evaluates the current weights, or their averages."""
+        with signals.allow_signals():
+            plain.set_weights(averaged_weights(model, fitted.optimizer))
+            evaluations.append(evaluate(test_set))
+        return evaluations[-1].scores["accuracy"]
+
+    record = fit.run(fitted, stream, accuracy, run.callbacks)
     if not run.writes:
         return
-    last = accuracy.last
-    record |= last.scores | {"evaluated_on": test_set.name, "parameters": model.count_params()}
+    last = evaluations[-1]
+    record |= last.scores | {"evaluated_on": test_set.name, "parameters": model.count_params()} | stored
     hyperparameters = _hyperparameters(config, phase)
-    log_summary(
-        fit.log_directory, accuracy.plain, record["steps"], last.confusion, test_set.class_names, hyperparameters
-    )
-    _finish(run, phase, accuracy.plain, record, stream)
+    log_summary(fit.log_directory, plain, record["steps"], last.confusion, test_set.class_names, hyperparameters)
+    _finish(run, phase, plain, record)
     top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
     logger.info(
         f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
     )
 
 
-class AccuracyDuringFit:
-    """Computes the test accuracy of a model that is being fitted, in its plain form.
-
-    Args:
-        fitted: Trains the model.
-        model: The model.
-        plain: The plain form of the model.
-        test_set: The test images.
-
-    Attributes:
-        last: The last evaluation.
-    """
-
-    def __init__(self, fitted: ReplicatedModel, model: keras.Model, plain: keras.Model, test_set: ImageSet):
-        self.fitted, self.model, self.plain, self.test_set = fitted, model, plain, test_set
-        self.evaluate = evaluator(plain)
-        self.last: Evaluation
-
-    def __call__(self) -> float:
-        """Evaluates the current weights, or their averages; returns the accuracy."""
-        with signals.allow_signals():
-            self.plain.set_weights(averaged_weights(self.model, self.fitted.optimizer))
-            self.last = self.evaluate(self.test_set)
-        return self.last.scores["accuracy"]
-
-
-def _finish(run: Run, phase: Phase, model: keras.Model, record: dict, stream: PhaseStream) -> None:
+def _finish(run: Run, phase: Phase, model: keras.Model, record: dict) -> None:
     """Saves and records the model of a finished phase, with its multiply-adds unless the models are custom ones."""
     if not run.writes:
         return
     run.models.save(phase.model, model)
-    if stream.store_seconds is not None:
-        record = record | {"store_seconds": stream.store_seconds}
     if not run.config.has_custom_models:
         images = run.images.for_training(phase)
         work = phase_multiply_adds(run.config, phase, images.num_images, images.image_shape)
@@ -231,15 +207,6 @@ def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | in
         if value is not None:
             values[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return values
-
-
-def _warn_of_weak_pairs(run: Run, distiller: FSPDistiller) -> None:
-    images, _ = next(iter(run.images.train.batches(NUM_HEAT_MAP_IMAGES)))
-    for name in distiller.weak_pairs(images):
-        logger.warning(
-            f"the teacher's FSP matrices of some images are nearly zero in the pair {name}; their weight is limited to "
-            "a hundred times that of an average image."
-        )
 
 
 def _heat_maps(run: Run, fit: PhaseFit, distiller: FSPDistiller) -> FSPHeatMaps:

@@ -1,14 +1,12 @@
 """Prints log records on standard output, with a progress line that is overwritten on a terminal.
 
 The library reports through `logging.getLogger("fsp_tf")`; nothing is printed unless a handler is installed. The
-commands install one, and a notebook may call `console.install_handler()`.
+commands and `fsp_tf.distill` install one, and a notebook may call `console.install_handler()`.
 """
 
-import contextlib
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
 
 CLEAR_LINE = "\r\x1b[K"
 SEPARATOR = " · "
@@ -41,22 +39,6 @@ def install_handler(level: int = logging.INFO) -> None:
     logger.propagate = False
     if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):
         logger.addHandler(ConsoleHandler())
-
-
-@contextlib.contextmanager
-def temporary_handler() -> Iterator[None]:
-    """Installs the handler within a block, and then restores the logger; does nothing if the logger has a handler."""
-    if logger.handlers:
-        yield
-        return
-    level, propagate = logger.level, logger.propagate
-    install_handler()
-    try:
-        yield
-    finally:
-        logger.handlers.clear()
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 def log_progress(parts: list[str], *, is_last: bool = False) -> None:

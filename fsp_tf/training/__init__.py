@@ -10,24 +10,3 @@ from fsp_tf.training.profiler import Profile
 from fsp_tf.training.progress import Progress
 from fsp_tf.training.tensorboard_log import TensorBoardLog, remove_later_events
 from fsp_tf.training.tensorboard_summary import log_summary
-
-__all__ = [
-    "Checkpoints",
-    "CollapseWarning",
-    "CoupledSGD",
-    "Evaluation",
-    "FSPHeatMaps",
-    "LossScaleOptimizer",
-    "NaNGuard",
-    "ProcessLog",
-    "Profile",
-    "Progress",
-    "TensorBoardLog",
-    "averaged_weights",
-    "evaluator",
-    "fit_phase",
-    "log_summary",
-    "make_optimizer",
-    "make_schedule",
-    "remove_later_events",
-]

@@ -27,12 +27,14 @@ class NaNGuard(keras.callbacks.Callback):
     Args:
         phase: The phase's name.
         trained: The model whose weights are trained.
+
+    Attributes:
         first_step: The number of steps done before this fit.
     """
 
-    def __init__(self, phase: str, trained: keras.Model, first_step: int = 0):
+    def __init__(self, phase: str, trained: keras.Model):
         super().__init__()
-        self.phase, self.trained, self.first_step = phase, trained, first_step
+        self.phase, self.trained, self.first_step = phase, trained, 0
         self.too_large = TOO_LARGE_STAGE1 if phase == STAGE1.name else TOO_LARGE
 
     def on_train_batch_end(self, batch, logs=None):

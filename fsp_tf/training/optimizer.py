@@ -49,7 +49,6 @@ class CoupledSGD(ReplicatedOptimizer, keras.optimizers.SGD):
         return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}
 
 
-@keras.saving.register_keras_serializable("fsp_tf")
 class Adam(ReplicatedOptimizer, keras.optimizers.Adam):
     """Keras's Adam. Its steps do not depend on the scale of the loss. Its weight decay is decoupled, as in AdamW."""
 

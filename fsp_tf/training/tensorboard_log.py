@@ -25,9 +25,11 @@ class TensorBoardLog(keras.callbacks.Callback):
         num_steps: The phase's length.
         batch_size: Images per step.
         log_steps: The length of a window.
-        first_step: The number of steps done before this fit.
         evaluation_steps: Steps between evaluations; 0 evaluates only at the end.
         evaluate: Returns the accuracy on the test images, a fraction; None if there is none to measure.
+
+    Attributes:
+        first_step: The number of steps done before this fit.
     """
 
     def __init__(
@@ -37,14 +39,13 @@ class TensorBoardLog(keras.callbacks.Callback):
         num_steps: int,
         batch_size: int,
         log_steps: int,
-        first_step: int = 0,
         evaluation_steps: int = 0,
         evaluate: Callable[[], float] | None = None,
     ):
         super().__init__()
         self.directory = directory
         self.writer: Any = None  # created when fit begins, after old events are removed
-        self.first_step, self.num_steps, self.batch_size = first_step, num_steps, batch_size
+        self.first_step, self.num_steps, self.batch_size = 0, num_steps, batch_size
         self.log_steps, self.evaluation_steps, self.evaluate = log_steps, evaluation_steps, evaluate
         self.began, self.window_seconds, self.window_count = 0.0, 0.0, 0
         self.total_seconds, self.total_count = 0.0, 0

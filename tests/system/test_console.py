@@ -50,17 +50,3 @@ def test_warnings_are_visible_without_a_handler():
     code = "from fsp_tf.system import console; console.log_progress(['1']); console.logger.warning('2')"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (finished.stdout, finished.stderr) == ("", "2\n")
-
-
-def test_temporary_handler_restores_the_logger(capsys, monkeypatch):
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "propagate", True)
-    logger.setLevel(logging.ERROR)
-    with console.temporary_handler():
-        logger.info("inside")
-    assert (logger.level, logger.propagate, logger.handlers) == (logging.ERROR, True, [])
-    assert capsys.readouterr().out == "inside\n"
-    own = logging.NullHandler()
-    logger.addHandler(own)
-    with console.temporary_handler():
-        assert logger.handlers == [own]

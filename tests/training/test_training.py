@@ -277,7 +277,8 @@ def test_top5_accuracy_is_reported_from_20_classes_on(num_classes):
     ],
 )
 def test_nan_guard_reports_step_and_pair(logs, message):
-    guard = NaNGuard("stage1", small_convnet(), first_step=10)
+    guard = NaNGuard("stage1", small_convnet())
+    guard.first_step = 10
     guard.on_train_batch_end(1, {"loss": 1.0, "loss/a-b": 1.0})
     with pytest.raises(UserError, match=message):
         guard.on_train_batch_end(2, logs)
@@ -339,9 +340,7 @@ def test_tensorboard_log_writes_means_over_windows(tmp_path):
         small_convnet(), make_optimizer(make_schedule((0.1, 0.01), (4, 5)), momentum=MOMENTUM, weight_decay=0.0)
     )
     means = StepLosses()
-    log = TensorBoardLog(
-        tmp_path, first_step=0, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75
-    )
+    log = TensorBoardLog(tmp_path, num_steps=5, batch_size=8, log_steps=2, evaluation_steps=3, evaluate=lambda: 0.75)
     fit_phase(model, stream(0, 5), num_steps=5, callbacks=[means, log])
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
 
