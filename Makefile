@@ -37,7 +37,7 @@ audit: | $(VENV)/bin/python
 
 # Builds the documentation site into site/. A broken link or a public name without docstring fails.
 docs: $(VENV)/.installed-dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet, warnings would not count
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -14,7 +14,8 @@ from fsp_tf.data.tfds_sets import prepared_builder, split_source
 from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
-TOP5_CLASSES = 20  # with at least this many classes, top-5 accuracy is reported too
+TOP5_CLASSES = 20
+"""With at least this many classes, top-5 accuracy is reported too."""
 SPLIT_FLAGS = "name one with --train_split or --eval_split"
 
 

@@ -20,7 +20,7 @@ from fsp_tf.models.keras_file import trust
 from fsp_tf.runs import exporting
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.folder import RunFolder
-from fsp_tf.runs.image_sets import ImageSets
+from fsp_tf.runs.image_sets import MEMORY, ImageSets
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
@@ -94,7 +94,7 @@ def distill(
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
     defaults |= _lengths(sets[0].num_images, choices.get("batch_size"))
-    decided = {"dataset": f"memory:{_digest(sets)}", "run_dir": str(folder), "teacher": teacher}
+    decided = {"dataset": f"{MEMORY}{_digest(sets)}", "run_dir": str(folder), "teacher": teacher}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
     RunFolder(with_defaults(config))  # refuses a folder of another run
     is_begun = (folder / "flags.cfg").exists()

@@ -10,6 +10,7 @@ from fsp_tf.config import Config
 from fsp_tf.config.phases import SOURCE_TEACHER, STAGE2, stage1_teacher
 from fsp_tf.runs import environment
 from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.image_sets import MEMORY
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
@@ -49,13 +50,17 @@ def export(run: Run) -> None:
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Returns `versions` and, if this folder trained the student, `command`, `trained_on`, `method` and `teacher`."""
+    """Returns `versions` and, if this folder trained the student, `command`, `trained_on`, `method` and `teacher`.
+
+    A student of `fsp_tf.distill` has no command.
+    """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
     if run.folder.has_finished(STAGE2):
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
+        labeled = f", {run.config.labeled_images} labeled images" if run.config.labeled_images else ""
         known = {
-            "command": command(run),
-            "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}",
+            "command": None if run.config.dataset.startswith(MEMORY) else command(run),
+            "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}{labeled}",
             "method": run.config.method,
             "teacher": _teacher(run),
         }

@@ -14,6 +14,7 @@ from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.image_sets import MEMORY
 from fsp_tf.system import files
 from fsp_tf.system.errors import UserError
 
@@ -55,7 +56,10 @@ class RunFolder:
         values = config_lib.to_flags(self.config) | {"run_dir": str(self.path)}
         del values["resume"]
         lines = [f"--{name}={value}" for name, value in values.items()]
-        text = "\n".join(["# python -m fsp_tf.main --flagfile=<this file> runs this again.", *lines, ""])
+        header = "# python -m fsp_tf.main --flagfile=<this file> runs this again."
+        if self.config.dataset.startswith(MEMORY):
+            header = "# fsp_tf.distill wrote this file; its images were in memory."
+        text = "\n".join([header, *lines, ""])
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = folder_lock.take(self.path)

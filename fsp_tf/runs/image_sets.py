@@ -7,6 +7,8 @@ from fsp_tf.config.phases import STAGE1, Phase
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.system.errors import UserError
 
+MEMORY = "memory:"  # begins the name of a data set that was given to `fsp_tf.distill`
+
 
 class ImageSets:
     """The training and test images of a run, and in a transfer those of the teacher's data set."""

@@ -76,8 +76,9 @@ class RunModels:
         """
         if path not in self._models and str(path) == self.config.teacher and self.config.application is not None:
             num_classes, seed = len(self.images.train.class_names), zlib.crc32(f"{self.config.seed}/teacher".encode())
+            weights = str(pathlib.Path(self.config.teacher_weights).expanduser())
             self._models[path] = application_classifier(
-                self.config.application, self.images.train.image_shape, num_classes, self.config.teacher_weights, seed
+                self.config.application, self.images.train.image_shape, num_classes, weights, seed
             )
         if path not in self._models:
             if not path.exists():

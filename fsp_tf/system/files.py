@@ -24,9 +24,9 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text file atomically."""
+    """Writes a text file in UTF-8, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_with_digest(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> pathlib.Path:

@@ -115,6 +115,8 @@ def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys
         assert 0 <= record[f"teacher_{score}"] <= 1
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
     assert card["top5_accuracy"] == pytest.approx(scores["top5_accuracy"])
+    assert card["command"] is None, "no command of fsp_tf.main has these images"
+    assert (tmp_path / "flags.cfg").read_text("utf-8").startswith("# fsp_tf.distill wrote this file")
     printed = capsys.readouterr().out
     assert f"{scores['accuracy']:>8.2%} {scores['top5_accuracy']:>8.2%} " in printed and "top-5" in printed
 

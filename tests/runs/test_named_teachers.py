@@ -73,6 +73,16 @@ def test_phases_run_one_by_one_learn_from_the_fine_tuned_teacher(finished, tmp_p
     assert record["phases"]["stage1"]["made_from"] != result(finished)["phases"]["stage1"]["made_from"]
 
 
+def test_weights_are_read_from_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    original = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(32, 32, 3))
+    original.save_weights(tmp_path / "mine.weights.h5")
+    named = runs.Run(dataclasses.replace(TINY, teacher_weights="~/mine.weights.h5", run_dir=str(tmp_path / "run")))
+    teacher = named.models.get("source_teacher")
+    for expected, got in zip(original.get_weights(), teacher.get_weights(), strict=False):
+        np.testing.assert_array_equal(got, expected)
+
+
 def test_custom_student_learns_from_the_named_teacher(tmp_path):
     student_model().save(tmp_path / "student.keras")
     record = run(tmp_path / "run", student=str(tmp_path / "student.keras"), baseline=False)

@@ -18,7 +18,7 @@ from fsp_tf.config.multiply_adds import forward_multiply_adds
 from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, phases_of
 from fsp_tf.data import datasets, load_split
 from fsp_tf.models import cifar_resnet
-from fsp_tf.runs import checks, fitting, model_forms, run_models
+from fsp_tf.runs import checks, exporting, fitting, model_forms, run_models
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
@@ -379,6 +379,16 @@ def test_few_labels_limit_stage_2_and_the_baseline_only(tmp_path):
     sizes = {phase.name: images.for_training(phase).num_images for phase in (TEACHER, BASELINE, STAGE1, STAGE2)}
     assert sizes == {"teacher": 48, "baseline": 20, "stage1": 48, "stage2": 20}
     assert [images.num_images for images in images.training_sets([TEACHER, BASELINE, STAGE1, STAGE2])] == [48, 20]
+
+
+def test_model_card_names_held_out_and_labeled_images(tmp_path):
+    run = runs.Run(tiny(tmp_path, holdout=16, labeled_images=20))
+    run.folder.claim(1)
+    (run.folder / STAGE2.file).touch()
+    run.folder.finish(STAGE2, {"accuracy": 0.5})
+    run.folder.release()
+    expected = "digits, split train[:48], 16 images held out, 20 labeled images"
+    assert exporting.provenance(run)["trained_on"] == expected
 
 
 def test_more_labels_than_images_are_refused(tmp_path):

@@ -1,5 +1,9 @@
 """Tests of atomic writes and of digests in file names."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fsp_tf.system import files
@@ -31,6 +35,13 @@ def test_temporary_file_of_a_killed_process_is_overwritten(tmp_path):
     (tmp_path / ".writing.made").write_text("half")
     files.write_text(tmp_path / "made", "whole")
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
+
+
+def test_text_is_written_in_utf8_in_any_locale(tmp_path):
+    code = "import pathlib; from fsp_tf.system import files; files.write_text(pathlib.Path('made'), chr(233))"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=os.environ | locale)
+    assert (tmp_path / "made").read_bytes() == "é".encode()
 
 
 def test_digest_in_the_name_detects_changed_bytes(tmp_path):
