@@ -63,8 +63,6 @@ def _value_problems(name: str, value, choices: tuple[str, ...]) -> Iterator[str]
             yield f"--{name} must be at most {LARGEST_NUMBER:,}, got {entry:.3g}."
         if isinstance(entry, str) and (not entry.isprintable() or entry != entry.strip()):
             yield f"--{name} must have only printable characters and no spaces around them, got {entry!r}."
-        if isinstance(entry, str) and entry.startswith("~") and not f"{entry}/".startswith("~/"):
-            yield f"--{name}: write ~/ for your home folder, or the whole path, got {entry}."
         if isinstance(entry, str) and is_list and (not entry or set(entry) & set(',"')):
             yield f"--{name} must be a list of names without commas and quotation marks, got {entry!r}."
 
