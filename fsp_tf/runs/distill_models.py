@@ -65,8 +65,6 @@ class DistilledRun:
         Returns:
             The version folder: a new one, unless the last one has this student and these formats.
         """
-        if not console.logger.handlers:
-            console.install_handler()
         config = dataclasses.replace(self.run.config, export_formats=tuple(formats))
         run = Run(config, self.run.strategy, images=self.run.images)
         run.folder.claim(run.strategy.num_replicas_in_sync)
