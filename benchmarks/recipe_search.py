@@ -3,96 +3,28 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=search --schedule_scale=0.25
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
-For each seed, the whole recipe runs once: teacher, student from scratch, stage 1 and stage 2. Each variant is one
-more run of `fsp_tf.main` with the same teacher. Every run has its own folder, so that an interrupted comparison
-resumes. Rows that the file --json has are not measured again, so that seeds and questions can be added. Without
---test, the test images are never read.
+For each seed, the recipe's teacher is trained once. Each variant, and the recipe itself, is one more run of
+`fsp_tf.main` with this teacher. Every run has its own folder, so that an interrupted comparison resumes. Rows that the
+file --json has are not measured again, so that seeds and questions can be added. Without --test, the test images are
+never read.
 """
 
 import json
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 
 from absl import app, flags
 
 from benchmarks import command
+from benchmarks.recipe_variants import BASELINE, EQUAL, RESULTS, SEARCH, TEACHER, VARIANTS
 from fsp_tf.config import Config, flagfiles
 from fsp_tf.config import flags as config_flags
 from fsp_tf.config.multiply_adds import step_multiply_adds
 from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.system.errors import UserError
-
-TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
-EQUAL = "--stage2_steps="  # so many that the multiply-adds after the teacher are those of the recipe
-KD = ("--method=kd", EQUAL)
-LIVE = ("--kd_store_views=0",)
-SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
-    "teacher": {
-        "peak rate 0.1": (*TEACHER, "--teacher_learning_rates=0.1"),
-        "peak rate 0.4": (*TEACHER, "--teacher_learning_rates=0.4"),
-        "weight decay 0.0002": (*TEACHER, "--teacher_weight_decay=0.0002"),
-        "weight decay 0.001": (*TEACHER, "--teacher_weight_decay=0.001"),
-        "without flips": (*TEACHER, "--noteacher_flip"),
-        "batch of 64": (*TEACHER, "--batch_size=64", "--teacher_steps=12000"),
-        "averaged weights": (*TEACHER, "--ema=0.998"),
-    },
-    "method": {
-        "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
-        "soft targets": KD,
-        "FSP by Adam, then soft targets": ("--stage1_optimizer=adam", "--stage1_learning_rates=0.01"),
-        "FSP, then soft targets and FSP with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
-    },
-    "views with stored logits": {
-        "1": ("--kd_store_views=1",),
-        "16": ("--kd_store_views=16",),
-        "live teacher": LIVE,
-    },
-    "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.1, 0.2, 0.5)},
-    "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 1e-4, 5e-4)},
-    "augmentation": {"flip": ("--flip",)},
-    "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
-    "weight of the soft targets": {f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
-    "steps of stage 1, of the same multiply-adds": {
-        "656": ("--stage1_steps=656", EQUAL),
-        "2,624": ("--stage1_steps=2624", EQUAL),
-    },
-    "schedule": {
-        "without warm-up": ("--warmup_steps=0",),
-        "without Nesterov momentum": ("--nonesterov",),
-        "label smoothing 0.1": ("--label_smoothing=0.1",),
-        "averaged weights": ("--ema=0.998",),
-    },
-}
-DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
-PRECISIONS = ("float32", "mixed_bfloat16")
-STUDENTS = {"ResNet-8": FEW, "ResNet-26": DEEP}
-RESULTS = {  # what FSP contributes: soft targets alone have as many multiply-adds
-    "without FSP": {"soft targets": KD},
-    "ResNet-26 in a third of the steps": {
-        "from scratch": (*BASELINE, *DEEP),
-        "soft targets": (*KD, *DEEP),
-        "FSP, then labels": (*DEEP, "--stage2_loss=cross_entropy", *LIVE),
-        "FSP, then soft targets": DEEP,
-    },
-    **{
-        f"{labels:,} labels": {
-            "from scratch": (*BASELINE, *FEW, f"--labeled_images={labels}"),
-            "soft targets": (*KD, *FEW, f"--labeled_images={labels}"),
-            "FSP, then labels": (*FEW, "--stage2_loss=cross_entropy", *LIVE, f"--labeled_images={labels}"),
-            "FSP, then soft targets": (*FEW, f"--labeled_images={labels}"),
-        }
-        for labels in (1_000, 5_000)
-    },
-    "precision": {
-        f"{student}, {title}, {precision}": (*changes, f"--precision={precision}")
-        for student, short in STUDENTS.items()
-        for title, changes in {"from scratch": (*BASELINE, *short), "FSP, then soft targets": short}.items()
-        for precision in PRECISIONS
-    },
-}
-VARIANTS = SEARCH | RESULTS
 
 
 def define_flags() -> None:
@@ -108,7 +40,7 @@ def define_flags() -> None:
         "questions",
         None,
         list(VARIANTS),
-        "Questions to answer. Default: without FSP with --test, otherwise the search's.",
+        "Questions to answer. Default: recipe and without FSP with --test, otherwise the search's.",
     )
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
@@ -126,20 +58,17 @@ def measure() -> dict:
     settings = {"recipe": [line for line in lines if line.startswith("--")]}
     settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale")}
     rows = rows_before(settings)
-    questions = options.questions or (["without FSP"] if options.test else list(SEARCH))
+    questions = options.questions or (["recipe", "without FSP"] if options.test else list(SEARCH))
     for seed in options.seeds:
         found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
         variants = [(question, *variant) for question in questions for variant in VARIANTS[question].items()]
         missing = [each for each in variants if (*each[:2], " ".join(each[2])) not in found]
         folder = pathlib.Path(options.run_dir).expanduser() / f"s{seed}"
-        if missing or not found:
-            teacher, baseline, *stages = run(folder, seed)
-        if not found:
-            rows.append(row("recipe", "teacher", (), seed, [teacher]))
-            rows.append(row("recipe", "student from scratch", (), seed, [baseline]))
-            rows.append(row("recipe", "student distilled", (), seed, [teacher, *stages]))
+        if missing:
+            [teacher] = run(folder, seed, *TEACHER)
         for question, variant, changes in missing:
             own = folder.with_name(re.sub(r"\W+", "_", f"{folder.name} {question} {variant}"))
+            own = folder if changes == TEACHER else own
             phases = run(own, seed, *named(options.recipe, folder, changes))
             phases = phases if changes[:1] in (TEACHER, BASELINE) else [teacher, *phases]
             rows.append(row(question, variant, changes, seed, phases))
@@ -215,25 +144,43 @@ def row(question: str, variant: str, changes: tuple[str, ...], seed: str, phases
 def table(measured: dict) -> str:
     """Formats means over the seeds as Markdown, with 95 % t intervals.
 
-    The minutes are those of training, without the computation of stored outputs, which runs share; the multiply-adds
-    include it.
+    A difference is paired by seed: to the recipe, or to the first variant of a question in `RESULTS`. The minutes are
+    those of training, without the computation of stored outputs, which runs share; the multiply-adds include it.
     """
+    accuracy = "test accuracy, %" if flags.FLAGS.test else "held-out accuracy, %"
+    titles = ("question", "variant", "flags", accuracy, "difference", "minutes", "10^12 multiply-adds")
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    by_variant: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in measured["rows"]:
+        by_variant.setdefault((row["question"], row["variant"]), {})[row["seed"]] = row
+    for (question, variant), rows in by_variant.items():
+        reference = by_variant.get(reference_of(question), {})
+        shared = [seed for seed in rows if seed in reference and reference is not rows]
+        words = next(iter(rows.values()))["flags"]
+        cells = [question, variant, f"`{words}`" if words else ""]
+        cells.append(interval([row["accuracy"] for row in rows.values()]))
+        cells.append(interval([rows[seed]["accuracy"] - reference[seed]["accuracy"] for seed in shared], "+"))
+        for key, unit in (("minutes", 1), ("multiply_adds", 1e12)):
+            cells.append(f"{statistics.mean(row[key] / unit for row in rows.values()):.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def reference_of(question: str) -> tuple[str, str]:
+    """Returns the question and variant to which a question's variants are compared."""
+    if question in SEARCH or question == "without FSP":
+        return "recipe", "teacher" if question == "teacher" else "student distilled"
+    return question, next(iter(RESULTS[question]))
+
+
+def interval(values: list[float], sign: str = "") -> str:
+    """Formats the mean of one value per seed, with a 95 % t interval if there are several."""
     from fsp_tf.reproduce.intervals import describe
 
-    accuracy = "test accuracy, %" if flags.FLAGS.test else "held-out accuracy, %"
-    lines = [
-        f"| question | variant | flags | {accuracy} | minutes | 10^12 multiply-adds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for key in dict.fromkeys((row["question"], row["variant"], row["flags"]) for row in measured["rows"]):
-        rows = [row for row in measured["rows"] if (row["question"], row["variant"], row["flags"]) == key]
-        found = {name: describe([row[name] for row in rows]) for name in ("accuracy", "minutes", "multiply_adds")}
-        interval = f" ± {found['accuracy']['half_width']:.2f}" if len(rows) > 1 else ""
-        lines.append(
-            f"| {key[0]} | {key[1]} | {f'`{key[2]}`' if key[2] else ''} | {found['accuracy']['mean']:.2f}{interval} "
-            f"| {found['minutes']['mean']:.1f} | {found['multiply_adds']['mean'] / 1e12:.1f} |"
-        )
-    return "\n".join(lines)
+    if not values:
+        return ""
+    found = describe(values)
+    return f"{found['mean']:{sign}.2f}" + (f" ± {found['half_width']:.2f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks import recipe_search
+from benchmarks import recipe_search, recipe_variants
 from fsp_tf.config.multiply_adds import step_multiply_adds
 from fsp_tf.config.phases import STAGE1, STAGE2
 
@@ -32,7 +32,7 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
 
 @pytest.mark.long
 def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(tmp_path, data_dir):
-    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=augmentation"]
+    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=recipe", "--questions=augmentation"]
     flags += ["--train_split=train[:2000]", "--holdout=1000"]
     rows = measure("recipe_search", tmp_path, *flags)
     models = ["teacher", "student from scratch", "student distilled"]
@@ -72,8 +72,8 @@ def work(config) -> int:
 def test_every_variant_is_valid_and_those_of_equal_work_have_it():
     flagfile = "flags/cifar10_fast.cfg"
     recipe = work(recipe_search.config_of(flagfile, ()))
-    for question, variants in recipe_search.VARIANTS.items():
+    for question, variants in recipe_variants.VARIANTS.items():
         for variant, changes in variants.items():
             config = recipe_search.config_of(flagfile, recipe_search.named(flagfile, pathlib.Path("x"), changes))
-            if recipe_search.EQUAL in changes and question in (*recipe_search.SEARCH, "without FSP"):
+            if recipe_variants.EQUAL in changes and question in (*recipe_variants.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
