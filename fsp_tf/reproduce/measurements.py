@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fsp_tf.export.model_card import accuracy_interval
 from fsp_tf.reproduce import paper
 from fsp_tf.reproduce.claims import judge, step_seconds
 from fsp_tf.reproduce.intervals import summarise
@@ -65,16 +66,20 @@ def _versions(records: list[dict]) -> dict[str, str]:
 def _row(key: str, printed: paper.Row, cells: dict[int, Cell], records: dict[str, dict]) -> dict:
     """Returns one row of the report."""
     cell = next(iter(cells.values()))
-    record = records.get(cell.models[0].id, {})
+    phase: dict = next(iter(records.get(cell.models[0].id, {}).get("phases", {}).values()), {})
+    interval = None
+    if len(cells) == len(cell.models) == 1 and (num_images := phase.get("evaluated_images")):
+        interval = accuracy_interval(round(phase["accuracy"] * num_images), num_images)
     return {
         "key": key,
         "title": printed.title,
         "num_nets": len(cell.models),
         "iterations": sum(unit.steps for unit in cell.counted),
         "paper_iterations": printed.iterations,
-        "parameters": next((phase["parameters"] for phase in record.get("phases", {}).values()), None),
+        "parameters": phase.get("parameters"),
         "tera_operations": sum(unit.tera_multiply_adds for unit in cell.counted),
         "seeds": {str(seed): _measures(cell, records) for seed, cell in cells.items()},
+        "test_interval": interval,
         "paper": printed.accuracies or None,
     }
 

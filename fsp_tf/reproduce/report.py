@@ -14,6 +14,7 @@ from fsp_tf.reproduce import figures, paper, report_tables
 from fsp_tf.reproduce.html_page import html_page
 from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
 
+ONE_SEED = "The 95 % interval is that of the number of evaluated images (Wilson), without differences between seeds."
 ALTERNATIVE_TEXTS = {
     "learning_curves.svg": "Test accuracy and training loss against the iterations of stage 2",
     "accuracy.svg": "Bar chart of each row's accuracy with its interval, its seeds and the paper's value",
@@ -44,7 +45,7 @@ def text_report(results: dict[str, Any]) -> str:
     parts += ["", *aligned("Accuracy, %", report_tables.accuracy_table(results, with_models=False))]
     parts += ["", *aligned("Claims", report_tables.claims_table(results))]
     if len(results["seeds"]) < 2:
-        parts += ["", "One seed: no interval and no verdict."]
+        parts += ["", f"One seed: no verdict. {ONE_SEED}"]
     return "\n".join(parts)
 
 
@@ -80,7 +81,7 @@ def _escaped(text: str) -> str:
 def _setup(results: dict[str, Any]) -> dict[str, str]:
     """Returns the setup of the runs by label."""
     data = _data(results["dataset"], results["source_dataset"])
-    one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no interval and no verdict)"
+    one_seed = "" if len(results["seeds"]) > 1 else " (one seed: no verdict)"
     given = (f"--{name}={value}" for name, value in results["given"].items() if name != "schedule_scale")
     return {
         "Schedule": schedule(results["schedule_scale"]),
@@ -119,9 +120,10 @@ def _notes(results: dict[str, Any]) -> list[str]:
         " Disagreement is the share of images for which two models of an ensemble predict different classes. The gain "
         "is the ensemble's accuracy minus the average of its models."
     )
+    accuracy = "Accuracy is measured on the evaluated images at the last step"
+    over_seeds = ": the mean over seeds ± the half width of its 95 % t interval."
     notes = [
-        "Accuracy is measured on the evaluated images at the last step: the mean over seeds ± the half width of its "
-        "95 % t interval.",
+        accuracy + (over_seeds if len(results["seeds"]) > 1 else f". {ONE_SEED}"),
         "A claim is judged by its differences, paired by seed; positive ones favor it. It holds if their 95 % t "
         "interval lies above 0, does not hold if it lies below 0, and is undecided otherwise. A claim with fewer "
         "than two seeds is undecided. If a claim names a number, the difference is measured from it. "

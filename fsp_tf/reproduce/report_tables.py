@@ -21,13 +21,16 @@ def accuracy_table(results: dict[str, Any], *, with_models: bool = True) -> Text
     singles = SINGLE_MODELS if together and with_models else {}
     averages = ("average", "ensemble") if together else ("average",)
     headers = ("average", "paper's average", "ensemble", "paper's ensemble") if together else ("measured", "paper")
-    table: TextTable = [("row", *singles.values(), *headers)]
+    has_intervals = any(row.get("test_interval") for row in results["rows"])
+    table: TextTable = [("row", *singles.values(), *headers, *(["95 % interval"] if has_intervals else []))]
     for row in results["rows"]:
         num_seeds = [row["measured"][measure]["num_seeds"] for measure in averages if measure in row["measured"]]
         cells = [_titled(results, row["title"], min(num_seeds, default=0))]
         cells += [_number(_mean(row, measure), 100) for measure in singles]
         for measure in averages:
             cells += [_points(row, measure), _number((row["paper"] or {}).get(measure))]
+        if has_intervals:
+            cells.append(" to ".join(_number(end, 100) for end in row.get("test_interval") or ()) or MISSING)
         table.append(tuple(cells))
     return _without_empty_paper(table)
 

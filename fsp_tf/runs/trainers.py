@@ -160,7 +160,8 @@ def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: ke
     if not run.writes:
         return
     last = evaluations[-1]
-    record |= last.scores | {"evaluated_on": test_set.name, "parameters": model.count_params()} | stored
+    evaluated = {"evaluated_on": test_set.name, "evaluated_images": test_set.num_images}
+    record |= last.scores | evaluated | {"parameters": model.count_params()} | stored
     hyperparameters = _hyperparameters(config, phase)
     log_summary(fit.log_directory, plain, record["steps"], last.confusion, test_set.class_names, hyperparameters)
     _finish(run, phase, plain, record)

@@ -360,6 +360,9 @@ def test_processes_share_a_table_and_a_second_call_only_reports(table_3):
     report = json.loads((table_3 / "report.json").read_text())
     assert report["num_finished"] == report["num_units"] == 6
     assert set(accuracies(table_3)) == {"teacher", "alone", "fitnet_1", "student"}
+    for row in report["rows"]:
+        low, high = row["test_interval"]
+        assert low < row["seeds"]["0"]["net_1"] < high
     assert all((table_3 / f"report.{ending}").exists() for ending in ("md", "html"))
     assert list(table_3.glob("*.png")) and list(table_3.glob("*.svg"))
     refused = reproduce(*arguments, "--momentum=0.5")

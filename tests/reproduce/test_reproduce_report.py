@@ -221,12 +221,21 @@ def test_one_seed_of_single_models(single, tmp_path):
     assert tables["Accuracy, %"]["row"] == ["measured"], "no column for values that the paper does not print"
     assert tables["Accuracy, %"]["Teacher"] == ["81.23"]
     assert tables["Cost"]["Teacher"] == ["1,312", "368,774", "123", "0.25"]
-    assert "one seed: no interval and no verdict" in text and "All 9 units are finished" in text
+    assert "one seed: no verdict" in text and "All 9 units are finished" in text
     assert (
         "(learning_curves.svg)" in text
         and "after 4,000 to 5,000 of its 64,000 iterations" in text
         and "A verdict applies to this schedule" not in text
     )
+
+
+def test_one_seed_has_the_interval_of_the_evaluated_images(single, tmp_path):
+    single["rows"][0]["test_interval"] = [0.80, 0.82345]
+    write_report(single, tmp_path)
+    accuracy = markdown_tables((tmp_path / "report.md").read_text())["Accuracy, %"]
+    assert accuracy["row"] == ["measured", "95 % interval"]
+    assert accuracy["Teacher"] == ["81.23", "80.00 to 82.34"] and accuracy["Student \\*"] == ["81.23", "–"]
+    assert "Wilson" in (tmp_path / "report.md").read_text()
 
 
 def test_report_names_the_papers_data_if_different(results, tmp_path):
