@@ -20,17 +20,19 @@ def accuracy_table(results: dict[str, Any], *, with_models: bool = True) -> Text
     together = has_ensembles(results)
     singles = SINGLE_MODELS if together and with_models else {}
     averages = ("average", "ensemble") if together else ("average",)
-    headers = ("average", "paper's average", "ensemble", "paper's ensemble") if together else ("measured", "paper")
-    has_intervals = any(row.get("test_interval") for row in results["rows"])
-    table: TextTable = [("row", *singles.values(), *headers, *(["95 % interval"] if has_intervals else []))]
+    intervals = not together and any(row.get("test_interval") for row in results["rows"])
+    single_headers = ("measured", "95 % interval", "paper") if intervals else ("measured", "paper")
+    headers = ("average", "paper's average", "ensemble", "paper's ensemble") if together else single_headers
+    table: TextTable = [("row", *singles.values(), *headers)]
     for row in results["rows"]:
         num_seeds = [row["measured"][measure]["num_seeds"] for measure in averages if measure in row["measured"]]
         cells = [_titled(results, row["title"], min(num_seeds, default=0))]
         cells += [_number(_mean(row, measure), 100) for measure in singles]
         for measure in averages:
-            cells += [_points(row, measure), _number((row["paper"] or {}).get(measure))]
-        if has_intervals:
-            cells.append(" to ".join(_number(end, 100) for end in row.get("test_interval") or ()) or MISSING)
+            cells.append(_points(row, measure))
+            if intervals:
+                cells.append(" to ".join(_number(end, 100) for end in row["test_interval"] or ()) or MISSING)
+            cells.append(_number((row["paper"] or {}).get(measure)))
         table.append(tuple(cells))
     return _without_empty_paper(table)
 

@@ -85,7 +85,8 @@ def results() -> dict:
 @pytest.fixture
 def single(results) -> dict:
     """One model per row, one seed, and curves; the second curve has not begun."""
-    rows = [row | {"num_nets": 1, "paper": None, "paper_iterations": None} for row in results["rows"]]
+    nothing = {"paper": None, "paper_iterations": None, "test_interval": None}
+    rows = [row | {"num_nets": 1} | nothing for row in results["rows"]]
     seed = {"0": {"net_1": 0.8123, "average": 0.8123, "seconds": 0.25}}
     points = {"test_accuracy": [[10, 0.4], [20, 0.5]], "loss": [[5, 1.9], [10, 1.5]]}
     curves = [
