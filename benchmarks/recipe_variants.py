@@ -29,7 +29,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "16": ("--kd_store_views=16",),
         "live teacher": LIVE,
     },
-    "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.1, 0.2, 0.5)},
+    "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.05, 0.1, 0.5)},
     "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 1e-4, 5e-4)},
     "augmentation": {"flip": ("--flip",)},
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
