@@ -4,11 +4,8 @@ TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
 EQUAL = "--stage2_steps="  # so many that the multiply-adds after the teacher are those of the recipe
 KD = ("--method=kd", EQUAL)
 LIVE = ("--kd_store_views=0",)
-RECIPE: dict[str, dict[str, tuple[str, ...]]] = {
-    "recipe": {"teacher": TEACHER, "student from scratch": BASELINE, "student distilled": ()},
-}
 SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
-    **RECIPE,
+    "recipe": {"teacher": TEACHER, "student from scratch": BASELINE, "student distilled": ()},
     "teacher": {
         "peak rate 0.1": (*TEACHER, "--teacher_learning_rates=0.1"),
         "peak rate 0.4": (*TEACHER, "--teacher_learning_rates=0.4"),
@@ -46,8 +43,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     },
 }
 DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
-RESULTS = {  # what FSP contributes: soft targets alone have as many multiply-adds
-    **RECIPE,
+RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what the number format costs
     "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
         "from scratch": (*BASELINE, *DEEP),

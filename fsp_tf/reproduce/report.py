@@ -14,7 +14,6 @@ from fsp_tf.reproduce import figures, paper, report_tables
 from fsp_tf.reproduce.html_page import html_page
 from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
 
-ONE_SEED = "The 95 % interval is that of the number of evaluated images (Wilson), without differences between seeds."
 ALTERNATIVE_TEXTS = {
     "learning_curves.svg": "Test accuracy and training loss against the iterations of stage 2",
     "accuracy.svg": "Bar chart of each row's accuracy with its interval, its seeds and the paper's value",
@@ -45,7 +44,7 @@ def text_report(results: dict[str, Any]) -> str:
     parts += ["", *aligned("Accuracy, %", report_tables.accuracy_table(results, with_models=False))]
     parts += ["", *aligned("Claims", report_tables.claims_table(results))]
     if len(results["seeds"]) < 2:
-        parts += ["", f"One seed: no verdict. {ONE_SEED}"]
+        parts += ["", f"One seed: no verdict. {_interval_note(results)}".rstrip()]
     return "\n".join(parts)
 
 
@@ -113,6 +112,15 @@ def _progress(results: dict[str, Any]) -> str:
     return f"Unfinished: {finished} of {total} units are finished; {MISSING} marks missing values."
 
 
+def _interval_note(results: dict[str, Any]) -> str:
+    """Returns what the interval of an accuracy is; empty for one seed without intervals."""
+    if len(results["seeds"]) > 1:
+        return "Measured accuracies are means over seeds ± the half width of their 95 % t interval."
+    if report_tables.has_intervals(results):
+        return "The 95 % interval is that of the number of evaluated images (Wilson), without the variation of seeds."
+    return ""
+
+
 def _notes(results: dict[str, Any]) -> list[str]:
     """Returns notes on how to read the report, one string per paragraph."""
     num_tested = sum(claim["num_seeds"] > 1 for claim in results["claims"])
@@ -120,10 +128,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
         " Disagreement is the share of images for which two models of an ensemble predict different classes. The gain "
         "is the ensemble's accuracy minus the average of its models."
     )
-    accuracy = "Accuracy is measured on the evaluated images at the last step"
-    over_seeds = ": the mean over seeds ± the half width of its 95 % t interval."
     notes = [
-        accuracy + (over_seeds if len(results["seeds"]) > 1 else f". {ONE_SEED}"),
+        f"Accuracy is measured on the evaluated images at the last step. {_interval_note(results)}".rstrip(),
         "A claim is judged by its differences, paired by seed; positive ones favor it. It holds if their 95 % t "
         "interval lies above 0, does not hold if it lies below 0, and is undecided otherwise. A claim with fewer "
         "than two seeds is undecided. If a claim names a number, the difference is measured from it. "

@@ -15,12 +15,17 @@ def has_ensembles(results: dict[str, Any]) -> bool:
     return any(row["num_nets"] > 1 for row in results["rows"])
 
 
+def has_intervals(results: dict[str, Any]) -> bool:
+    """Returns whether any row has the interval of its evaluated images."""
+    return not has_ensembles(results) and any(row.get("test_interval") for row in results["rows"])
+
+
 def accuracy_table(results: dict[str, Any], *, with_models: bool = True) -> TextTable:
     """Returns each row's measured accuracy and the paper's in %; `with_models` adds a column per model."""
     together = has_ensembles(results)
     singles = SINGLE_MODELS if together and with_models else {}
     averages = ("average", "ensemble") if together else ("average",)
-    intervals = not together and any(row.get("test_interval") for row in results["rows"])
+    intervals = has_intervals(results)
     single_headers = ("measured", "95 % interval", "paper") if intervals else ("measured", "paper")
     headers = ("average", "paper's average", "ensemble", "paper's ensemble") if together else single_headers
     table: TextTable = [("row", *singles.values(), *headers)]
