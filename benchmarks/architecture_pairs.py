@@ -4,8 +4,8 @@
   python -m benchmarks.architecture_pairs --data_dir=~/tensorflow_datasets --run_dir=gain --test --seeds=0,1,2 \
       --pairs=mobilenet
 
-Each teacher is trained once. Each setting of stage 1 distills the same student in a folder of its own, so that an
-interrupted comparison resumes. The student from scratch has the same initial weights and the same stage 2.
+Each teacher is trained once, for all seeds. Each setting of stage 1 distills the same student in a folder of its own,
+so that an interrupted comparison resumes. The student from scratch has the same initial weights and the same stage 2.
 """
 
 import statistics
@@ -43,7 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("teacher_steps", 1_000, "Steps of every teacher.", lower_bound=1)
     flags.DEFINE_integer("stage1_steps", 200, "Steps of stage 1.", lower_bound=1)
     flags.DEFINE_integer("stage2_steps", 300, "Steps of stage 2 and of the student from scratch.", lower_bound=4)
-    flags.DEFINE_list("seeds", ["0"], "Seeds.")
+    flags.DEFINE_list("seeds", ["0"], "Seeds of the students.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
 

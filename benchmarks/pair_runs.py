@@ -10,6 +10,7 @@ from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, train
 from fsp_tf.models import as_classifier, cifar_resnet, load_keras_file
 
 NUM_HELD_OUT = 5_000
+TEACHER_SEED = 1_000  # of every pair; --seeds are those of students
 STAGE1_ENDS, STAGE2_ENDS = (11, 16, 21), (32, 48, 64)  # of the paper's learning rates, in thousands of steps
 
 
@@ -40,11 +41,13 @@ def plain_cnn(*widths: int, normalized: bool):
 def mobilenet_v2(shape: tuple[int, int, int], num_classes: int, seed: int) -> keras.Model:
     """Returns Keras's MobileNetV2 of half the width, with random weights.
 
-    The moving averages of its batch normalization have a momentum of 0.9 instead of 0.999, with which they would be far
-    from the statistics after a thousand steps.
+    It halves the feature maps five times, so images below 64 pixels are enlarged to twice their size. The moving
+    averages of its batch normalization have a momentum of 0.9 instead of 0.999, with which they would be far from the
+    statistics after a thousand steps.
     """
     keras.utils.set_random_seed(seed)
     images = keras.layers.Rescaling(1 / 127.5, -1)(first := keras.Input(shape))
+    images = keras.layers.UpSampling2D(interpolation="bilinear")(images) if shape[0] < 64 else images
     network = keras.applications.MobileNetV2(input_tensor=images, weights=None, classes=num_classes, alpha=0.5)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -98,8 +101,8 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
     """Distills one student with every setting; returns a row for each."""
     title, make_teacher, make_student = PAIRS[pair]
     shape, num_classes = train.image_shape, len(train.class_names)
-    folder = pathlib.Path(options.run_dir).expanduser() / f"{pair}-s{seed}"
-    teacher = trained_teacher(make_teacher(shape, num_classes, 1000 + seed), folder / "teacher.keras", train, options)
+    folder = pathlib.Path(options.run_dir).expanduser() / pair
+    teacher = trained_teacher(make_teacher(shape, num_classes, TEACHER_SEED), folder / "teacher.keras", train, options)
     rows = []
     for number, (setting, choices) in enumerate(settings.items()):
         name = re.sub(r"\W+", "_", setting)
@@ -109,7 +112,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
             make_student(shape, num_classes, seed),
             (train.images, train.labels),
             (test.images, test.labels),
-            run_dir=str(folder / name),
+            run_dir=str(folder / f"{name}-s{seed}"),
             seed=seed,
             batch_size=options.batch_size,
             baseline=has_baseline,
