@@ -13,18 +13,23 @@ class Schedules:
     """Learning rates, steps, optimizer, batch size and seed."""
 
     teacher_learning_rates: tuple[float, ...] = option((0.1, 0.01, 0.001), "Learning rates of the teacher.")
-    teacher_steps: tuple[int, ...] = option((32000, 48000, 64000), "Steps at which the teacher's learning rates end.")
+    teacher_steps: tuple[int, ...] = option(
+        (32000, 48000, 64000), "Steps at which the teacher's learning rates end; training ends at the last."
+    )
     stage1_learning_rates: tuple[float, ...] = option((1e-3, 1e-4, 1e-5), "Learning rates of stage 1.")
-    stage1_steps: tuple[int, ...] = option((11000, 16000, 21000), "Steps at which the learning rates of stage 1 end.")
+    stage1_steps: tuple[int, ...] = option(
+        (11000, 16000, 21000), "Steps at which the learning rates of stage 1 end; stage 1 ends at the last."
+    )
     fitnet_learning_rates: tuple[float, ...] = option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
     fitnet_steps: tuple[int, ...] = option(
-        (25000, 35000), "Steps at which the learning rates of stage 1 with --method=fitnet end."
+        (25000, 35000), "Steps at which the learning rates of stage 1 with --method=fitnet end; stage 1 ends at the last."
     )
     stage2_learning_rates: tuple[float, ...] = option(
         (0.1, 0.01, 0.001), "Learning rates of stage 2, of the baseline and of fine-tuning."
     )
     stage2_steps: tuple[int, ...] = option(
-        (32000, 48000, 64000), "Steps at which the learning rates of stage 2, the baseline and fine-tuning end."
+        (32000, 48000, 64000),
+        "Steps at which the learning rates of stage 2, the baseline and fine-tuning end; training ends at the last.",
     )
     schedule_scale: float = option(
         1.0, "Factor for the steps of every schedule and of the warm-up, at most 1; 0.0625 runs a sixteenth."

@@ -29,7 +29,7 @@ TRUSTED: set[tuple[str, str, str]] = set()  # module, name and registered name o
 OURS, OUR_MODULE = "fsp_tf>FusedBatchNormalization", "fsp_tf.models.normalization"
 
 
-def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
+def load_keras_file(path: str | pathlib.Path, title: str = "The file") -> keras.Model:
     """Loads a model without running code from its file; `title` names it in messages, as in "The teacher's file".
 
     Only objects of the keras package, `FusedBatchNormalization` and what `trust` allows are created, with Keras's
@@ -40,6 +40,7 @@ def load_keras_file(path: pathlib.Path, title: str = "The file") -> keras.Model:
         UserError: If the file is not a valid .keras file, is too large, needs other code, or has NaN or infinite
             weights.
     """
+    path = pathlib.Path(path)
     subject = f"{title} {path}"
     try:
         _check_kind(path, subject)
