@@ -142,7 +142,7 @@ def run_contender(timer: StepTimer) -> dict | None:
     if contender:
         environment.compute_deterministically(flags.FLAGS.deterministic)
         return keras_training.run(contender, timer, workload)
-    has_bfloat16 = environment.precision("auto") == "mixed_bfloat16" or processor_has_bfloat16()
+    has_bfloat16 = environment.resolve_precision("auto") == "mixed_bfloat16" or processor_has_bfloat16()
     timer.info = {"device": environment.device(), "has_bfloat16": has_bfloat16}
     return keras_training.multiply_matrices(timer, MATRIX_SIDE)
 

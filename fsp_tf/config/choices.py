@@ -33,7 +33,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
 
     @property
     def has_custom_models(self) -> bool:
-        """Whether teacher and student are the models that the flags name, instead of ResNets of this project."""
+        """Whether `--fsp_taps` is set: teacher and student then count as custom models."""
         return bool(self.fsp_taps)
 
     @property
@@ -62,7 +62,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             ends.append(max(round(step * self.schedule_scale), ends[-1] + 1 if ends else 1))
         return getattr(self, f"{name}_learning_rates"), tuple(ends)
 
-    def stored_views(self, phase: Phase, num_images: int) -> int:
+    def num_stored_views(self, phase: Phase, num_images: int) -> int:
         """Returns for how many views of each image a phase needs stored outputs of the teacher; 0 if it reads none."""
         epochs = -(-self.num_steps(phase) * self.batch_size // num_images)
         is_augmented = self.augmentation != "none" or self.flips(phase)

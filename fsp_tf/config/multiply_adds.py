@@ -54,7 +54,7 @@ def step_multiply_adds(config: Config, phase: Phase, image_shape: tuple[int, int
 
 def phase_multiply_adds(config: Config, phase: Phase, num_images: int, image_shape: tuple[int, int, int]) -> int:
     """Returns the multiply-adds of a phase on `num_images` training images, including those of the stored outputs."""
-    stored = config.stored_views(phase, num_images) * num_images * _forward(config, True, phase, image_shape)
+    stored = config.num_stored_views(phase, num_images) * num_images * _forward(config, True, phase, image_shape)
     return config.num_steps(phase) * step_multiply_adds(config, phase, image_shape) + stored
 
 

@@ -22,7 +22,8 @@ class Schedules:
     )
     fitnet_learning_rates: tuple[float, ...] = option((1e-4, 1e-5), "Learning rates of stage 1 with --method=fitnet.")
     fitnet_steps: tuple[int, ...] = option(
-        (25000, 35000), "Steps at which the learning rates of stage 1 with --method=fitnet end; stage 1 ends at the last."
+        (25000, 35000),
+        "Steps at which the learning rates of stage 1 with --method=fitnet end; stage 1 ends at the last.",
     )
     stage2_learning_rates: tuple[float, ...] = option(
         (0.1, 0.01, 0.001), "Learning rates of stage 2, of the baseline and of fine-tuning."

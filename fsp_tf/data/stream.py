@@ -33,10 +33,6 @@ class StreamOptions:
     part: int = 0
     num_parts: int = 1
 
-    def __post_init__(self) -> None:
-        if self.batch_size % self.num_parts or not 0 <= self.part < self.num_parts:
-            raise ValueError(f"A batch of {self.batch_size} has no part {self.part} of {self.num_parts} equal parts.")
-
     @property
     def rows(self) -> slice:
         """The rows of the batch that belong to the part."""

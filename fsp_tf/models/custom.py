@@ -10,7 +10,7 @@ from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
 TRIAL_IMAGES = 16
-CHANNELS = (1, 3, 4)  # of image files, which the exported student reads
+IMAGE_CHANNELS = (1, 3, 4)  # of image files, which the exported student reads
 PROBABILITY_TOLERANCE = 1e-2  # of the sum over classes, which float16 rounds
 PASS_THROUGH = (keras.layers.Flatten, keras.layers.Reshape, keras.layers.Identity, keras.layers.Dropout)
 SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
@@ -64,7 +64,7 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
             f"{path} takes inputs of {tuple(model.input_shape[1:])}; expected images of a fixed (height, width, "
             "channels): rebuild the model with that input shape."
         )
-    if model.input_shape[-1] not in CHANNELS:
+    if model.input_shape[-1] not in IMAGE_CHANNELS:
         raise UserError(f"{path} takes images of {model.input_shape[-1]} channels; expected 1, 3 or 4, as files have.")
     if logits.shape[-1] == 1 or _ends_in_sigmoid(logits):
         outputs = "one output" if logits.shape[-1] == 1 else f"{logits.shape[-1]} sigmoid outputs"

@@ -57,8 +57,8 @@ def judge_costs(plan: Plan, records: dict[str, dict]) -> list[dict]:
 def judge_figure(curves: list[dict], stage1_steps: int) -> list[dict]:
     """Judges how many times sooner Figure 3's student reaches the accuracy at which the paper compares, in steps.
 
-    The paper counts the steps of stage 2. The second claim counts those of stage 1 too. The result for a student that
-    never reaches the accuracy is 0.
+    The paper counts the steps of stage 2. The second claim counts those of stage 1 too. For a student that never
+    reaches the accuracy, the factor is 0.
     """
     teachers, students = (curve["seeds"] for curve in curves)
     stage2, both = {}, {}

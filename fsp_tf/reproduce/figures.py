@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from fsp_tf.reproduce.intervals import seed_values
 
 # Okabe and Ito's palette, which color-blind readers can distinguish.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 INK, GREY = "#222222", "#767676"
 WIDTH = 8.4  # inches; about the width of a README at 100 pixels per inch
 STYLE = {
@@ -42,7 +42,7 @@ METADATA: dict[str, dict[str, Any]] = {  # by format: nothing that changes betwe
     "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
 }
 PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
-MEASURES = {  # in words, its seeds' color, its bar's color
+BARS = {  # in words, its seeds' color, its bar's color
     "average": ("one model", COLORS[0], "#99c7e0"),
     "ensemble": ("ensemble", COLORS[1], "#f2c299"),
 }
@@ -62,7 +62,7 @@ def _bar_chart(results: dict[str, Any]) -> Figure:
     Tables with ensembles have two bars per row: the average of the single models and their ensemble.
     """
     rows = results["rows"]
-    measures = list(MEASURES) if any(row["num_nets"] > 1 for row in rows) else ["average"]
+    measures = list(BARS) if any(row["num_nets"] > 1 for row in rows) else ["average"]
     figure = Figure(figsize=(WIDTH, 1.5 + len(rows) * (0.2 + 0.26 * len(measures))), layout="constrained")
     axes = figure.add_subplot()
     step = 0.8 / len(measures)
@@ -79,7 +79,7 @@ def _bar_chart(results: dict[str, Any]) -> Figure:
 
 def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness: float) -> None:
     """Draws one bar with its mean, interval, seeds and the paper's value."""
-    _, color, bar_color = MEASURES[measure]
+    _, color, bar_color = BARS[measure]
     if described := row["measured"].get(measure):
         values = [100 * value for value in seed_values(row, measure)]
         mean, half_width = 100 * described["mean"], described["half_width"]
@@ -95,7 +95,7 @@ def _bar(axes: Axes, row: dict[str, Any], measure: str, height: float, thickness
 
 def _bar_legend(figure: Figure, results: dict[str, Any], measures: list[str]) -> None:
     """Adds a legend below the axes."""
-    named = [MEASURES[measure] for measure in measures]
+    named = [BARS[measure] for measure in measures]
     handles: list[Any] = [Patch(color=color, label=f"{title}, mean over seeds") for title, _, color in named]
     handles.append(Line2D([], [], marker="o", markersize=4, linestyle="", color=GREY, label="a seed"))
     if len(results["seeds"]) > 1:
@@ -113,7 +113,7 @@ def _learning_curves(results: dict[str, Any]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for curve, color in zip(results["curves"], COLORS, strict=False):
+    for curve, color in zip(results["curves"], COLORS[: len(results["curves"])], strict=True):
         seeds = list(curve["seeds"].values())
         _line(left, [seed["test_accuracy"] for seed in seeds], curve["title"], color, factor=100)
         _line(right, [seed["loss"] for seed in seeds], curve["title"], color)

@@ -25,8 +25,8 @@ def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
     records = {name: record for name, unit in plan.units.items() if (record := finished_record(unit))}
     config, table = next(iter(plan.units.values())).config, paper.TABLES[plan.target]
     rows = [_row(key, table.rows[key], cells, records) for key, cells in plan.rows.items()]
-    has_curves = plan.target == "figure3" or config.evaluation_steps > 0
-    curves = _curves(plan, table, records) if has_curves else []
+    drawn = [cell.models[0] for cells in plan.rows.values() for cell in cells.values()]
+    curves = _curves(plan, table, records) if all(unit.config.evaluation_steps for unit in drawn) else []
     models = {unit.id for cells in plan.rows.values() for cell in cells.values() for unit in cell.models}
     phases = {name: phase for name, record in records.items() for phase in record.get("phases", {}).values()}
     results = {

@@ -21,7 +21,7 @@ from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs import model_forms, records
-from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.defaults import defaults_beside
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1_distiller import make_distiller
@@ -99,7 +99,7 @@ def warn_of_ignored_flags(config: Config) -> None:
     Schedules are left out, because the flagfiles set those of all methods. Flags without an effect on `--pipeline` are
     too, because all pipelines in a folder have the same flags.
     """
-    defaults = with_defaults(Config(fsp_taps=config.fsp_taps, stage1_optimizer=config.stage1_optimizer))
+    defaults = defaults_beside(config)
     for names, are_ignored, choice in (
         (FSP_FLAGS, config.method != "fsp", f"--method={config.method}"),
         (("fsp_weight",), config.stage1_optimizer != "sgd", f"--stage1_optimizer={config.stage1_optimizer}"),
@@ -112,7 +112,7 @@ def warn_of_ignored_flags(config: Config) -> None:
         ),
         (RESNET_FLAGS, config.has_custom_models, "--fsp_taps"),
     ):
-        given = [f"--{name}" for name in names if getattr(config, name) != getattr(defaults, name)]
+        given = [f"--{name}" for name in names if getattr(config, name) != defaults[name]]
         if are_ignored and given:
             logger.warning(f"{', '.join(given)} {'have' if len(given) > 1 else 'has'} no effect with {choice}.")
 

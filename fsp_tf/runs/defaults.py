@@ -1,10 +1,13 @@
 """Defaults that depend on the machine and on other flags."""
 
 import dataclasses
+from typing import Any
 
-from fsp_tf.config import Config
+from fsp_tf.config import Config, fields
 from fsp_tf.distillation import CUSTOM_MODEL_SHARE, DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 from fsp_tf.runs import environment
+
+DEPENDENT = ("stage2_loss", "fsp_weight", "stage1_clipnorm")  # flags whose defaults depend on other flags
 
 
 def with_defaults(config: Config) -> Config:
@@ -14,7 +17,16 @@ def with_defaults(config: Config) -> Config:
     default_clipnorm = share * DEFAULT_CLIPNORM if config.stage1_optimizer == "sgd" else 0.0
     return dataclasses.replace(
         config,
-        precision=environment.precision(config.precision if not config.has_custom_models else "float32"),
+        precision=environment.resolve_precision(config.precision if not config.has_custom_models else "float32"),
         fsp_weight=share * DEFAULT_WEIGHTS[config.fsp_weighting] if weight is None else weight,
         stage1_clipnorm=default_clipnorm if clipnorm is None else clipnorm,
     )
+
+
+def defaults_beside(config: Config) -> dict[str, Any]:
+    """Returns the default of every flag, given the values of the others."""
+    nothing: dict[str, Any] = dict.fromkeys(DEPENDENT)
+    unset = with_defaults(dataclasses.replace(config, **nothing))
+    return {name: field.default for name, field in fields().items()} | {
+        name: getattr(unset, name) for name in DEPENDENT
+    }

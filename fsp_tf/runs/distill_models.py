@@ -83,7 +83,8 @@ def distill(
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
-    choices = {name: _as_flag(value) for name, value in choices.items()}
+    lists = {name for name, field in fields().items() if isinstance(field.default, tuple)}
+    choices = {name: _as_flag(value, is_list=name in lists) for name, value in choices.items()}
     given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     num_classes = classifiers["student"].output["logits"].shape[-1]
@@ -111,10 +112,12 @@ def distill(
     return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 
-def _as_flag(value):
+def _as_flag(value, is_list: bool = False):
     """Returns a choice as a flag has it: lists as tuples, NumPy's numbers as Python's, paths as text."""
     if isinstance(value, list | tuple):
         return tuple(map(_as_flag, value))
+    if is_list:
+        return (_as_flag(value),)
     if isinstance(value, np.generic):
         return value.item()
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -33,7 +33,7 @@ def compute_deterministically(wanted: bool | None = None) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def precision(wanted: str) -> str:
+def resolve_precision(wanted: str) -> str:
     """Returns the precision; for `auto`, the fastest one of the device (docs/performance.md)."""
     if wanted != "auto":
         return wanted

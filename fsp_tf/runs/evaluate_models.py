@@ -46,10 +46,11 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
 def evaluate(run: Run, name: str, model: keras.Model) -> None:
     """Saves a model in the run's folder and records its accuracy on every test image.
 
-    A source teacher is evaluated on its own data set, or not at all if `--source_dataset` does not name it.
+    A source teacher is evaluated on its own data set, or not at all if that is unknown or not available.
     """
-    is_source = name == SOURCE_TEACHER.model
-    if is_source and not run.config.source_dataset:
+    is_source, source = name == SOURCE_TEACHER.model, run.config.source_dataset
+    if is_source and not (source and is_available(source, run.config.data_dir)):
+        logger.info(f"{name}: not evaluated, since {source or 'its data set'} is not available")
         run.models.save(name, model)
         return
     test_set = run.images.source_test if is_source else run.images.test
@@ -60,16 +61,9 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
 
 
 def evaluate_named_teacher(run: Run) -> None:
-    """Records the accuracy of the teacher that `--teacher` names; in a transfer, if its own data set is available.
-
-    Warns of a teacher that is hardly better than guessing.
-    """
+    """Records the accuracy of the teacher that `--teacher` names; warns if it is hardly better than guessing."""
     name = named_teacher(run.config)
-    source, model = run.config.source_dataset, run.models.get(name)
-    if run.config.transfers and source and not is_available(source, run.config.data_dir):
-        logger.info(f"{name}: not evaluated, since {source} is not available")
-        run.models.save(name, model)
-        return
+    model = run.models.get(name)
     evaluate(run, name, model)
     accuracy, guessing = run.folder.result.get(f"{name}_accuracy"), 1 / model.output["logits"].shape[-1]
     if accuracy is not None and accuracy < WEAK_TEACHER * guessing:

@@ -4,16 +4,15 @@ import logging
 import shlex
 from typing import Any
 
-from fsp_tf import config as config_lib
 from fsp_tf import export as export_lib
-from fsp_tf.config import Config
-from fsp_tf.config.phases import SOURCE_TEACHER, STAGE2, stage1_teacher
+from fsp_tf.config.phases import DISTILL, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, TRANSFER, stage1_teacher
+from fsp_tf.config.validation import written
 from fsp_tf.runs import environment
-from fsp_tf.runs.defaults import with_defaults
+from fsp_tf.runs.defaults import defaults_beside
 from fsp_tf.runs.image_sets import MEMORY
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.run_models import check_fit, weights_digest
+from fsp_tf.runs.run_models import weights_digest
 
 logger = logging.getLogger("fsp_tf")
 
@@ -26,9 +25,7 @@ def export(run: Run) -> None:
     Raises:
         UserError: If an exported model does not run or its outputs differ from the student's.
     """
-    test_set, path = run.images.test, run.models.own_path(STAGE2.model)
-    student = run.models.read(path, STAGE2.role)
-    check_fit(student, path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
+    test_set, student = run.images.test, run.models.read(run.models.own_path(STAGE2.model), STAGE2.role)
     formats = dict.fromkeys(("saved_model", *run.config.export_formats))
     contents = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
     known = run.folder.result.get("export", {})
@@ -55,30 +52,37 @@ def provenance(run: Run) -> dict[str, Any]:
     A student of `fsp_tf.distill` has no command.
     """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
+    is_known = run.folder.has_finished(STAGE1) or TEACHER.model in STAGE2.starts_from(run.config)
     if run.folder.has_finished(STAGE2):
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
         labeled = f", {run.config.labeled_images} labeled images" if run.config.labeled_images else ""
         known = {
             "command": None if run.config.dataset.startswith(MEMORY) else command(run),
             "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}{labeled}",
-            "method": run.config.method,
-            "teacher": _teacher(run),
+            "method": run.config.method if is_known else None,
+            "teacher": _teacher(run) if is_known else None,
         }
     return known | {"versions": environment.versions()}
 
 
 def command(run: Run) -> str:
-    """Returns the command that retrains the student, without default values and paths of this machine."""
-    defaults = config_lib.to_flags(with_defaults(Config()))
+    """Returns the command that retrains the student, without default values and the folders of this machine.
+
+    If this folder also trained stage 1, it is the command of the whole job, even if its phases were run one by one.
+    """
+    defaults = {name: written(value) for name, value in defaults_beside(run.config).items()}
     flags = read_flagfile(run.folder / "flags.cfg")
-    chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
+    if run.config.method == "kd" or run.folder.has_finished(STAGE1):
+        flags |= {"pipeline": TRANSFER if run.config.transfers else DISTILL}
+    chosen = {key: flags[key] for key in flags if flags[key] != defaults[key] and key not in MACHINE_FLAGS}
     return shlex.join(["python", "-m", "fsp_tf.main", *(f"--{name}={value}" for name, value in chosen.items())])
 
 
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
     name = stage1_teacher(run.config)
-    model = "a custom model" if run.config.has_custom_models else f"ResNet-{run.config.teacher_depth}"
+    resnet = f"ResNet-{run.config.teacher_depth}"
+    model = run.config.application or ("a custom model" if run.config.has_custom_models else resnet)
     source = run.config.source_dataset or "another data set"
     trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""
     return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{name}_accuracy")}

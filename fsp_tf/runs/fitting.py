@@ -87,23 +87,23 @@ class PhaseFit:
             evaluate: Returns the accuracy on the test images; None to skip evaluation.
             callbacks: Additional callbacks.
         Returns:
-            The phase's record: `steps`, `training_seconds`, `images_per_second` of this process without evaluations,
+            The phase's record: `steps`, `training_seconds`, `images_per_second` without evaluations,
             `scalars` (the last logged ones), `processes` and `made_from`.
         Raises:
             UserError: If a callback stops training, or the checkpoints are of a phase that started from other models.
         """
-        strategy: tf.distribute.Strategy = model.distribute_strategy
-        with strategy.scope():
+        with model.distribute_strategy.scope():
             model.build_optimizer()
         self._claim_checkpoints()
-        log = self._log(evaluate)
-        guard = NaNGuard(self.phase.name, model.trained)
+        log, guard = self._log(evaluate), NaNGuard(self.phase.name, model.trained)
         processes = ProcessLog(environment.process(precision(model.trained)))
         later = [log, *callbacks, processes]  # the log stops its clock before the heat maps are drawn
         directory, every, writes = self.checkpoint_directory, self.config.checkpoint_steps, self.folder.writes
-        checkpoints = Checkpoints(directory, model, self.num_steps, every, guard, later, writes=writes)
+        own = [callback for callback in later if hasattr(callback, "first_step")]
+        checkpoints = Checkpoints(directory, model, self.num_steps, every, guard, own, writes=writes)
         first_step = self._restore(checkpoints, model)
-        batches = devices.distribute(strategy, partial(stream, first_step, self.num_steps), self.config.batch_size)
+        remaining = partial(stream, first_step, self.num_steps)
+        batches = devices.distribute(model.distribute_strategy, remaining, self.config.batch_size)
         try:
             with signals.defer_signals():
                 fit_phase(
@@ -174,7 +174,7 @@ class PhaseFit:
         note = self.checkpoint_directory / "made_from"
         if note.exists() and note.read_text() != self.starts_from:
             raise UserError(
-                f"{self.phase.name} in {self.folder} started from another model: name the same --teacher or "
+                f"{self.phase.name} in {self.folder} started from another model: name the same --teacher, --student or "
                 f"--trained_student, choose another --run_dir, or restart {self.phase.name} with --noresume."
             )
         files.write_text(note, self.starts_from)

@@ -55,7 +55,7 @@ def copy_form(config: Config, role: str, model: keras.Model, *, plain: bool = Fa
 
 
 def frozen_form(
-    config: Config, teacher: keras.Model, *, shuffle_seed: int | None = None, statistics: str = "moving"
+    config: Config, teacher: keras.Model, shuffle_seed: int | None = None, statistics: str = "moving"
 ) -> keras.Model:
     """Returns the form of a teacher that runs beside a student; custom models are returned unchanged.
 

@@ -123,8 +123,9 @@ def _skip(run: Run, phase: Phase) -> None:
     """
     if run.folder.record_of(phase)["made_from"] != starting_digest(run, phase):
         raise UserError(
-            f"{phase.name} in {run.folder} started from another model: name the same --teacher or --trained_student, "
-            f"choose another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} --noresume."
+            f"{phase.name} in {run.folder} started from another model: name the same --teacher, --student or "
+            f"--trained_student, choose another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} "
+            "--noresume."
         )
     logger.info(f"{phase.name}: already finished")
     if run.writes:

@@ -19,7 +19,7 @@ from fsp_tf.system.errors import UserError
 
 
 class RunModels:
-    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), in float32 and stock Keras layers.
+    """Holds the models of a run by name (`fsp_tf.config.phases.MODELS`), as their files have them.
 
     Args:
         config: The run's configuration.
@@ -34,7 +34,7 @@ class RunModels:
         self.config, self.folder, self.images = config, folder, images
         self._models = dict(models)
         self._digests: dict[pathlib.Path, str] = {}
-        self._frozen: dict[str, keras.Model] = {}
+        self._frozen: dict[tuple, keras.Model] = {}
 
     def own_path(self, name: str) -> pathlib.Path:
         """Returns the file of a model in the run's folder."""
@@ -82,8 +82,10 @@ class RunModels:
             )
         if path not in self._models:
             if not path.exists():
+                is_initial = self.config.student and path == pathlib.Path(self.config.student).expanduser()
+                flag = role if role == TEACHER.role or is_initial else "trained_student"
                 raise UserError(
-                    f"The {role}'s file {path} does not exist: name a .keras file with --{role}, or train it first."
+                    f"The {role}'s file {path} does not exist: name a .keras file with --{flag}, or train it first."
                 )
             model = load_keras_file(path, f"The {role}'s file")
             self._models[path] = (
@@ -104,7 +106,7 @@ class RunModels:
         path = self.own_path(name)
         for kept in (self._models, self._digests):
             kept.pop(path, None)
-        self._frozen.pop(name, None)
+        self._frozen = {key: model for key, model in self._frozen.items() if key[0] != name}
 
     def initial_student(self, *, plain: bool = False) -> keras.Model:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
@@ -125,15 +127,20 @@ class RunModels:
         model = self.get(STAGE1.model)
         if not self.config.student:
             return model_forms.copy_form(self.config, STAGE1.role, model)
-        student = self.initial_student()
-        student.set_weights(model.get_weights())
+        student, weights = self.initial_student(), model.get_weights()
+        if [weight.shape for weight in student.weights] != [weight.shape for weight in weights]:
+            raise UserError(
+                f"{self.path(STAGE1.model)} is another model than {self.config.student}: name its --student."
+            )
+        student.set_weights(weights)
         return student
 
-    def frozen(self, name: str) -> keras.Model:
-        """Returns the form of a teacher that runs beside a student, in inference mode."""
-        if name not in self._frozen:
-            self._frozen[name] = model_forms.frozen_form(self.config, self.get(name))
-        return self._frozen[name]
+    def frozen(self, name: str, shuffle_seed: int | None = None, statistics: str = "moving") -> keras.Model:
+        """Returns the form of a teacher that runs beside a student; see `model_forms.frozen_form`."""
+        key = name, shuffle_seed, statistics
+        if key not in self._frozen:
+            self._frozen[key] = model_forms.frozen_form(self.config, self.get(name), *key[1:])
+        return self._frozen[key]
 
     def _described(self, model: keras.Model, path: pathlib.Path, role: str) -> keras.Model:
         """Returns the model that the flags describe, with the weights of a model that was read.

@@ -49,7 +49,7 @@ def stored_entries_stream(
     dtypes = {layer.compute_dtype for layer in run.models.frozen(teacher_name).layers}
     teacher = "+".join([run.models.digest(teacher_name), *sorted(dtypes)])
     store = TeacherStore(folder, distiller, teacher, train_set, _augmentation(config, phase), phase.stores)
-    num_views = config.stored_views(phase, train_set.num_images)
+    num_views = config.num_stored_views(phase, train_set.num_images)
     for opens in (True, False):  # of several workers, one computes what is missing
         if run.writes == opens:
             store.open(num_views)

@@ -14,6 +14,7 @@ from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
+from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
@@ -53,15 +54,8 @@ def train_stage1(run: Run, phase: Phase) -> None:
     (teacher_name,) = phase.starts_from(config)
     fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        if config.fsp_shuffle or config.fsp_teacher_statistics != "moving":
-            teacher = model_forms.frozen_form(
-                config,
-                models.get(teacher_name),
-                shuffle_seed=config.seed if config.fsp_shuffle else None,
-                statistics=config.fsp_teacher_statistics,
-            )
-        else:
-            teacher = models.frozen(teacher_name)
+        shuffle_seed = config.seed if config.fsp_shuffle else None
+        teacher = models.frozen(teacher_name, shuffle_seed, config.fsp_teacher_statistics)
         student = models.initial_student()
         distiller = make_distiller(config, teacher, student)
         distiller.compile(fit.optimizer(distiller.trained), jit_compile=False)
@@ -100,8 +94,11 @@ TRAINERS = {
 
 
 def starting_digest(run: Run, phase: Phase) -> str:
-    """Returns the digests of the models that a phase starts from; empty if there are none."""
-    return "+".join(run.models.digest(name) for name in phase.starts_from(run.config))
+    """Returns the digests of the models that a phase starts from, a custom student last; empty if there are none."""
+    digests = [run.models.digest(name) for name in phase.starts_from(run.config)]
+    if run.config.student and not phase.trains_teacher:
+        digests.append(weights_digest(run.models.initial_student(plain=True)))
+    return "+".join(digests)
 
 
 def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:

@@ -31,7 +31,7 @@ class Checkpoints(keras.callbacks.Callback):
         num_steps: The phase's length.
         every: Steps between checkpoints.
         guard: Checks the weights before they are saved.
-        later: The callbacks after this one. If one has a `saved_state` that JSON can hold, the checkpoint includes it.
+        later: Callbacks after this one. If one has a `saved_state` that JSON can hold, the checkpoint includes it.
         writes: Whether this process saves. Of several workers, one saves and all restore.
     """
 

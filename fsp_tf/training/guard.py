@@ -38,13 +38,12 @@ class NaNGuard(keras.callbacks.Callback):
         self.too_large = TOO_LARGE_STAGE1 if phase == STAGE1.name else TOO_LARGE
 
     def on_train_batch_end(self, batch, logs=None):
-        """Raises UserError with the phase, the step and, in stage 1, the pair."""
+        """Raises UserError with the phase, the step and the logged values that are NaN or infinite."""
         if broken := [name for name, value in logs.items() if not math.isfinite(value)]:
-            pairs = [name.removeprefix("loss/") for name in broken if name.startswith("loss/")]
-            where = f" in the pair {', '.join(pairs)}" if pairs else ""
             step = self.first_step + batch + 1
             cause = self.too_large if step > 1 else BROKEN_START
-            self._stop(f"the loss is {logs['loss']} at step {step}{where}", cause)
+            verb = "is" if len(broken) == 1 else "are"
+            self._stop(f"{', '.join(broken)} {verb} NaN or infinite at step {step}", cause)
 
     def check_weights(self, step: int) -> None:
         """Raises UserError if a weight is NaN or infinite, which a finite loss does not rule out."""

@@ -34,7 +34,7 @@ def log_summary(
         step: The phase's last step.
         confusion_matrix: Integers (classes, classes), the true class in rows.
         class_names: One per class.
-        choices: The phase's hyperparameters; `experiment` and `phase` identify it.
+        choices: The phase's hyperparameters.
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda images: model(images, training=False)["logits"]).get_concrete_function(images).graph
@@ -46,6 +46,6 @@ def log_summary(
         columns = [hparams_api.HParam(name) for name in COLUMNS if name in choices]
         accuracies = hparams_api.Metric("final_test_accuracy", display_name="test accuracy")
         hparams_api.hparams_config(columns, [accuracies])
-        hparams_api.hparams(choices, trial_id=f"{choices['experiment']}/{choices['phase']}")
+        hparams_api.hparams(choices)
         tf.summary.scalar("final_test_accuracy", accuracy, step=step)
     writer.close()

@@ -116,8 +116,6 @@ def test_parts_of_all_workers_form_the_batch(kind):
         assert [len(labels) for _, labels in halves] == [2, 2]
         for values, shares in zip(batch, zip(*halves, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(shares), values)
-    with pytest.raises(ValueError, match="A batch of 4 has no part 0 of 3 equal parts"):
-        stream(image_set, 0, 1, part=0, num_parts=3)
 
 
 def test_images_read_one_by_one_have_the_same_batches_as_in_memory():

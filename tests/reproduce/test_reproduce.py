@@ -54,6 +54,13 @@ def plan(target: str, seeds=(0,), **choices) -> plans.Plan:
     return plans.plan_target(target, dataclasses.replace(recipe(target), **choices), seeds, pathlib.Path("units"))
 
 
+@pytest.mark.parametrize(
+    ("target", "steps", "has_curves"), [("table3", 0, False), ("table3", 9, True), ("figure3", 0, True)]
+)
+def test_report_has_curves_if_every_row_is_evaluated_along_the_way(target, steps, has_curves):
+    assert bool(measurements.collect(plan(target, evaluation_steps=steps), "", {})["curves"]) == has_curves
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_rows_are_the_papers_and_units_follow_their_dependencies(target):
     made = plan(target, seeds=(0, 1))

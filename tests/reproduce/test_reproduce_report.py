@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import matplotlib
 import pytest
 
-from fsp_tf.reproduce import figures, report
+from fsp_tf.reproduce import figures, paper, report
 from fsp_tf.reproduce.intervals import describe, summarise, verdict
 from fsp_tf.reproduce.report import schedule
 
@@ -342,6 +342,13 @@ def test_figures(results, single):
     for stem in ("accuracy", "learning_curves"):
         assert is_png(files[f"{stem}.png"])
         assert b"</svg>" in files[f"{stem}.svg"]
+
+
+def test_every_row_of_the_longest_table_has_its_curve(results, single):
+    longest = max((table.rows for table in paper.TABLES.values()), key=len)
+    curves = [single["curves"][0] | {"key": key, "title": f"row {key}"} for key in longest]
+    drawn = figures.draw(summarise(results | {"curves": curves}))["learning_curves.svg"].decode()
+    assert all(f">row {key}</text>" in drawn for key in longest)
 
 
 def test_svg_text_is_searchable(results, single):

@@ -95,6 +95,18 @@ def test_phases_run_one_by_one_with_the_same_flags_equal_the_whole_pipeline(file
     assert parts["student_accuracy"] == whole["student_accuracy"]
 
 
+def test_another_student_is_refused_in_the_folder_of_a_finished_phase(files, tmp_path):
+    record = run(tmp_path, files, pipeline="baseline")
+    assert run(tmp_path, files, pipeline="baseline") == record
+    with pytest.raises(UserError, match=r"baseline in .* started from another model: name the same .*--student"):
+        run(tmp_path, files, student="narrow.keras", pipeline="baseline")
+    trained = str(files / "narrow.keras")
+    with pytest.raises(UserError, match=r"narrow\.keras is another model than .*student\.keras: name its --student"):
+        run(tmp_path / "other", files, pipeline="stage2", trained_student=trained)
+    with pytest.raises(UserError, match=r"does not exist: name a \.keras file with --trained_student"):
+        run(tmp_path / "none", files, pipeline="stage2")
+
+
 def test_teacher_that_ends_in_probabilities_gives_soft_targets(files, tmp_path):
     record = run(tmp_path, files, baseline=False, stage2_loss="kd")
     assert "loss/soft_targets" in record["phases"]["stage2"]["scalars"]

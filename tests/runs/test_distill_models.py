@@ -145,6 +145,10 @@ def test_unknown_choices_are_named(arrays, tmp_path):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
     with pytest.raises(UserError, match="stage3_steps: unknown"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))
+    with pytest.raises(UserError, match=r"--export_formats must be some of .* got 'pickle'"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), export_formats="pickle")
+    with pytest.raises(UserError, match="--stage1_learning_rates and --stage1_steps must have the same number"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage1_steps=1000)
 
 
 def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):

@@ -10,7 +10,7 @@ from fsp_tf.system.version import version
 
 def test_named_precision_is_used():
     for name in ("float32", "mixed_bfloat16", "mixed_float16"):
-        assert environment.precision(name) == name
+        assert environment.resolve_precision(name) == name
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_named_precision_is_used():
 )
 def test_auto_selects_bfloat16_on_processors_where_it_is_faster(monkeypatch, vendor, flags, expected):
     monkeypatch.setattr(environment, "_processor", {"flags": flags, "vendor_id": vendor}.get)
-    assert environment.precision("auto") == expected
+    assert environment.resolve_precision("auto") == expected
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_auto_selects_bfloat16_on_processors_where_it_is_faster(monkeypatch, ven
 def test_auto_selects_the_type_of_a_gpus_tensor_cores(monkeypatch, capability, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"compute_capability": capability})
-    assert environment.precision("auto") == expected
+    assert environment.resolve_precision("auto") == expected
 
 
 def test_device_and_versions():
