@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 DISTILL, TRANSFER = "distill", "transfer"  # the pipelines of several phases
 ENSEMBLE, EVALUATE, EXPORT = "ensemble", "evaluate", "export"  # the pipelines that train nothing
+TEACHER_ROLE, STUDENT_ROLE = "teacher", "student"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Phase:
     @property
     def trains_teacher(self) -> bool:
         """Whether the trained model is a teacher."""
-        return self.role == "teacher"
+        return self.role == TEACHER_ROLE
 
 
 def _stage2_models(config: "Config") -> tuple[str, ...]:
@@ -67,11 +68,11 @@ def _phase(name: str, role: str, **others) -> Phase:
     return Phase(name=name, role=role, **{**names, "title": name.replace("_", " "), **others})
 
 
-SOURCE_TEACHER = _phase("source_teacher", "teacher", schedule="teacher", on_source=True)
-TEACHER = _phase("teacher", "teacher")
+SOURCE_TEACHER = _phase("source_teacher", TEACHER_ROLE, schedule="teacher", on_source=True)
+TEACHER = _phase("teacher", TEACHER_ROLE)
 FINE_TUNING = _phase(
     "fine_tuning",
-    "teacher",
+    TEACHER_ROLE,
     model="teacher",
     title="teacher",
     pipeline="teacher",
@@ -81,11 +82,11 @@ FINE_TUNING = _phase(
     starts_from=lambda config: (SOURCE_TEACHER.model,),
 )
 BASELINE = _phase(
-    "baseline", "student", title="student from scratch", schedule="stage2", stream="stage2", few_labels=True
+    "baseline", STUDENT_ROLE, title="student from scratch", schedule="stage2", stream="stage2", few_labels=True
 )
 STAGE1 = _phase(
     "stage1",
-    "student",
+    STUDENT_ROLE,
     title="student after stage 1",
     starts_from=lambda config: (stage1_teacher(config),),
     runs_teacher=lambda config: not config.fsp_store_views,
@@ -94,7 +95,7 @@ STAGE1 = _phase(
 )
 STAGE2 = _phase(
     "stage2",
-    "student",
+    STUDENT_ROLE,
     model="student",
     title="student distilled",
     few_labels=True,

@@ -7,16 +7,7 @@ import pathlib
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import (
-    DISTILL,
-    FINE_TUNING,
-    PHASES,
-    STAGE1,
-    TEACHER,
-    TRANSFER,
-    Phase,
-    named_teacher,
-)
+from fsp_tf.config.phases import DISTILL, FINE_TUNING, PHASES, STAGE1, TEACHER_ROLE, TRANSFER, Phase, named_teacher
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.models.keras_graph import flat_layers
@@ -64,7 +55,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     """
     train_set, is_trained = run.images.train, teacher is not None
     teacher = teacher or model_forms.build(
-        run.config, TEACHER.role, len(train_set.class_names), train_set.image_shape, plain=True
+        run.config, TEACHER_ROLE, len(train_set.class_names), train_set.image_shape, plain=True
     )
     try:
         distiller = make_distiller(run.config, teacher, run.models.initial_student(plain=True))
@@ -135,7 +126,7 @@ def _refuse_another_teacher(run: Run) -> None:
     is_trained_here = any(run.folder.has_finished(row) for row in PHASES.values() if row.model == name)
     if not own.exists() or not (run.config.resume or is_trained_here):
         return
-    if run.models.digest(name) != weights_digest(run.models.read(own, TEACHER.role)):
+    if run.models.digest(name) != weights_digest(run.models.read(own, TEACHER_ROLE)):
         restart = "" if is_trained_here else ", or start over with --noresume"
         raise UserError(
             f"{run.folder} holds another {name} than {run.config.teacher}: name the same --teacher, choose another "

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.config import APPLICATION, Config, fields
-from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, TRANSFER
+from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
 from fsp_tf.models.custom import copy_model
@@ -55,7 +55,7 @@ class DistilledRun:
     @property
     def student(self) -> keras.Model:
         """The distilled student in float32, which returns `{"logits": ...}`."""
-        return self.run.models.read(self.run.models.own_path(STAGE2.model), STAGE2.role)
+        return self.run.models.read(self.run.models.own_path(STAGE2.model), STUDENT_ROLE)
 
     def export(self, formats: Sequence[str] = ("saved_model",)) -> pathlib.Path:
         """Exports the student and checks each format on every test image.

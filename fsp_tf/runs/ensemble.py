@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from fsp_tf.config.phases import STAGE2
+from fsp_tf.config.phases import STUDENT_ROLE
 from fsp_tf.export import verification
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
@@ -23,8 +23,8 @@ def evaluate_ensemble(run: Run) -> None:
     if missing := next((path for path in paths if not path.exists()), None):
         raise UserError(f"--members names {missing}, which does not exist: name .keras files.")
     for path in paths:
-        members.append(run.models.read(path, STAGE2.role))
-        check_fit(members[-1], path, STAGE2.role, test_set.image_shape, len(test_set.class_names))
+        members.append(run.models.read(path, STUDENT_ROLE))
+        check_fit(members[-1], path, STUDENT_ROLE, test_set.image_shape, len(test_set.class_names))
     run.folder.claim(run.strategy.num_replicas_in_sync)
     references = [verification.predict_reference(model, test_set) for model in members]
     record = agreement(np.stack([each.probabilities for each in references]), references[0].labels)

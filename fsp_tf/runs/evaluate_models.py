@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from fsp_tf import training
-from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, named_teacher
+from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, STUDENT_ROLE, named_teacher
 from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import check_fit, weights_digest
@@ -32,7 +32,7 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         if path is own and not own.exists():
             continue
         found[name] = models.read(path, role)
-        if role == STAGE2.role:
+        if role == STUDENT_ROLE:
             check_fit(found[name], path, role, test_set.image_shape, len(test_set.class_names))
         if path is not own and own.exists() and weights_digest(models.read(own, role)) != weights_digest(found[name]):
             raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")

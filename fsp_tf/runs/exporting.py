@@ -5,7 +5,16 @@ import shlex
 from typing import Any
 
 from fsp_tf import export as export_lib
-from fsp_tf.config.phases import DISTILL, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, TRANSFER, stage1_teacher
+from fsp_tf.config.phases import (
+    DISTILL,
+    SOURCE_TEACHER,
+    STAGE1,
+    STAGE2,
+    STUDENT_ROLE,
+    TEACHER,
+    TRANSFER,
+    stage1_teacher,
+)
 from fsp_tf.config.validation import written
 from fsp_tf.runs import environment
 from fsp_tf.runs.defaults import defaults_beside
@@ -25,7 +34,7 @@ def export(run: Run) -> None:
     Raises:
         UserError: If an exported model does not run or its outputs differ from the student's.
     """
-    test_set, student = run.images.test, run.models.read(run.models.own_path(STAGE2.model), STAGE2.role)
+    test_set, student = run.images.test, run.models.read(run.models.own_path(STAGE2.model), STUDENT_ROLE)
     formats = dict.fromkeys(("saved_model", *run.config.export_formats))
     contents = {"student": weights_digest(student), "class_names": list(test_set.class_names)}
     known = run.folder.result.get("export", {})

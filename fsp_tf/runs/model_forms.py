@@ -5,7 +5,7 @@ import zlib
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import TEACHER
+from fsp_tf.config.phases import TEACHER_ROLE
 from fsp_tf.models import (
     cifar_resnet,
     fold_batch_normalization,
@@ -28,7 +28,7 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
         plain: Whether to use float32 and stock Keras layers only, for evaluation and files, instead of the fast form
             for training.
     """
-    depth = config.teacher_depth if role == TEACHER.role else config.student_depth
+    depth = config.teacher_depth if role == TEACHER_ROLE else config.student_depth
     make = cifar_resnet if config.architecture == "cifar" else imagenet_resnet
     default_shortcut = "zero_pad" if config.architecture == "cifar" else "projection"
     return make(
@@ -67,7 +67,7 @@ def frozen_form(
     """
     if config.has_custom_models:
         return teacher
-    copy = copy_form(config, TEACHER.role, teacher)
+    copy = copy_form(config, TEACHER_ROLE, teacher)
     if shuffle_seed is not None:
         copy.set_weights(permuted_weights(teacher, shuffle_seed))
     return with_batch_statistics(copy) if statistics == "batch" else fold_batch_normalization(copy)
@@ -81,7 +81,7 @@ def with_new_head(config: Config, teacher: keras.Model, num_classes: int) -> ker
     """
     if config.has_custom_models:
         return with_new_classifier(teacher, num_classes, zlib.crc32(f"{config.seed}/logits".encode()))
-    copy = build(config, TEACHER.role, num_classes, teacher.input_shape[1:])
+    copy = build(config, TEACHER_ROLE, num_classes, teacher.input_shape[1:])
     for layer in copy.layers:
         if layer.weights and layer.name != "logits":
             layer.set_weights(teacher.get_layer(layer.name).get_weights())

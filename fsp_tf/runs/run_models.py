@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import BASELINE, MODELS, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, named_teacher
+from fsp_tf.config.phases import MODELS, SOURCE_TEACHER, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE, named_teacher
 from fsp_tf.models import application_classifier, load_keras_file
 from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs import model_forms
@@ -83,7 +83,7 @@ class RunModels:
         if path not in self._models:
             if not path.exists():
                 is_initial = self.config.student and path == pathlib.Path(self.config.student).expanduser()
-                flag = role if role == TEACHER.role or is_initial else "trained_student"
+                flag = role if role == TEACHER_ROLE or is_initial else "trained_student"
                 raise UserError(
                     f"The {role}'s file {path} does not exist: name a .keras file with --{flag}, or train it first."
                 )
@@ -113,11 +113,11 @@ class RunModels:
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
         if not config.student:
-            return model_forms.build(config, BASELINE.role, num_classes, shape, plain=plain)
+            return model_forms.build(config, STUDENT_ROLE, num_classes, shape, plain=plain)
         path = pathlib.Path(config.student).expanduser()
-        model = self.read(path, BASELINE.role)
-        check_fit(model, path, BASELINE.role, shape, num_classes)
-        return model_forms.copy_form(config, BASELINE.role, model)
+        model = self.read(path, STUDENT_ROLE)
+        check_fit(model, path, STUDENT_ROLE, shape, num_classes)
+        return model_forms.copy_form(config, STUDENT_ROLE, model)
 
     def student_after_stage1(self) -> keras.Model:
         """Returns a copy of stage 1's student for training; a custom one in the precision of its own layers.
@@ -126,7 +126,7 @@ class RunModels:
         """
         model = self.get(STAGE1.model)
         if not self.config.student:
-            return model_forms.copy_form(self.config, STAGE1.role, model)
+            return model_forms.copy_form(self.config, STUDENT_ROLE, model)
         student, weights = self.initial_student(), model.get_weights()
         if [weight.shape for weight in student.weights] != [weight.shape for weight in weights]:
             raise UserError(
@@ -179,7 +179,7 @@ def check_fit(model: keras.Model, path: pathlib.Path, role: str, image_shape, nu
     classes, shape = model.output["logits"].shape[-1], tuple(model.input_shape[1:])
     if num_classes is not None and classes != num_classes:
         advice = "use --pipeline=transfer to distill from another data set's teacher"
-        advice = advice if role == TEACHER.role else "name a student of this data set"
+        advice = advice if role == TEACHER_ROLE else "name a student of this data set"
         raise UserError(f"The {role} in {path} has {classes} classes and the data set {num_classes}: {advice}.")
     if shape != tuple(image_shape):
         raise UserError(f"The {role} in {path} takes images of {shape}, the data set has {tuple(image_shape)}.")

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf import export as export_lib
-from fsp_tf.config.phases import CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, TEACHER
+from fsp_tf.config.phases import CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE
 from fsp_tf.runs import records
 from fsp_tf.runs.run import Run
 
@@ -67,7 +67,7 @@ def _measure(run: Run, name: str) -> dict:
     if not scores or not path.exists():
         return {}
     model = run.models.read(path, role)
-    depth = config.teacher_depth if role == TEACHER.role else config.student_depth
+    depth = config.teacher_depth if role == TEACHER_ROLE else config.student_depth
     made_by = [row for row in PHASES.values() if name in (row.model, STAGE2.model * (row is STAGE1))]
     return {
         "model": f"ResNet-{depth}" if model.name == f"{role}_resnet_{depth}" else model.name,
@@ -86,7 +86,7 @@ def _seconds(record: dict) -> float:
 def _saved_model_bytes(run: Run, role: str, model: keras.Model) -> int:
     """Returns the size of the exported student, which is also the baseline's, or of a temporary SavedModel."""
     exported = run.folder.result.get("export")
-    if role == STAGE2.role and exported:
+    if role == STUDENT_ROLE and exported:
         return exported["formats"]["saved_model"]["bytes"]
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder) / "1"
