@@ -43,6 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("teacher_steps", 1_000, "Steps of every teacher.", lower_bound=1)
     flags.DEFINE_integer("stage1_steps", 200, "Steps of stage 1.", lower_bound=1)
     flags.DEFINE_integer("stage2_steps", 300, "Steps of stage 2 and of the student from scratch.", lower_bound=4)
+    flags.DEFINE_float("stage2_rate", 0.1, "First learning rate of stage 2; each later one is a tenth of that before.")
     flags.DEFINE_list("seeds", ["0"], "Seeds of the students.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 

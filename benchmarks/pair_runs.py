@@ -118,6 +118,7 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
             baseline=has_baseline,
             stage1_steps=ends(STAGE1_ENDS, options.stage1_steps),
             stage2_steps=ends(STAGE2_ENDS, options.stage2_steps),
+            stage2_learning_rates=tuple(options.stage2_rate / divisor for divisor in (1, 10, 100)),
             **choices,
         )
         result = run.result

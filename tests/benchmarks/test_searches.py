@@ -27,7 +27,7 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
     steps = ["--teacher_steps=2", "--stage1_steps=4", "--stage2_steps=4", "--batch_size=16"]
     rows = measure("architecture_pairs", tmp_path, f"--data_dir={data_dir}", "--test", "--pairs=cnn_bn", *steps)
     assert [row["setting"] for row in rows] == ["default"] and len(rows[0]["relative_errors"]) == 3
-    assert (tmp_path / "runs" / "cnn_bn-s0" / "default" / "student.keras").exists()
+    assert (tmp_path / "runs" / "cnn_bn" / "default-s0" / "student.keras").exists()
 
 
 @pytest.mark.long
