@@ -4,8 +4,9 @@
   python -m benchmarks.architecture_pairs --data_dir=~/tensorflow_datasets --run_dir=gain --test --seeds=0,1,2 \
       --pairs=mobilenet
 
-Each teacher is trained once, for all seeds. Each setting of stage 1 distills the same student in a folder of its own,
-so that an interrupted comparison resumes. The student from scratch has the same initial weights and the same stage 2.
+Each teacher is trained once, for all seeds, unless `<run_dir>/<pair>/teacher.keras` exists. Each setting of stage 1
+distills the same student in a folder of its own, so that an interrupted comparison resumes. The student from scratch
+has the same initial weights and the same stage 2.
 """
 
 import statistics
@@ -15,7 +16,7 @@ from absl import app, flags
 from benchmarks import command
 from fsp_tf.config import command_line
 
-PAIRS = ("resnet", "cnn_bn", "cnn", "mobilenet")  # of `pair_runs`
+PAIRS = ("resnet", "resnet_cnn", "cnn_bn", "cnn", "mobilenet")  # of `pair_runs`
 SETTINGS: dict[str, dict] = {  # of stage 1
     "SGD, λ = 1,000, clipped to 50": {},
     "SGD, λ = 10,000, clipped to 500": {"fsp_weight": 1e4, "stage1_clipnorm": 500.0},

@@ -57,6 +57,11 @@ def mobilenet_v2(shape: tuple[int, int, int], num_classes: int, seed: int) -> ke
 
 PAIRS = {  # title, teacher, student
     "resnet": ("ResNet-26 → ResNet-8", resnet(26), resnet(8)),
+    "resnet_cnn": (
+        "ResNet-26 → CNN with batch normalization, 16-32-64",
+        resnet(26),
+        plain_cnn(16, 32, 64, normalized=True),
+    ),
     "cnn_bn": (
         "CNN with batch normalization, 32-64-128 → 16-32-64",
         plain_cnn(32, 64, 128, normalized=True),
