@@ -83,7 +83,7 @@ def command(run: Run) -> str:
     flags = read_flagfile(run.folder / "flags.cfg")
     if run.config.method == "kd" or run.folder.has_finished(STAGE1):
         flags |= {"pipeline": TRANSFER if run.config.transfers else DISTILL}
-    chosen = {key: flags[key] for key in flags if flags[key] != defaults[key] and key not in MACHINE_FLAGS}
+    chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
     return shlex.join(["python", "-m", "fsp_tf.main", *(f"--{name}={value}" for name, value in chosen.items())])
 
 
