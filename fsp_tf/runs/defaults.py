@@ -27,6 +27,4 @@ def defaults_beside(config: Config) -> dict[str, Any]:
     """Returns the default of every flag, given the values of the others."""
     nothing: dict[str, Any] = dict.fromkeys(DEPENDENT)
     unset = with_defaults(dataclasses.replace(config, **nothing))
-    return {name: field.default for name, field in fields().items()} | {
-        name: getattr(unset, name) for name in DEPENDENT
-    }
+    return {name: getattr(unset, name) if name in DEPENDENT else field.default for name, field in fields().items()}

@@ -61,8 +61,8 @@ def provenance(run: Run) -> dict[str, Any]:
     A student of `fsp_tf.distill` has no command.
     """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
-    is_known = run.folder.has_finished(STAGE1) or TEACHER.model in STAGE2.starts_from(run.config)
     if run.folder.has_finished(STAGE2):
+        is_known = run.folder.has_finished(STAGE1) or TEACHER.model in STAGE2.starts_from(run.config)
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
         labeled = f", {run.config.labeled_images} labeled images" if run.config.labeled_images else ""
         known = {

@@ -49,6 +49,11 @@ class RunModels:
             named = config.trained_student
         return pathlib.Path(named).expanduser() if named else self.own_path(name)
 
+    @property
+    def given_student_path(self) -> pathlib.Path | None:
+        """The file of the custom model that `--student` names."""
+        return pathlib.Path(self.config.student).expanduser() if self.config.student else None
+
     def get(self, name: str) -> keras.Model:
         """Returns a model that phases start from, checked against the training images.
 
@@ -82,8 +87,7 @@ class RunModels:
             )
         if path not in self._models:
             if not path.exists():
-                is_initial = self.config.student and path == pathlib.Path(self.config.student).expanduser()
-                flag = role if role == TEACHER_ROLE or is_initial else "trained_student"
+                flag = role if role == TEACHER_ROLE or path == self.given_student_path else "trained_student"
                 raise UserError(
                     f"The {role}'s file {path} does not exist: name a .keras file with --{flag}, or train it first."
                 )
@@ -112,9 +116,9 @@ class RunModels:
         """Returns the student before training: a new one, or a copy of the custom model that `--student` names."""
         config, train_set = self.config, self.images.train
         shape, num_classes = train_set.image_shape, len(train_set.class_names)
-        if not config.student:
+        path = self.given_student_path
+        if path is None:
             return model_forms.build(config, STUDENT_ROLE, num_classes, shape, plain=plain)
-        path = pathlib.Path(config.student).expanduser()
         model = self.read(path, STUDENT_ROLE)
         check_fit(model, path, STUDENT_ROLE, shape, num_classes)
         return model_forms.copy_form(config, STUDENT_ROLE, model)

@@ -96,8 +96,8 @@ TRAINERS = {
 def starting_digest(run: Run, phase: Phase) -> str:
     """Returns the digests of the models that a phase starts from, a custom student last; empty if there are none."""
     digests = [run.models.digest(name) for name in phase.starts_from(run.config)]
-    if run.config.student and not phase.trains_teacher:
-        digests.append(weights_digest(run.models.initial_student(plain=True)))
+    if (path := run.models.given_student_path) and not phase.trains_teacher:
+        digests.append(weights_digest(run.models.read(path, phase.role)))
     return "+".join(digests)
 
 
