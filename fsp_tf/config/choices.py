@@ -18,7 +18,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
 
     def __post_init__(self):
         if self.stage2_loss is None:
-            object.__setattr__(self, "stage2_loss", "cross_entropy" if self.method == "fsp" else "kd")
+            object.__setattr__(self, "stage2_loss", self.default_stage2_loss)
         if (self.application is not None or self.student) and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
         if problem := next(problems(self), None):
@@ -40,6 +40,11 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
         return self.pipeline == TRANSFER or self.source_dataset is not None or self.application is not None
+
+    @property
+    def default_stage2_loss(self) -> str:
+        """The loss of stage 2 for `--method`."""
+        return "cross_entropy" if self.method == "fsp" else "kd"
 
     @property
     def keeps_fsp(self) -> bool:

@@ -7,8 +7,6 @@ from fsp_tf.config import Config, fields
 from fsp_tf.distillation import CUSTOM_MODEL_SHARE, DEFAULT_CLIPNORM, DEFAULT_WEIGHTS
 from fsp_tf.runs import environment
 
-DEPENDENT = ("stage2_loss", "fsp_weight", "stage1_clipnorm")  # flags whose defaults depend on other flags
-
 
 def with_defaults(config: Config) -> Config:
     """Returns the configuration with every default filled in."""
@@ -25,6 +23,7 @@ def with_defaults(config: Config) -> Config:
 
 def defaults_beside(config: Config) -> dict[str, Any]:
     """Returns the default of every flag, given the values of the others."""
-    nothing: dict[str, Any] = dict.fromkeys(DEPENDENT)
-    unset = with_defaults(dataclasses.replace(config, **nothing))
-    return {name: getattr(unset, name) if name in DEPENDENT else field.default for name, field in fields().items()}
+    unset = with_defaults(dataclasses.replace(config, fsp_weight=None, stage1_clipnorm=None))
+    dependent = {name: getattr(unset, name) for name in ("fsp_weight", "stage1_clipnorm")}
+    dependent["stage2_loss"] = config.default_stage2_loss
+    return {name: field.default for name, field in fields().items()} | dependent
