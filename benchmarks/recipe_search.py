@@ -3,10 +3,10 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=search --schedule_scale=0.25
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
-For each seed, the recipe's teacher is trained once. Each variant, and the recipe itself, is one more run of
-`fsp_tf.main` with this teacher. Every run has its own folder, so that an interrupted comparison resumes. Rows that the
-file --json has are not measured again, so that seeds and questions can be added. Without --test, the test images are
-never read.
+For each seed, the recipe's teacher is trained once, unless --teacher names one for all seeds, and stage 1 once for all
+variants that do not change it. Each variant, and the recipe itself, is one more run of `fsp_tf.main`. Every run has its
+own folder, so that an interrupted comparison resumes. Rows that the file --json has are not measured again, so that
+seeds and questions can be added. Without --test, the test images are never read.
 """
 
 import json
@@ -19,7 +19,7 @@ import sys
 from absl import app, flags
 
 from benchmarks import command
-from benchmarks.recipe_variants import BASELINE, EQUAL, RESULTS, SEARCH, TEACHER, VARIANTS
+from benchmarks.recipe_variants import BASELINE, EQUAL, RESULTS, SEARCH, STAGE2_FLAGS, TEACHER, VARIANTS
 from fsp_tf.config import Config, flagfiles
 from fsp_tf.config import flags as config_flags
 from fsp_tf.config.multiply_adds import step_multiply_adds
@@ -35,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of the runs.", required=True)
     flags.DEFINE_float("schedule_scale", 1.0, "Factor for the recipe's steps.")
     flags.DEFINE_string("recipe", "flags/cifar10_fast.cfg", "Flagfile of the recipe.")
+    flags.DEFINE_string("teacher", None, "The .keras file of a teacher for all seeds. Default: each trains its own.")
     flags.DEFINE_bool("test", False, "Train on all training images and evaluate on the test images.")
     flags.DEFINE_multi_enum(
         "questions",
@@ -56,22 +57,16 @@ def measure() -> dict:
     options = flags.FLAGS
     lines = pathlib.Path(options.recipe).read_text().splitlines()
     settings = {"recipe": [line for line in lines if line.startswith("--")]}
-    settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale")}
+    settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale", "teacher")}
     rows = rows_before(settings)
     questions = options.questions or (["recipe", "without FSP"] if options.test else list(SEARCH))
     for seed in options.seeds:
         found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
-        variants = [(question, *variant) for question in questions for variant in VARIANTS[question].items()]
-        missing = [each for each in variants if (*each[:2], " ".join(each[2])) not in found]
-        folder = pathlib.Path(options.run_dir).expanduser() / f"s{seed}"
-        if missing:
-            [teacher] = run(folder, seed, *TEACHER)
-        for question, variant, changes in missing:
-            own = folder.with_name(re.sub(r"\W+", "_", f"{folder.name} {question} {variant}"))
-            own = folder if changes == TEACHER else own
-            phases = run(own, seed, *named(options.recipe, folder, changes))
-            phases = phases if changes[:1] in (TEACHER, BASELINE) else [teacher, *phases]
-            rows.append(row(question, variant, changes, seed, phases))
+        for question in questions:
+            for variant, changes in VARIANTS[question].items():
+                if (question, variant, " ".join(changes)) not in found:
+                    phases = train(seed, question, variant, changes)
+                    rows.append(row(question, variant, changes, seed, phases))
     return {"versions": command.versions(), "settings": settings, "rows": rows}
 
 
@@ -86,11 +81,23 @@ def rows_before(settings: dict) -> list[dict]:
     return measured["rows"]
 
 
-def named(recipe: str, folder: pathlib.Path, changes: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the flags of a variant, with the seed's teacher if it needs one."""
+def train(seed: str, question: str, variant: str, changes: tuple[str, ...]) -> list[dict]:
+    """Trains a variant, and the teacher and stage 1 that it starts from if they are not trained yet.
+
+    Returns the records of all these phases in order, without the teacher that `--teacher` names.
+    """
+    if changes == TEACHER:
+        return run((seed,), seed, *TEACHER)
     if changes[:1] in (TEACHER, BASELINE):
-        return changes
-    return (f"--teacher={folder / 'teacher.keras'}", "--nobaseline", *with_equal_work(recipe, changes))
+        return run((seed, question, variant), seed, *changes)
+    phases = [] if flags.FLAGS.teacher else run((seed,), seed, *TEACHER)
+    changes = with_equal_work(flags.FLAGS.recipe, changes)
+    changes = (f"--teacher={flags.FLAGS.teacher or folder(seed) / 'teacher.keras'}", *changes)
+    if "--method=kd" not in changes:
+        own = [change for change in changes[1:] if not change.startswith(STAGE2_FLAGS)]
+        phases += run((seed, "stage1", *own), seed, "--pipeline=stage1", changes[0], *own)
+        changes = (*changes, f"--trained_student={folder(seed, 'stage1', *own) / 'stage1.keras'}")
+    return phases + run((seed, question, variant), seed, "--pipeline=stage2", *changes)
 
 
 def with_equal_work(flagfile: str, changes: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,16 +123,21 @@ def config_of(flagfile: str, changes: tuple[str, ...]) -> Config:
     return config_flags.from_flags(values)
 
 
-def run(folder: pathlib.Path, seed: str, *changes: str) -> list[dict]:
-    """Runs fsp_tf.main in a folder, or resumes it; returns the records of its phases in order."""
-    options = flags.FLAGS
-    shared = [f"--flagfile={options.recipe}", f"--seed={seed}", f"--run_dir={folder}"]
+def run(names: tuple[str, ...], seed: str, *changes: str) -> list[dict]:
+    """Runs fsp_tf.main in the folder of some names, or resumes it; returns the records of its phases in order."""
+    options, own = flags.FLAGS, folder(*names)
+    shared = [f"--flagfile={options.recipe}", f"--seed={seed}", f"--run_dir={own}"]
     shared += [f"--holdout={0 if options.test else options.holdout}", f"--train_split={options.train_split}"]
-    shared += [f"--schedule_scale={options.schedule_scale}", f"--fsp_store_dir={folder.parent / 'fsp_store'}"]
+    shared += [f"--schedule_scale={options.schedule_scale}", f"--fsp_store_dir={own.parent / 'fsp_store'}"]
     shared += [f"--data_dir={options.data_dir}"] * bool(options.data_dir)
     if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
-        raise UserError(f"the run in {folder} failed, see above.")
-    return list(json.loads((folder / "result.json").read_text())["phases"].values())
+        raise UserError(f"the run in {own} failed, see above.")
+    return list(json.loads((own / "result.json").read_text())["phases"].values())
+
+
+def folder(seed: str, *names: str) -> pathlib.Path:
+    """Returns the folder of a run; that of a seed's teacher has no other names."""
+    return pathlib.Path(flags.FLAGS.run_dir).expanduser() / re.sub(r"\W+", "_", " ".join((f"s{seed}", *names)))
 
 
 def row(question: str, variant: str, changes: tuple[str, ...], seed: str, phases: list[dict]) -> dict:

@@ -4,6 +4,7 @@ TEACHER, BASELINE = ("--pipeline=teacher",), ("--pipeline=baseline",)
 EQUAL = "--stage2_steps="  # so many that the multiply-adds after the teacher are those of the recipe
 KD = ("--method=kd", EQUAL)
 LIVE = ("--kd_store_views=0",)
+STAGE2_FLAGS = ("--stage2_", "--kd_", "--labeled_images", "--label_smoothing", "--ema")  # those that stage 1 ignores
 SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
     "recipe": {"teacher": TEACHER, "student from scratch": BASELINE, "student distilled": ()},
     "teacher": {
@@ -60,6 +61,7 @@ RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-ad
         }
         for labels in (1_000, 5_000)
     },
+    "no labels": {"soft targets": ("--method=kd", "--stage2_steps=2115", "--kd_weights=1,1", *LIVE)},  # of equal work
     **{
         f"format of {student} {title}": {
             precision: (*changes, *short, f"--precision={precision}") for precision in ("float32", "mixed_bfloat16")

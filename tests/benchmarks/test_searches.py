@@ -74,6 +74,6 @@ def test_every_variant_is_valid_and_those_of_equal_work_have_it():
     recipe = work(recipe_search.config_of(flagfile, ()))
     for question, variants in recipe_variants.VARIANTS.items():
         for variant, changes in variants.items():
-            config = recipe_search.config_of(flagfile, recipe_search.named(flagfile, pathlib.Path("x"), changes))
+            config = recipe_search.config_of(flagfile, recipe_search.with_equal_work(flagfile, changes))
             if recipe_variants.EQUAL in changes and question in (*recipe_variants.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
