@@ -31,17 +31,19 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
 
 
 @pytest.mark.long
-def test_variants_of_the_recipe_share_a_teacher_and_never_read_the_test_images(tmp_path, data_dir):
-    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=recipe", "--questions=augmentation"]
-    flags += ["--train_split=train[:2000]", "--holdout=1000"]
+def test_variants_of_the_recipe_share_teacher_and_stage1_and_never_read_the_test_images(tmp_path, data_dir):
+    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=temperature"]
+    flags += ["--train_split=train[:1200]", "--holdout=200"]
     rows = measure("recipe_search", tmp_path, *flags)
-    models = ["teacher", "student from scratch", "student distilled"]
-    assert [(row["question"], row["variant"]) for row in rows] == [
-        *(("recipe", model) for model in models),
-        ("augmentation", "flip"),
-    ]
-    result = json.loads((tmp_path / "runs" / "s0_augmentation_flip" / "result.json").read_text())
-    assert result["config"]["flip"] and "held out" in result["phases"]["stage2"]["evaluated_on"]
+    assert [(row["question"], row["variant"]) for row in rows] == [("temperature", "2"), ("temperature", "6")]
+    runs = tmp_path / "runs"
+    assert {path.name for path in runs.glob("s0*")} == {"s0", "s0_stage1", "s0_temperature_2", "s0_temperature_6"}
+    result = json.loads((runs / "s0_temperature_6" / "result.json").read_text())
+    assert result["config"]["kd_temperature"] == 6 and "held out" in result["phases"]["stage2"]["evaluated_on"]
+    own, shared = (result["phases"]["stage2"], json.loads((runs / "s0_stage1" / "result.json").read_text())["phases"])
+    teacher = json.loads((runs / "s0" / "result.json").read_text())["phases"]["teacher"]
+    work = sum(phase["multiply_adds"] for phase in (teacher, shared["stage1"], own))
+    assert [row["multiply_adds"] for row in rows] == [work] * 2
     assert measure("recipe_search", tmp_path, *flags) == rows  # from the file
 
 
