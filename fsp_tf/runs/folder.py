@@ -143,7 +143,7 @@ class RunFolder:
         for row in (phase, *later):
             (self / row.file).unlink(missing_ok=True)
             record.get("phases", {}).pop(row.name, None)
-            record.get("nets", {}).pop(row.model, None)
+            record.get("models", {}).pop(row.model, None)
             for score in records.SCORES:
                 record.pop(f"{row.model}_{score}", None)
         self._write(record)

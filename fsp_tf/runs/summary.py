@@ -20,7 +20,7 @@ def print_summary(run: Run) -> None:
     """Prints the table of models and the paths of all files; records the table in `result.json`."""
     rows = {name: row for name in CLASSIFIERS if (row := _measure(run, name))}
     if rows:
-        run.folder.update(nets=run.folder.result.get("nets", {}) | rows)
+        run.folder.update(models=run.folder.result.get("models", {}) | rows)
         titles = {name: f"{MODELS[name].title}, {row['model']}" for name, row in rows.items()}
         width = max(29, *(len(title) + 1 for title in titles.values()))
         top5 = f"{'top-5':>9}" if any("top5_accuracy" in row for row in rows.values()) else ""
@@ -61,7 +61,7 @@ def _measure(run: Run, name: str) -> dict:
     config, path, role = run.config, run.models.own_path(name), MODELS[name].role
     result = run.folder.result
     scores = {score: result[f"{name}_{score}"] for score in records.SCORES if f"{name}_{score}" in result}
-    known = result.get("nets", {}).get(name)
+    known = result.get("models", {}).get(name)
     if known and known == known | scores:
         return known
     if not scores or not path.exists():

@@ -52,7 +52,7 @@ def run(
 def test_custom_model_is_distilled_saved_and_served(files, tmp_path):
     record = run(tmp_path, files, exports=True)
     assert set(record["phases"]) == {"baseline", "stage1", "stage2"}
-    models = {name: row["model"] for name, row in record["nets"].items()}
+    models = {name: row["model"] for name, row in record["models"].items()}
     assert models == {"teacher": "theirs", "baseline": "mine", "student": "mine"}
     assert "relative_error/first-second" in record["phases"]["stage1"]["scalars"]
     student = keras.saving.load_model(tmp_path / "student.keras", compile=False)

@@ -110,7 +110,7 @@ def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys
     scores = {"accuracy": hits[:, 0].mean(), "top5_accuracy": hits.any(axis=1).mean()}
     record = run.result
     for score, value in scores.items():
-        assert record[f"student_{score}"] == record["nets"]["student"][score] == pytest.approx(value)
+        assert record[f"student_{score}"] == record["models"]["student"][score] == pytest.approx(value)
         assert record["phases"]["stage2"][score] == pytest.approx(value)
         assert 0 <= record[f"teacher_{score}"] <= 1
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())

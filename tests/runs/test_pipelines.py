@@ -49,7 +49,7 @@ def test_distill_records_its_models_and_phases(finished):
     record = result(finished)
     for name in ("teacher", "baseline", "student"):
         assert 0 <= record[f"{name}_accuracy"] <= 1
-        assert record["nets"][name]["parameters"] == 75_486
+        assert record["models"][name]["parameters"] == 75_486
     assert record["seed"] == 0 and record["config"]["fsp_pairs"] == "section_input"
     assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
     assert record["phases"]["stage1"]["steps"] == 5
