@@ -35,7 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Folder of the runs.", required=True)
     flags.DEFINE_float("schedule_scale", 1.0, "Factor for the recipe's steps.")
     flags.DEFINE_string("recipe", "flags/cifar10_fast.cfg", "Flagfile of the recipe.")
-    flags.DEFINE_string("teacher", None, "The .keras file of a teacher for all seeds. Default: each trains its own.")
+    flags.DEFINE_string("teacher", None, "A .keras file: one teacher for all seeds; its work is not counted.")
     flags.DEFINE_bool("test", False, "Train on all training images and evaluate on the test images.")
     flags.DEFINE_multi_enum(
         "questions",
@@ -64,7 +64,8 @@ def measure() -> dict:
         found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
         for question in questions:
             for variant, changes in VARIANTS[question].items():
-                if (question, variant, " ".join(changes)) not in found:
+                needless = options.teacher and changes == TEACHER
+                if (question, variant, " ".join(changes)) not in found and not needless:
                     phases = train(seed, question, variant, changes)
                     rows.append(row(question, variant, changes, seed, phases))
     return {"versions": command.versions(), "settings": settings, "rows": rows}
@@ -123,16 +124,16 @@ def config_of(flagfile: str, changes: tuple[str, ...]) -> Config:
     return config_flags.from_flags(values)
 
 
-def run(names: tuple[str, ...], seed: str, *changes: str) -> list[dict]:
-    """Runs fsp_tf.main in the folder of some names, or resumes it; returns the records of its phases in order."""
+def run(names: tuple[str, ...], seed: str, pipeline: str, *changes: str) -> list[dict]:
+    """Runs a pipeline of one phase in the folder of some names, or resumes it; returns the phase's record."""
     options, own = flags.FLAGS, folder(*names)
     shared = [f"--flagfile={options.recipe}", f"--seed={seed}", f"--run_dir={own}"]
     shared += [f"--holdout={0 if options.test else options.holdout}", f"--train_split={options.train_split}"]
     shared += [f"--schedule_scale={options.schedule_scale}", f"--fsp_store_dir={own.parent / 'fsp_store'}"]
     shared += [f"--data_dir={options.data_dir}"] * bool(options.data_dir)
-    if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, *changes], check=False).returncode:
+    if subprocess.run([sys.executable, "-m", "fsp_tf.main", *shared, pipeline, *changes], check=False).returncode:
         raise UserError(f"the run in {own} failed, see above.")
-    return list(json.loads((own / "result.json").read_text())["phases"].values())
+    return [json.loads((own / "result.json").read_text())["phases"][pipeline.removeprefix("--pipeline=")]]
 
 
 def folder(seed: str, *names: str) -> pathlib.Path:

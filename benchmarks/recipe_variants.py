@@ -30,6 +30,13 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.05, 0.1, 0.5)},
     "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 1e-4, 5e-4)},
     "augmentation": {"flip": ("--flip",)},
+    "batch of 64, as many images": {
+        f"peak rate {rate}": (
+            *("--batch_size=64", "--stage1_steps=2624", "--stage2_steps=31000", "--warmup_steps=800"),
+            f"--stage2_learning_rates={rate}",
+        )
+        for rate in (0.15, 0.3)
+    },
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
     "weight of the soft targets": {f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
     "steps of stage 1, of the same multiply-adds": {

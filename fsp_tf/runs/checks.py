@@ -7,7 +7,19 @@ import pathlib
 import keras
 
 from fsp_tf.config import Config
-from fsp_tf.config.phases import DISTILL, FINE_TUNING, PHASES, STAGE1, TEACHER_ROLE, TRANSFER, Phase, named_teacher
+from fsp_tf.config.phases import (
+    DISTILL,
+    FINE_TUNING,
+    PHASES,
+    STAGE1,
+    STAGE2,
+    STUDENT_ROLE,
+    TEACHER_ROLE,
+    TRANSFER,
+    Phase,
+    dependents,
+    named_teacher,
+)
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.models.keras_graph import flat_layers
@@ -35,6 +47,8 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
     run.images.check(phases)
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
+    if path := run.models.given_student_path:
+        _refuse_another_student(run, phases, weights_digest(run.models.read(path, STUDENT_ROLE)))
     if run.config.holdout and run.config.teacher and run.config.application is None:
         _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
     trained_here: set[str] = set()
@@ -44,6 +58,8 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
             model_forms.with_new_head(run.config, found[0], len(run.images.train.class_names))
         if phase is STAGE1:
             check_stage1(run, found[0] if found else None)
+        if phase is STAGE2 and STAGE1.model in phase.starts_from(run.config) and STAGE1.model not in trained_here:
+            run.models.student_after_stage1()
         trained_here.add(phase.model)
 
 
@@ -132,3 +148,15 @@ def _refuse_another_teacher(run: Run) -> None:
             f"{run.folder} holds another {name} than {run.config.teacher}: name the same --teacher, choose another "
             f"--run_dir{restart}."
         )
+
+
+def _refuse_another_student(run: Run, phases: list[Phase], digest: str) -> None:
+    """Raises UserError if a finished phase that would stay in the folder trained another student than `--student`."""
+    changed = {*phases, *(row for phase in phases for row in dependents(phase, run.config))}
+    for row in PHASES.values():
+        record = run.folder.record_of(row)
+        if record and not row.trains_teacher and row not in changed and record["made_from"].split("+")[-1] != digest:
+            raise UserError(
+                f"{row.name} in {run.folder} trained another student than {run.config.student}: name the same "
+                "--student, or choose another --run_dir."
+            )

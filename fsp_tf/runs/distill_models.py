@@ -113,7 +113,9 @@ def distill(
 
 
 def _as_flag(value, is_list: bool = False):
-    """Returns a choice as a flag has it: lists as tuples, NumPy's numbers as Python's, paths as text."""
+    """Returns a choice as a flag has it: lists and arrays as tuples, NumPy's numbers as Python's, paths as text."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return tuple(map(_as_flag, value))
     if is_list:

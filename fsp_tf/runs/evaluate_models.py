@@ -34,8 +34,11 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         found[name] = models.read(path, role)
         if role == STUDENT_ROLE:
             check_fit(found[name], path, role, test_set.image_shape, len(test_set.class_names))
-        if path is not own and own.exists() and weights_digest(models.read(own, role)) != weights_digest(found[name]):
-            raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")
+        digest = weights_digest(found[name])
+        if path is not own and own.exists() and weights_digest(models.read(own, role)) != digest:
+            if not (name == STAGE2.model and run.folder.record_of(STAGE2).get("made_from", "").startswith(digest)):
+                raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")
+            found[name] = models.read(own, role)  # the flag names the model from which stage 2 started
     if not found:
         raise UserError(
             f"{run.folder} has no model to {config.pipeline}: name one with --trained_student, or train one first."

@@ -13,7 +13,6 @@ from fsp_tf.config.phases import (
     STUDENT_ROLE,
     TEACHER,
     TRANSFER,
-    stage1_teacher,
 )
 from fsp_tf.config.validation import written
 from fsp_tf.runs import environment
@@ -62,7 +61,7 @@ def provenance(run: Run) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
     if run.folder.has_finished(STAGE2):
-        is_known = run.folder.has_finished(STAGE1) or TEACHER.model in STAGE2.starts_from(run.config)
+        is_known = run.config.method == "kd" or run.folder.record_of(STAGE1)
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
         labeled = f", {run.config.labeled_images} labeled images" if run.config.labeled_images else ""
         known = {
@@ -74,22 +73,24 @@ def provenance(run: Run) -> dict[str, Any]:
     return known | {"versions": environment.versions()}
 
 
-def command(run: Run) -> str:
+def command(run: Run) -> str | None:
     """Returns the command that retrains the student, without default values and the folders of this machine.
 
-    If this folder also trained stage 1, it is the command of the whole job, even if its phases were run one by one.
+    None if no single command trained it, because the phases were run one by one.
     """
     defaults = {name: written(value) for name, value in defaults_beside(run.config).items()}
     flags = read_flagfile(run.folder / "flags.cfg")
-    if run.config.method == "kd" or run.folder.has_finished(STAGE1):
-        flags |= {"pipeline": TRANSFER if run.config.transfers else DISTILL}
+    is_stage2_alone = flags["pipeline"] == STAGE2.pipeline and not run.folder.record_of(STAGE1)
+    if flags["pipeline"] not in (DISTILL, TRANSFER) and not is_stage2_alone:
+        return None
     chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
     return shlex.join(["python", "-m", "fsp_tf.main", *(f"--{name}={value}" for name, value in chosen.items())])
 
 
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
-    name = stage1_teacher(run.config)
+    transfers = run.config.transfers or (run.folder / SOURCE_TEACHER.file).exists()
+    name = SOURCE_TEACHER.model if transfers and run.config.takes_source_teacher else TEACHER.model
     resnet = f"ResNet-{run.config.teacher_depth}"
     model = run.config.application or ("a custom model" if run.config.has_custom_models else resnet)
     source = run.config.source_dataset or "another data set"

@@ -100,9 +100,12 @@ def test_another_student_is_refused_in_the_folder_of_a_finished_phase(files, tmp
     assert run(tmp_path, files, pipeline="baseline") == record
     with pytest.raises(UserError, match=r"baseline in .* started from another model: name the same .*--student"):
         run(tmp_path, files, student="narrow.keras", pipeline="baseline")
+    with pytest.raises(UserError, match=r"baseline in .* trained another student than .*narrow\.keras"):
+        run(tmp_path, files, student="narrow.keras", pipeline="stage1")
     trained = str(files / "narrow.keras")
     with pytest.raises(UserError, match=r"narrow\.keras is another model than .*student\.keras: name its --student"):
         run(tmp_path / "other", files, pipeline="stage2", trained_student=trained)
+    assert not (tmp_path / "other").exists()
     with pytest.raises(UserError, match=r"does not exist: name a \.keras file with --trained_student"):
         run(tmp_path / "none", files, pipeline="stage2")
 

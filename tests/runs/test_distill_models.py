@@ -17,7 +17,7 @@ from fsp_tf.system.errors import UserError
 
 TINY = {
     "batch_size": np.int64(16),
-    "stage1_steps": (3, 4, 5),
+    "stage1_steps": np.array([3, 4, 5]),
     "stage2_steps": [3, 4, 5],
     "stage2_learning_rates": (1e-3, 1e-3, 1e-3),
 }

@@ -189,7 +189,7 @@ def test_pipelines_run_one_by_one_equal_the_whole_job(finished, tmp_path):
     assert have_equal_weights(finished / "student.keras", tmp_path / "student.keras")
     assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
     own, whole = (json.loads((run / "student" / "1" / "model_card.json").read_text()) for run in (tmp_path, finished))
-    assert own["command"] == whole["command"] and "--pipeline" not in own["command"]
+    assert own["command"] is None and own["teacher"] == whole["teacher"] and "--pipeline" not in whole["command"]
 
 
 def test_student_is_exported_once_and_other_formats_add_a_version(finished, tmp_path):
@@ -217,8 +217,11 @@ def test_format_with_a_missing_package_is_refused_before_training(tmp_path, monk
 
 def test_files_named_by_flags_are_used(finished, tmp_path):
     teacher, start = str(finished / "teacher.keras"), str(finished / "stage1.keras")
-    train(tiny(tmp_path, teacher=teacher, trained_student=start, pipeline="stage2"))
-    assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
+    for pipeline in ("stage2", "evaluate"):
+        runs.run_pipeline(tiny(tmp_path, teacher=teacher, trained_student=start, pipeline=pipeline))
+        assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
+    card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
+    assert "--pipeline=stage2" in card["command"] and card["method"] is None and card["teacher"] is None
     train(tiny(tmp_path / "b", teacher=teacher, baseline=False))
     assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
     assert "baseline" not in result(tmp_path / "b")["phases"]
