@@ -50,6 +50,7 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "averaged weights": ("--ema=0.998",),
     },
 }
+UNLABELED = ("--kd_weights=1,1", *LIVE)  # soft targets of all images
 DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000",)
 RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what the number format costs
     "without FSP": {"soft targets": KD},
@@ -68,7 +69,10 @@ RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-ad
         }
         for labels in (1_000, 5_000)
     },
-    "no labels": {"soft targets": ("--method=kd", "--stage2_steps=2115", "--kd_weights=1,1", *LIVE)},  # of equal work
+    "no labels": {  # of the same work as those with labels
+        "soft targets": ("--method=kd", "--stage2_steps=2115", *UNLABELED),
+        "FSP, then soft targets": ("--stage2_steps=803", *UNLABELED),
+    },
     **{
         f"format of {student} {title}": {
             precision: (*changes, *short, f"--precision={precision}") for precision in ("float32", "mixed_bfloat16")
