@@ -55,15 +55,15 @@ DEEP, FEW = ("--student_depth=26", "--stage2_steps=2667"), ("--stage2_steps=2000
 RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what the number format costs
     "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
-        "from scratch": (*BASELINE, *DEEP),
         "soft targets": (*KD, *DEEP),
+        "from scratch": (*BASELINE, *DEEP),
         "FSP, then labels": (*DEEP, "--stage2_loss=cross_entropy", *LIVE),
         "FSP, then soft targets": DEEP,
     },
     **{
         f"{labels:,} labels": {
-            "from scratch": (*BASELINE, *FEW, f"--labeled_images={labels}"),
             "soft targets": (*KD, *FEW, f"--labeled_images={labels}"),
+            "from scratch": (*BASELINE, *FEW, f"--labeled_images={labels}"),
             "FSP, then labels": (*FEW, "--stage2_loss=cross_entropy", *LIVE, f"--labeled_images={labels}"),
             "FSP, then soft targets": (*FEW, f"--labeled_images={labels}"),
         }
