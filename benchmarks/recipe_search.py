@@ -87,10 +87,8 @@ def train(seed: str, question: str, variant: str, changes: tuple[str, ...]) -> l
 
     Returns the records of all these phases in order, without the teacher that `--teacher` names.
     """
-    if changes == TEACHER:
-        return run((seed,), seed, *TEACHER)
     if changes[:1] in (TEACHER, BASELINE):
-        return run((seed, question, variant), seed, *changes)
+        return run((seed,) if changes == TEACHER else (seed, question, variant), seed, *changes)
     phases = [] if flags.FLAGS.teacher else run((seed,), seed, *TEACHER)
     changes = with_equal_work(flags.FLAGS.recipe, changes)
     changes = (f"--teacher={flags.FLAGS.teacher or folder(seed) / 'teacher.keras'}", *changes)

@@ -78,11 +78,11 @@ def command(run: Run) -> str | None:
 
     None if no single command trained it, because the phases were run one by one.
     """
-    defaults = {name: written(value) for name, value in defaults_beside(run.config).items()}
     flags = read_flagfile(run.folder / "flags.cfg")
     is_stage2_alone = flags["pipeline"] == STAGE2.pipeline and not run.folder.record_of(STAGE1)
     if flags["pipeline"] not in (DISTILL, TRANSFER) and not is_stage2_alone:
         return None
+    defaults = {name: written(value) for name, value in defaults_beside(run.config).items()}
     chosen = {key: flags[key] for key in flags if flags[key] != defaults.get(key) and key not in MACHINE_FLAGS}
     return shlex.join(["python", "-m", "fsp_tf.main", *(f"--{name}={value}" for name, value in chosen.items())])
 

@@ -79,3 +79,6 @@ def test_every_variant_is_valid_and_those_of_equal_work_have_it():
             config = recipe_search.config_of(flagfile, recipe_search.with_equal_work(flagfile, changes))
             if recipe_variants.EQUAL in changes and question in (*recipe_variants.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
+            if question == "no labels":
+                few = work(recipe_search.config_of(flagfile, recipe_variants.FEW))
+                assert work(config) == pytest.approx(few, rel=1e-3), variant
