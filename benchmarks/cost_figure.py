@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from benchmarks import command
 from fsp_tf.reproduce.figures import COLORS, METADATA, PAPER_MARK, STYLE
 from fsp_tf.reproduce.intervals import describe
+from fsp_tf.system.errors import UserError
 
 TABLE_3 = {  # the rows whose cost a model has, and its accuracy in the paper
     "student from scratch": (("alone",), 87.91),
@@ -58,9 +59,11 @@ def measure() -> dict:
             points.append({"model": model, "recipe": title, "cost": cost, "mean": mean, "half_width": half_width})
             whole = {"cost": cost / report["schedule_scale"], "mean": paper_accuracy, "half_width": None}
             points.append({"model": model, "recipe": "the paper", **whole})
-    recipe = json.loads(pathlib.Path(flags.FLAGS.recipe).read_text())["rows"]
+    recipe = json.loads(pathlib.Path(flags.FLAGS.recipe).read_text())
+    if recipe["settings"]["teacher"]:
+        raise UserError(f"{flags.FLAGS.recipe} was measured with --teacher, whose training is not counted in it.")
     for model in TABLE_3:
-        rows = [row for row in recipe if row["variant"] == model]
+        rows = [row for row in recipe["rows"] if row["variant"] == model]
         cost, scores = rows[0]["multiply_adds"] / 1e12, describe([row["accuracy"] for row in rows])
         points.append({"model": model, "recipe": "this recipe", "cost": cost, **scores})
     return {"points": points}

@@ -73,9 +73,9 @@ class FSPDistiller(ReplicatedModel):
         names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
-        self.matched = f"pairs {', '.join(self.pair_names)}"
         teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]
         student_maps = [[student_graph[name] for name in pair] for _, pair in names]
+        self.matched = f"pairs {', '.join(map(_described, names, teacher_maps, student_maps))}"
         if connectors or pairs == "auto":
             student_maps = _connected(names, teacher_maps, student_maps)
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
@@ -182,6 +182,15 @@ class FSPDistiller(ReplicatedModel):
 def _by_pair(maps: list) -> list:
     """Groups [first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one pair."""
     return list(zip(maps[::2], maps[1::2], strict=True))
+
+
+def _described(names, teacher_maps: list, student_maps: list) -> str:
+    """Returns a pair in words: its layers in both models if they differ, with the sizes of their last maps."""
+    words = [
+        f"{first}-{last} ({'x'.join(map(str, maps[1].shape[1:]))})"
+        for (first, last), maps in zip(names, (teacher_maps, student_maps), strict=True)
+    ]
+    return " -> ".join(dict.fromkeys(words))
 
 
 def _connected(names, teacher_maps: list, student_maps: list) -> list:

@@ -46,7 +46,7 @@ class ModelGraph:
         functional = keras_graph.as_functional(model)
         self.input = functional.inputs[0]
         heads = functional.output
-        if any(isinstance(layer, keras.Model) for layer in model.layers):
+        if any(map(keras_graph.is_graph, model.layers)):
             heads = self._run(functional, self.input, "")
         else:
             for node in keras_graph.nodes(functional):
@@ -71,11 +71,11 @@ class ModelGraph:
         """Calls the layers of a model on inputs, those of nested models one by one."""
 
         def call(operation, *args, **kwargs):
-            if isinstance(operation, keras.Model):
+            if keras_graph.is_graph(operation):
                 outputs = self._run(keras_graph.as_functional(operation), args[0], f"{prefix}{operation.name}/")
             else:
                 outputs = operation(*args, **kwargs)
-            self._add(f"{prefix}{operation.name}", outputs)
+            self._add(f"{prefix}{operation.name}", keras.tree.flatten(outputs)[0])
             return outputs
 
         return keras_graph.run_layers(functional, inputs, call)
@@ -101,7 +101,7 @@ class ModelGraph:
                 continue  # in a branch of another size
             if not starts or _differ(sizes[index], sizes[starts[-1]]):
                 starts.append(index)
-        names = {id(tensor): name for name, tensor in self.outputs.items() if isinstance(tensor, keras.KerasTensor)}
+        names = {id(tensor): name for name, tensor in self.outputs.items()}
         sections = []
         for start, end in itertools.pairwise([*starts, len(nodes)]):
             before = [cut for cut in cuts if cut < start]

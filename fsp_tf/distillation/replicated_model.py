@@ -50,7 +50,7 @@ class ReplicatedModel(keras.Model):
             losses = image_losses()
             if sample_weight is not None:
                 losses *= tf.cast(sample_weight, losses.dtype)
-            regularization = tf.add_n([0.0, *self.trained.losses])
+            regularization = tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in self.trained.losses)])
             # Gradients of all replicas are added up, so each replica contributes its part of the mean.
             mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(mean)

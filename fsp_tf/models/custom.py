@@ -5,7 +5,7 @@ import pathlib
 import keras
 import numpy as np
 
-from fsp_tf.models.keras_graph import flat_layers, producer
+from fsp_tf.models.keras_graph import flat_layers, is_graph, producer
 from fsp_tf.system.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-7  # before the logarithm
@@ -95,14 +95,19 @@ def with_new_classifier(model: keras.Model, num_classes: int, seed: int) -> kera
 
 def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     """Returns the logits of probabilities: the input of a last softmax, or else their logarithms."""
-    operation, inputs, _ = producer(probabilities)
+    operation, inputs, index = producer(probabilities)
+    if is_graph(operation):
+        return keras.Model(operation.inputs, _before_softmax(operation.outputs[index]), name=operation.name)(inputs)
+    if isinstance(operation, PASS_THROUGH) and inputs[0].shape == probabilities.shape:
+        return _before_softmax(inputs[0])
     is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
     if isinstance(operation, keras.layers.Dense) and is_softmax:
         dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
         logits = dense(inputs[0])
         dense.set_weights(operation.get_weights())
         return logits
-    if isinstance(operation, keras.layers.Softmax) or (isinstance(operation, keras.layers.Activation) and is_softmax):
+    is_softmax = is_softmax and isinstance(operation, keras.layers.Activation)
+    if is_softmax or type(operation).__name__ == "Softmax":  # the layer or the operation
         return inputs[0]
     return keras.ops.log(keras.ops.maximum(probabilities, SMALLEST_PROBABILITY))
 
@@ -117,7 +122,7 @@ def _are_probabilities(model: keras.Model) -> bool:
 def _ends_in_sigmoid(tensor: keras.KerasTensor) -> bool:
     """Returns whether a sigmoid computes a tensor, also inside a nested model."""
     operation, inputs, index = producer(tensor)
-    if isinstance(operation, keras.Model):
+    if is_graph(operation):
         return _ends_in_sigmoid(operation.outputs[index])
     if isinstance(operation, PASS_THROUGH):
         return _ends_in_sigmoid(inputs[0])

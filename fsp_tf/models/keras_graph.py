@@ -10,6 +10,11 @@ def as_functional(model: keras.Model) -> keras.Model:
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
+def is_graph(operation) -> bool:
+    """Returns whether an operation is a functional or sequential model, whose layers can be followed one by one."""
+    return isinstance(operation, keras.Model) and (hasattr(operation, "_functional") or hasattr(operation, "_run_through_graph"))
+
+
 def nodes(model: keras.Model) -> list:
     """Returns the calls of layers and operations in a functional model, in order of execution.
 

@@ -76,7 +76,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     try:
         distiller = make_distiller(run.config, teacher, run.models.initial_student(plain=True))
     except ValueError as error:
-        advice = "Choose another --image_size, --fsp_pairs or --fsp_taps." if run.config.method == "fsp" else ""
+        advice = "Choose another --image_size or --fsp_taps, or use --method=kd." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
     if isinstance(distiller, FSPDistiller) and not any(map(_normalizes, flat_layers(distiller.trained))):
         logger.warning(
@@ -128,8 +128,10 @@ def _warn_of_seen_images(config: Config, teacher: pathlib.Path) -> None:
     """Warns unless the run that trained a teacher held out the same images."""
     record: dict = {}
     with contextlib.suppress(UserError):
-        record = records.read_result(teacher.parent / "result.json").get("config", {})
-    if any(record.get(name) != getattr(config, name) for name in ("dataset", "train_split", "holdout")):
+        record = records.read_result(teacher.parent / "result.json")
+    trained_there = any(row.trains_teacher and row.name in record.get("phases", {}) for row in PHASES.values())
+    data = [record.get("config", {}).get(name) for name in ("dataset", "train_split", "holdout")]
+    if not trained_there or data != [config.dataset, config.train_split, config.holdout]:
         logger.warning(
             f"--holdout={config.holdout}: the teacher {teacher} may have been trained on the held-out images."
         )

@@ -76,7 +76,15 @@ class DistilledRun:
 
 
 def distill(
-    teacher: keras.Model | str, student: keras.Model, train, test, *, run_dir: str, callbacks: Sequence = (), **choices
+    teacher: keras.Model | str,
+    student: keras.Model,
+    train,
+    test,
+    *,
+    run_dir: str,
+    class_names: Sequence[str] | None,
+    callbacks: Sequence,
+    **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
     if unknown := sorted(choices.keys() - fields().keys()):
@@ -88,7 +96,10 @@ def distill(
     given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     num_classes = classifiers["student"].output["logits"].shape[-1]
-    sets = [_image_set(name, data, num_classes) for name, data in (("train", train), ("test", test))]
+    classes = tuple(map(str, range(num_classes) if class_names is None else class_names))
+    if len(set(classes)) != num_classes:
+        raise UserError(f"class_names must be {num_classes} different names, got {len(set(classes))}.")
+    sets = [_image_set(name, data, classes) for name, data in (("train", train), ("test", test))]
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
@@ -155,7 +166,7 @@ def _lengths(num_images: int, batch_size: int | None) -> dict:
     return lengths
 
 
-def _image_set(name: str, data, num_classes: int) -> ImageSet:
+def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
     """Returns arrays or a `tf.data` dataset of batches as an image set.
 
     Raises:
@@ -175,11 +186,10 @@ def _image_set(name: str, data, num_classes: int) -> ImageSet:
             f"{labels.shape}."
         )
     pixels = images if images.dtype == np.uint8 else _rounded(name, images)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= num_classes:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
-            f"{name} must have integer labels from 0 to {num_classes - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
+            f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
         )
-    classes = tuple(str(number) for number in range(num_classes))
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
 
 

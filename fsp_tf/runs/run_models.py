@@ -155,7 +155,7 @@ class RunModels:
         outputs = getattr(model, "output", None)
         if not isinstance(outputs, dict) or "logits" not in outputs:
             raise UserError(
-                f"{path} is not a model of fsp_tf: it has no head named logits. Custom models need --fsp_taps."
+                f"{path} is not a model of fsp_tf: it has no head named logits. Custom models need --fsp_taps=auto."
             )
         num_classes, shape = outputs["logits"].shape[-1], model.input_shape[1:]
         expected = model_forms.build(self.config, role, num_classes, shape, plain=True)

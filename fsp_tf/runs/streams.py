@@ -12,6 +12,7 @@ from fsp_tf.config.phases import Phase
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, TeacherStore
 from fsp_tf.models import channel_permutations
+from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs.run import Run
 from fsp_tf.training import devices
 from fsp_tf.training.devices import Shard
@@ -46,7 +47,7 @@ def stored_entries_stream(
     """
     config, train_set = run.config, run.images.for_training(phase)
     folder = pathlib.Path(config.fsp_store_dir).expanduser() if config.fsp_store_dir else run.folder / "fsp_store"
-    dtypes = {layer.compute_dtype for layer in run.models.frozen(teacher_name).layers}
+    dtypes = {layer.compute_dtype for layer in flat_layers(run.models.frozen(teacher_name))}
     teacher = "+".join([run.models.digest(teacher_name), *sorted(dtypes)])
     store = TeacherStore(folder, distiller, teacher, train_set, _augmentation(config, phase), phase.stores)
     num_views = config.num_stored_views(phase, train_set.num_images)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf import export as export_lib
-from fsp_tf.config.phases import CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE
+from fsp_tf.config.phases import BASELINE, CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE
 from fsp_tf.runs import records
 from fsp_tf.runs.run import Run
 
@@ -34,6 +34,7 @@ def print_summary(run: Run) -> None:
                 f"{row['saved_model_bytes'] / 1e6:>8.2f} MB{row['images_per_second']:>9,.0f}"
                 f"{row['training_seconds']:>7,.0f} s"
             )
+        _print_loss(rows)
     exported = run.folder.result.get("export")
     if exported:
         _print_formats(exported)
@@ -43,6 +44,16 @@ def print_summary(run: Run) -> None:
     for name in (*model_files, student, "tensorboard", "result.json", "flags.cfg"):
         if (run.folder / name).exists():
             print(f"  {run.folder / name}")
+
+
+def _print_loss(rows: dict[str, dict]) -> None:
+    """Prints by how much the distilled student is worse than the student from scratch, if it is."""
+    accuracies = [rows[row.model]["accuracy"] for row in (BASELINE, STAGE2) if row.model in rows]
+    if len(accuracies) == 2 and accuracies[1] < accuracies[0]:
+        print(
+            f"\nThe distilled student is {100 * (accuracies[0] - accuracies[1]):.2f} points below the student from "
+            f"scratch,\n{BASELINE.file}. --method=kd distills by soft targets instead."
+        )
 
 
 def _print_formats(exported: dict[str, Any]) -> None:

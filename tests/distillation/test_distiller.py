@@ -306,6 +306,17 @@ def test_maps_of_equal_channels_get_no_connector():
     assert not any(layer.name.startswith("connector") for layer in distiller.trained.layers)
 
 
+def test_activity_regularizers_work_in_mixed_precision():
+    images = keras.Input(IMAGE_SHAPE)
+    layers = [
+        keras.layers.Conv2D(4, 3, activity_regularizer="l2", dtype="mixed_bfloat16", name=name) for name in "ab"
+    ]
+    student = keras.Model(images, layers[1](layers[0](images)))
+    distiller = FSPDistiller(keras.models.clone_model(student), student, [("a", "b")])
+    distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+    assert np.isfinite(distiller.fit(random_normal(4, *IMAGE_SHAPE), verbose=0).history["loss"]).all()
+
+
 def test_regularizers_of_the_student_act_in_stage1():
     images = keras.Input(IMAGE_SHAPE)
     layers = [keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(0.5), name=name) for name in "ab"]

@@ -67,6 +67,28 @@ def test_layers_of_nested_models_are_paired_by_path():
     np.testing.assert_allclose(got, np.mean(expected, axis=0), rtol=1e-5, atol=1e-8)
 
 
+def test_subclassed_models_and_layers_of_several_outputs_are_single_layers():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__(name="subclassed")
+            self.convolution = keras.layers.Conv2D(4, 3, padding="same")
+
+        def call(self, inputs):
+            return self.convolution(inputs)
+
+    class Twice(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs, 2 * inputs
+
+    images = keras.Input((16, 16, 3))
+    inner = keras.Sequential([keras.Input((16, 16, 3)), *plain_cnn(size=16).layers[:3]], name="inner")
+    x, _ = Twice(name="twice")(Subclassed()(inner(images)))
+    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
+    assert {"inner/conv_1a", "subclassed", "twice"} <= set(ModelGraph(model).outputs)
+    pair = f"inner/{inner.layers[0].name}", "twice"
+    assert find_pairs(model, model) == [(pair, pair)]
+
+
 def test_batch_normalization_of_a_nested_student_runs_once_per_step():
     norm = keras.layers.BatchNormalization(momentum=0.5, name="norm")
     inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv"), norm], name="inner")

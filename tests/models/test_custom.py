@@ -78,9 +78,10 @@ def test_probabilities_of_nested_models_and_operations_are_recognized():
     inner = model_with(keras.layers.Dense(3, activation="softmax"))
     images = keras.Input((8, 8, 1))
     nested = keras.Model(images, keras.layers.Flatten()(inner(images)))
+    sequential = keras.Sequential([keras.Input((8, 8, 1)), model_with(keras.layers.Dense(3), keras.layers.Softmax())])
     operation = keras.Model(images, keras.ops.softmax(keras.layers.Dense(3)(keras.layers.Flatten()(images))))
     pixels = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
-    for model in (nested, operation):
+    for model in (nested, sequential, operation):
         probabilities = keras.ops.softmax(as_classifier(model, PATH)(pixels)["logits"])
         np.testing.assert_allclose(probabilities, model(pixels), atol=1e-6)
 
@@ -132,8 +133,12 @@ def test_copies_keep_the_state_of_random_generators():
 
 
 def test_confidently_wrong_softmax_models_still_have_gradients():
-    for layers in ([keras.layers.Dense(3, activation="softmax")], [keras.layers.Dense(3), keras.layers.Softmax()]):
-        classifier = as_classifier(model_with(*layers), PATH)
+    dense, softmax = keras.layers.Dense(3, activation="softmax"), [keras.layers.Dense(3), keras.layers.Softmax()]
+    models = [model_with(dense), model_with(*softmax), model_with(*softmax, keras.layers.Flatten())]
+    models.append(keras.Sequential([keras.Input((8, 8, 1)), model_with(keras.layers.Dense(3, activation="softmax"))]))
+    models.append(keras.Model(models[0].inputs, keras.ops.softmax(keras.layers.Dense(3)(dense.input))))
+    for model in models:
+        classifier = as_classifier(model, PATH)
         pixels = np.random.default_rng(0).uniform(0, 1e4, (4, 8, 8, 1)).astype(np.float32)
         logits = np.asarray(classifier(pixels)["logits"])
         assert np.ptp(logits) > 100, "far beyond where probabilities are 0 and 1"

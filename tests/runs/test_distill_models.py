@@ -46,7 +46,8 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     monkeypatch.setattr(console.logger, "handlers", [])
     teacher, student, seen = cnn(8, 12, 16), cnn(4, 6, 8), Batches()
     before = student.get_weights()
-    run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), callbacks=[seen], **TINY)
+    names = [f"digit {number}" for number in range(10)]
+    run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), class_names=names, callbacks=[seen], **TINY)
     assert seen.count == 15 and set(run.result["phases"]) == {"baseline", "stage1", "stage2"}
     for expected, got in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, got)
@@ -54,7 +55,8 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     images, labels = arrays[1]
     predicted = np.asarray(saved(images.astype(np.float32))["logits"]).argmax(axis=-1)
     assert np.mean(predicted == labels) == pytest.approx(run.result["student_accuracy"])
-    assert (tmp_path / "student" / "1" / "saved_model.pb").exists()
+    served = tf.saved_model.load(str(tmp_path / "student" / "1")).signatures["serving_default"]
+    assert bytes(served(images=tf.constant(images[:1]))["class_name"].numpy()[0]).decode() == names[predicted[0]]
     printed = capsys.readouterr().out
     assert "student distilled" in printed and "[1 of 3] baseline" in printed
     np.testing.assert_array_equal(run.student(images[:8])["logits"], saved(images[:8].astype(np.float32))["logits"])
@@ -192,6 +194,12 @@ class Stop(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.model.stop_training = batch == 1
+
+
+def test_wrong_number_of_class_names_is_refused(arrays, tmp_path):
+    for names in (["a"], ["a"] * 10):
+        with pytest.raises(UserError, match="class_names must be 10 different names, got 1"):
+            fsp_tf.distill(cnn(8), cnn(4), *arrays, run_dir=str(tmp_path), class_names=names)
 
 
 def test_callback_that_stops_training_is_refused(arrays, tmp_path):

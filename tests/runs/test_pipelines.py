@@ -88,6 +88,18 @@ def test_quiet_run_still_prints_the_summary(finished, capsys):
     assert quiet.startswith("\nmodel ") and quiet == printed[printed.index("\nmodel ") :]
 
 
+@pytest.mark.parametrize("lost", [0.25, -0.25])
+def test_student_worse_than_from_scratch_is_reported(finished, tmp_path, capsys, lost):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    record = result(folder)
+    for name, accuracy in (("baseline", 0.5), ("student", 0.5 - lost)):
+        record[f"{name}_accuracy"] = record["models"][name]["accuracy"] = accuracy
+    (folder / "result.json").write_text(json.dumps(record))
+    runs.run_pipeline(tiny(folder))
+    printed = capsys.readouterr().out
+    assert ("The distilled student is 25.00 points below the student from scratch" in printed) == (lost > 0)
+
+
 def test_remaining_work_is_counted_in_steps_of_the_phase(tmp_path):
     """A step costs three forward passes of the trained model, and in stage 1 also one of the teacher."""
     config = tiny(tmp_path, teacher_depth=26, stage2_steps=(1, 2, 10))
@@ -412,6 +424,13 @@ def test_teacher_that_may_have_seen_held_out_images_is_reported(finished, tmp_pa
         tiny(tmp_path / "b", teacher=str(tmp_path / "teacher" / "teacher.keras"), **choices), exports=False
     )
     assert "may have been trained" not in capsys.readouterr().out
+    choices["pipeline"] = "baseline"  # copies the teacher into a folder of the same held-out images
+    runs.run_pipeline(tiny(tmp_path / "copy", teacher=str(finished / "teacher.keras"), **choices), exports=False)
+    (tmp_path / "copy" / "teacher.keras").write_bytes((finished / "teacher.keras").read_bytes())
+    choices |= {"pipeline": "stage1", "teacher": str(tmp_path / "copy" / "teacher.keras")}
+    capsys.readouterr()
+    runs.run_pipeline(tiny(tmp_path / "c", **choices), exports=False)
+    assert "may have been trained on the held-out images" in capsys.readouterr().out
 
 
 def test_diverging_phase_stops_with_its_name(tmp_path):
