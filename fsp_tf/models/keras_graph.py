@@ -12,7 +12,7 @@ def as_functional(model: keras.Model) -> keras.Model:
 
 def is_graph(operation) -> bool:
     """Returns whether an operation is a functional or sequential model, whose layers can be followed one by one."""
-    return isinstance(operation, keras.Model) and (hasattr(operation, "_functional") or hasattr(operation, "_run_through_graph"))
+    return isinstance(operation, keras.Sequential) or hasattr(operation, "_run_through_graph")
 
 
 def nodes(model: keras.Model) -> list:

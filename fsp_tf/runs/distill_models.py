@@ -87,12 +87,7 @@ def distill(
     **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
-    if unknown := sorted(choices.keys() - fields().keys()):
-        raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
-    if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
-        raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
-    lists = {name for name, field in fields().items() if isinstance(field.default, tuple)}
-    choices = {name: _as_flag(value, is_list=name in lists) for name, value in choices.items()}
+    choices = _checked(choices)
     given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     num_classes = classifiers["student"].output["logits"].shape[-1]
@@ -121,6 +116,16 @@ def distill(
     if not console.logger.handlers:
         console.install_handler()
     return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
+
+
+def _checked(choices: dict[str, Any]) -> dict[str, Any]:
+    """Returns choices as flags have them. Raises UserError if one is not a flag, or names data."""
+    if unknown := sorted(choices.keys() - fields().keys()):
+        raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
+    if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
+        raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
+    lists = {name for name, field in fields().items() if isinstance(field.default, tuple)}
+    return {name: _as_flag(value, is_list=name in lists) for name, value in choices.items()}
 
 
 def _as_flag(value, is_list: bool = False):
@@ -188,7 +193,8 @@ def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
     pixels = images if images.dtype == np.uint8 else _rounded(name, images)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
-            f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} {np.unique(labels)[:20]}."
+            f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "
+            f"{np.unique(labels)[:20]}."
         )
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
 

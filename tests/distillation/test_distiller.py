@@ -308,9 +308,7 @@ def test_maps_of_equal_channels_get_no_connector():
 
 def test_activity_regularizers_work_in_mixed_precision():
     images = keras.Input(IMAGE_SHAPE)
-    layers = [
-        keras.layers.Conv2D(4, 3, activity_regularizer="l2", dtype="mixed_bfloat16", name=name) for name in "ab"
-    ]
+    layers = [keras.layers.Conv2D(4, 3, activity_regularizer="l2", dtype="mixed_bfloat16", name=name) for name in "ab"]
     student = keras.Model(images, layers[1](layers[0](images)))
     distiller = FSPDistiller(keras.models.clone_model(student), student, [("a", "b")])
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
