@@ -70,6 +70,28 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     return Config(**{name: _converted(name, flag_values[name].value) for name in fields()})
 
 
+def parsed(choices: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Returns the choices of a Python call by field, converted as flags are; those that are None are left out.
+
+    Raises:
+        UserError: If a value cannot be converted.
+    """
+    values = flags.FlagValues()
+    define_flags.__wrapped__(values)
+    given = {name: _plain(value) for name, value in choices.items() if value is not None}
+    try:
+        values(["", *(f"--{name}={written(value)}" for name, value in given.items())])
+    except flags.Error as error:
+        raise UserError(f"{_sentence(error).rstrip('.')}.") from error
+    return {name: _converted(name, values[name].value) for name in given}
+
+
+def _plain(value):
+    """Returns NumPy's values as Python's, lists as tuples and paths as text."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
 def _converted(name: str, value):
     """Converts a list flag's strings to the field's type; absl has converted other flags already."""
     if not isinstance(value, list):

@@ -88,7 +88,7 @@ STAGE1 = _phase(
     "stage1",
     STUDENT_ROLE,
     title="student after stage 1",
-    starts_from=lambda config: (stage1_teacher(config),),
+    starts_from=lambda config: (SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model,),
     runs_teacher=lambda config: not config.fsp_store_views,
     stores="FSP matrices",
     store_views=lambda config: config.fsp_store_views,
@@ -120,11 +120,6 @@ PIPELINES = (
 def named_teacher(config: "Config") -> str:
     """Returns the model whose file `--teacher` names."""
     return SOURCE_TEACHER.model if config.transfers else TEACHER.model
-
-
-def stage1_teacher(config: "Config") -> str:
-    """Returns the model that is the teacher of stage 1."""
-    return SOURCE_TEACHER.model if config.learns_from_source else TEACHER.model
 
 
 def phases_of(config: "Config") -> list[Phase]:

@@ -30,7 +30,6 @@ from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
-RESNET_FLAGS = ("architecture", "teacher_depth", "student_depth", "width_multiplier", "shortcut", "fsp_pairs")
 FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "stage1_clipnorm")
 NUM_TRIAL_IMAGES = 64
 
@@ -117,7 +116,7 @@ def warn_of_ignored_flags(config: Config) -> None:
             config.stage2_loss != "kd",
             f"--stage2_loss={config.stage2_loss}",
         ),
-        (RESNET_FLAGS, config.has_custom_models, "--fsp_taps"),
+        (("fsp_pairs",), config.has_custom_models, "--fsp_taps"),
     ):
         given = [f"--{name}" for name in names if getattr(config, name) != defaults[name]]
         if are_ignored and given:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.config import APPLICATION, Config, fields
+from fsp_tf.config.flags import parsed
 from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER
 from fsp_tf.data import ImageSet
 from fsp_tf.models import as_classifier, load_keras_file
@@ -119,26 +119,12 @@ def distill(
 
 
 def _checked(choices: dict[str, Any]) -> dict[str, Any]:
-    """Returns choices as flags have them. Raises UserError if one is not a flag, or names data."""
+    """Returns choices as flags have them. Raises UserError if one is not a flag, names data, or cannot be converted."""
     if unknown := sorted(choices.keys() - fields().keys()):
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
-    lists = {name for name, field in fields().items() if isinstance(field.default, tuple)}
-    return {name: _as_flag(value, is_list=name in lists) for name, value in choices.items()}
-
-
-def _as_flag(value, is_list: bool = False):
-    """Returns a choice as a flag has it: lists and arrays as tuples, NumPy's numbers as Python's, paths as text."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return tuple(map(_as_flag, value))
-    if is_list:
-        return (_as_flag(value),)
-    if isinstance(value, np.generic):
-        return value.item()
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return parsed(choices)
 
 
 def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras.Model:

@@ -54,13 +54,20 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
     is_source, source = name == SOURCE_TEACHER.model, run.config.source_dataset
     if is_source and not (source and is_available(source, run.config.data_dir)):
         logger.info(f"{name}: not evaluated, since {source or 'its data set'} is not available")
-        run.models.save(name, model)
+        _keep(run, name, model)
         return
     test_set = run.images.source_test if is_source else run.images.test
     check_fit(model, run.models.path(name), MODELS[name].role, test_set.image_shape, len(test_set.class_names))
-    run.models.save(name, model)
+    _keep(run, name, model)
     scores = training.evaluator(model)(test_set).scores
     run.folder.update(**{f"{name}_{score}": value for score, value in scores.items()})
+
+
+def _keep(run: Run, name: str, model: keras.Model) -> None:
+    """Saves a model in the run's folder unless it is there; Keras writes the date into every file."""
+    own = run.models.own_path(name)
+    if not own.exists() or weights_digest(run.models.read(own, MODELS[name].role)) != weights_digest(model):
+        run.models.save(name, model)
 
 
 def evaluate_named_teacher(run: Run) -> None:

@@ -1,7 +1,6 @@
 """Fits a phase from its last checkpoint to the end of its schedule."""
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -115,7 +114,7 @@ class PhaseFit:
         except signals.Stopped:
             checkpoints.save()  # stopped after the step, for example during an evaluation
             raise
-        if model.stop_training:
+        if checkpoints.step < self.num_steps:
             raise UserError("a callback stopped training: leave it out, or shorten the schedule.")
         return {
             "steps": self.num_steps,
@@ -167,9 +166,6 @@ class PhaseFit:
         """Records what the phase starts from; raises UserError if its checkpoints started from other models."""
         if not self.folder.writes:
             return
-        if not self.config.resume:
-            shutil.rmtree(self.checkpoint_directory, ignore_errors=True)
-            shutil.rmtree(self.log_directory, ignore_errors=True)
         self.checkpoint_directory.mkdir(parents=True, exist_ok=True)
         note = self.checkpoint_directory / "made_from"
         if note.exists() and note.read_text() != self.starts_from:

@@ -124,7 +124,7 @@ class RunFolder:
         return bool(self.record_of(phase)) and (self / phase.file).exists()
 
     def begin(self, phase: Phase) -> None:
-        """Prepares for a phase; with `--noresume`, deletes its results and those of the phases that depend on it.
+        """Prepares for a phase; with `--noresume`, deletes its files and those of the phases that depend on it.
 
         Raises:
             UserError: If a phase that depends on it has finished, from another model than the one to be trained.
@@ -142,6 +142,7 @@ class RunFolder:
         record = self.result
         for row in (phase, *later):
             (self / row.file).unlink(missing_ok=True)
+            self.drop_checkpoints(row)
             record.get("phases", {}).pop(row.name, None)
             record.get("models", {}).pop(row.model, None)
             for score in records.SCORES:

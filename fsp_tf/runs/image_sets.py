@@ -7,6 +7,7 @@ from fsp_tf.config.phases import STAGE1, Phase
 from fsp_tf.data import ImageSet, datasets, load_split
 from fsp_tf.system.errors import UserError
 
+_load_once = functools.lru_cache(maxsize=4)(load_split)  # runs in one process usually share their data
 MEMORY = "memory:"  # begins the name of a data set that was given to `fsp_tf.distill`
 
 
@@ -87,9 +88,5 @@ class ImageSets:
         return list({id(images): images for images in map(self.for_training, rows)}.values())
 
     def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
-        return _load_once(name, split, self.config.data_dir, self.config.image_size, holdout, held_out)
-
-
-@functools.lru_cache(maxsize=4)  # runs in one process usually share their data
-def _load_once(name: str, split: str, data_dir, image_size, holdout: int, held_out: bool) -> ImageSet:
-    return load_split(name, split, data_dir=data_dir, image_size=image_size, holdout=holdout, held_out=held_out)
+        where = {"data_dir": self.config.data_dir, "image_size": self.config.image_size}
+        return _load_once(name, split, **where, holdout=holdout, held_out=held_out)

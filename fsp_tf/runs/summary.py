@@ -86,12 +86,12 @@ def _measure(run: Run, name: str) -> dict:
         "parameters": model.count_params(),
         "saved_model_bytes": _saved_model_bytes(run, role, model),
         "images_per_second": round(_inference_speed(model), 1),
-        "training_seconds": sum(_seconds(run.folder.record_of(row)) for row in made_by),
+        "training_seconds": sum(
+            run.folder.record_of(row).get(part, 0.0)
+            for row in made_by
+            for part in ("training_seconds", "store_seconds")
+        ),
     }
-
-
-def _seconds(record: dict) -> float:
-    return record.get("training_seconds", 0.0) + record.get("store_seconds", 0.0)
 
 
 def _saved_model_bytes(run: Run, role: str, model: keras.Model) -> int:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import keras
 import numpy as np
@@ -17,6 +18,8 @@ from fsp_tf.system.errors import UserError
 
 TINY = {
     "batch_size": np.int64(16),
+    "flip": "false",
+    "teacher_flip": None,
     "stage1_steps": np.array([3, 4, 5]),
     "stage2_steps": [3, 4, 5],
     "stage2_learning_rates": (1e-3, 1e-3, 1e-3),
@@ -147,6 +150,15 @@ def test_unknown_choices_are_named(arrays, tmp_path):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), dataset="digits", holdout=3)
     with pytest.raises(UserError, match="stage3_steps: unknown"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage3_steps=(1,))
+    for choices, words in (
+        ({"flip": "maybe"}, "--flip must be true or false, got 'maybe'."),
+        ({"seed": "x"}, "--seed must be a whole number, got 'x'."),
+        ({"schedule_scale": "half"}, "--schedule_scale must be a number, got 'half'."),
+        ({"stage2_steps": (3, "x")}, "--stage2_steps must be a list of whole numbers, got 3,x."),
+        ({"method": "svm"}, "--method=svm: value should be one of"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), **choices)
     with pytest.raises(UserError, match=r"--export_formats must be some of .* got 'pickle'"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), export_formats="pickle")
     with pytest.raises(UserError, match="--stage1_learning_rates and --stage1_steps must have the same number"):
@@ -192,8 +204,12 @@ class Stop(keras.callbacks.Callback):
 
     state = saved = object()
 
+    def __init__(self, at: int):
+        super().__init__()
+        self.at = at
+
     def on_train_batch_end(self, batch, logs=None):
-        self.model.stop_training = batch == 1
+        self.model.stop_training = batch == self.at
 
 
 def test_wrong_number_of_class_names_is_refused(arrays, tmp_path):
@@ -202,6 +218,9 @@ def test_wrong_number_of_class_names_is_refused(arrays, tmp_path):
             fsp_tf.distill(cnn(8), cnn(4), *arrays, run_dir=str(tmp_path), class_names=names)
 
 
-def test_callback_that_stops_training_is_refused(arrays, tmp_path):
+def test_callback_that_stops_training_before_the_last_step_is_refused(arrays, tmp_path):
+    models, where = [cnn(4, 6), cnn(4, 6)], {"run_dir": str(tmp_path), "baseline": False}
     with pytest.raises(UserError, match="a callback stopped training"):
-        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path), callbacks=[Stop()], **TINY)
+        fsp_tf.distill(*models, *arrays, **where, callbacks=[Stop(at=1)], **TINY)
+    run = fsp_tf.distill(*models, *arrays, **where, resume=False, callbacks=[Stop(at=4)], **TINY)
+    assert run.result["phases"]["stage2"]["steps"] == 5

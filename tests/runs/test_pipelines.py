@@ -155,8 +155,10 @@ def test_run_with_a_named_teacher_reads_each_file_once(finished, tmp_path, reads
 )
 def test_every_pipeline_reads_each_file_once(finished, tmp_path, reads, pipeline, expected):
     folder = shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.glob("*.keras")}
     runs.run_pipeline(tiny(folder, pipeline=pipeline))
     assert sorted(reads) == [f"{name}.keras" for name in expected]
+    assert before == {path: path.read_bytes() for path in folder.glob("*.keras")}, "no file is written again"
 
 
 def interrupt_at(fatal_step: int):
@@ -248,12 +250,14 @@ def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
 
 def test_flags_without_effect_are_named(tmp_path, capsys):
     kd = {"method": "kd", "fsp_weighting": "equal", "fsp_weight": 5.0, "fsp_pairs": "first_block"}
-    for choices in ({}, kd, {"kd_temperature": 2.0}, {"fsp_weighting": "equal", "stage1_optimizer": "adam"}):
+    taps = {"fsp_taps": ("auto",), "fsp_pairs": "first_block", "student_depth": 14}
+    for choices in ({}, kd, {"kd_temperature": 2.0}, {"fsp_weighting": "equal", "stage1_optimizer": "adam"}, taps):
         config = tiny(tmp_path, stage2_loss=None, **choices)
         checks.check_inputs(runs.Run(config), phases_of(config))
     assert capsys.readouterr().out.splitlines() == [
         "WARNING: --fsp_pairs, --fsp_weight, --fsp_weighting have no effect with --method=kd.",
         "WARNING: --kd_temperature has no effect with --stage2_loss=cross_entropy.",
+        "WARNING: --fsp_pairs has no effect with --fsp_taps.",
     ]
 
 
@@ -291,6 +295,20 @@ def test_noresume_repeats_a_phase(finished, tmp_path):
     train(tiny(tmp_path, pipeline="teacher", resume=False))
     assert (tmp_path / "teacher.keras").stat().st_mtime_ns > before
     assert have_equal_weights(finished / "teacher.keras", tmp_path / "teacher.keras")
+
+
+def test_noresume_deletes_the_checkpoints_of_later_phases(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(tmp_path, pipeline="baseline"))
+    monkeypatch.undo()
+    train(tiny(tmp_path, pipeline="teacher"))
+    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(tmp_path, pipeline="stage1"))
+    monkeypatch.undo()
+    train(tiny(tmp_path, pipeline="teacher", resume=False))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["baseline"]
 
 
 def test_baseline_differs_from_the_student_in_stage1_only(finished, tmp_path):
