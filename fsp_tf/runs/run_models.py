@@ -33,7 +33,6 @@ class RunModels:
     ):
         self.config, self.folder, self.images = config, folder, images
         self._models = dict(models)
-        self._digests: dict[pathlib.Path, str] = {}
         self._frozen: dict[tuple, keras.Model] = {}
 
     def own_path(self, name: str) -> pathlib.Path:
@@ -68,10 +67,7 @@ class RunModels:
 
     def digest(self, name: str) -> str:
         """Returns the digest of a model that phases start from."""
-        path = self.path(name)
-        if path not in self._digests:
-            self._digests[path] = weights_digest(self.get(name))
-        return self._digests[path]
+        return weights_digest(self.get(name))
 
     def read(self, path: pathlib.Path, role: str) -> keras.Model:
         """Returns the model in a file; reads the file once.
@@ -107,9 +103,7 @@ class RunModels:
 
     def forget(self, name: str) -> None:
         """Drops a model from memory, because its file in the run's folder changes."""
-        path = self.own_path(name)
-        for kept in (self._models, self._digests):
-            kept.pop(path, None)
+        self._models.pop(self.own_path(name), None)
         self._frozen = {key: model for key, model in self._frozen.items() if key[0] != name}
 
     def initial_student(self, *, plain: bool = False) -> keras.Model:
