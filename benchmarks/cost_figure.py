@@ -54,11 +54,12 @@ def measure() -> dict:
         for model, (keys, paper_accuracy) in TABLE_3.items():
             cost = sum(rows[key]["tera_operations"] for key in keys)
             measured = rows[keys[-1]]["measured"]["net_1"]
-            mean, half_width = (100 * measured[name] for name in ("mean", "half_width"))
+            mean, half_width = (value and 100 * value for value in (measured["mean"], measured["half_width"]))
             title = f"{report['schedule_scale']:g} of the paper's steps"
             points.append({"model": model, "recipe": title, "cost": cost, "mean": mean, "half_width": half_width})
             whole = {"cost": cost / report["schedule_scale"], "mean": paper_accuracy, "half_width": None}
-            points.append({"model": model, "recipe": "the paper", **whole})
+            if "the paper" not in [point["recipe"] for point in points if point["model"] == model]:
+                points.append({"model": model, "recipe": "the paper", **whole})
     recipe = json.loads(pathlib.Path(flags.FLAGS.recipe).read_text())
     if recipe["settings"]["teacher"]:
         raise UserError(f"{flags.FLAGS.recipe} was measured with --teacher, whose training is not counted in it.")
