@@ -34,7 +34,7 @@ def print_summary(run: Run) -> None:
                 f"{row['saved_model_bytes'] / 1e6:>8.2f} MB{row['images_per_second']:>9,.0f}"
                 f"{row['training_seconds']:>7,.0f} s"
             )
-        _print_loss(rows)
+        _compare(rows, run.config.method)
     exported = run.folder.result.get("export")
     if exported:
         _print_formats(exported)
@@ -46,13 +46,14 @@ def print_summary(run: Run) -> None:
             print(f"  {run.folder / name}")
 
 
-def _print_loss(rows: dict[str, dict]) -> None:
+def _compare(rows: dict[str, dict], method: str) -> None:
     """Prints by how much the distilled student is worse than the student from scratch, if it is."""
     accuracies = [rows[row.model]["accuracy"] for row in (BASELINE, STAGE2) if row.model in rows]
     if len(accuracies) == 2 and accuracies[1] < accuracies[0]:
+        advice = "" if method == "kd" else " --method=kd distills by soft targets instead."
         print(
             f"\nThe distilled student is {100 * (accuracies[0] - accuracies[1]):.2f} points below the student from "
-            f"scratch,\n{BASELINE.file}. --method=kd distills by soft targets instead."
+            f"scratch,\n{BASELINE.file}.{advice}"
         )
 
 
