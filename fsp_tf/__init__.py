@@ -6,7 +6,7 @@ __all__ = ["UserError", "distill"]
 __version__ = "0.2.0"
 
 
-def distill(teacher, student, train, test, *, run_dir, class_names=None, callbacks=(), **choices):
+def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names=None, callbacks=(), **choices):
     """Distills a student from a trained teacher: baseline, stage 1, stage 2 and export, like `python -m fsp_tf.main`.
 
     The same call resumes an interrupted run. The run's folder holds the usual files of a run and the two given models.
@@ -23,6 +23,8 @@ def distill(teacher, student, train, test, *, run_dir, class_names=None, callbac
             (number, 1).
         test: The test images, in the same form.
         run_dir: The run's folder.
+        labeled: The images of stage 2 and the student from scratch, in the same form. The labels of `train` are then
+            not used, and can be any. Default: `train`.
         class_names: Names of the classes for the record, the model card and the served answers. Default: 0, 1, ...
         callbacks: Keras callbacks for every phase.
         **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or
@@ -41,5 +43,5 @@ def distill(teacher, student, train, test, *, run_dir, class_names=None, callbac
     """
     from fsp_tf.runs import distill_models  # here, so that `import fsp_tf` is light
 
-    own = {"run_dir": run_dir, "class_names": class_names, "callbacks": callbacks}
+    own = {"run_dir": run_dir, "labeled": labeled, "class_names": class_names, "callbacks": callbacks}
     return distill_models.distill(teacher, student, train, test, **own, **choices)

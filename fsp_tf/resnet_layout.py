@@ -1,6 +1,7 @@
 """Layout of the paper's residual networks, from which models, checks of flags and costs are derived."""
 
 CHANNELS = {"cifar": (16, 32, 64), "imagenet": (64, 128, 256, 512)}  # of each section, at width 1
+DEFAULT_SHORTCUTS = {"cifar": "zero_pad", "imagenet": "projection"}
 IMAGENET_BLOCKS = {18: (2, 2, 2, 2), 20: (2, 2, 3, 2), 34: (3, 4, 6, 3)}
 
 

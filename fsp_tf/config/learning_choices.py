@@ -22,10 +22,15 @@ class Data:
     holdout: int = option(
         0, "Number of training images to hold out and to evaluate on instead of --eval_split, for choosing settings."
     )
+    labeled_split: str | None = option(
+        None,
+        "Split for stage 2, the baseline and fine-tuning. Only stage 1 then uses --train_split, whose images need no "
+        "correct labels. Default: as --train_split.",
+    )
     labeled_images: int = option(
         0,
-        "Number of randomly chosen training images to which stage 2, the baseline and fine-tuning are limited; 0 uses "
-        "all. The teacher and stage 1, which needs no labels, use all images.",
+        "Number of randomly chosen images to which stage 2, the baseline and fine-tuning are limited, to try a method "
+        "with few labels; 0 uses all. The teacher and stage 1, which needs no labels, use all images.",
     )
     image_size: int | None = option(
         None, "Height and width in pixels to resize images to; required if the images have different sizes."

@@ -2,7 +2,7 @@
 
 from fsp_tf.config.choices import Config
 from fsp_tf.config.phases import STAGE1, Phase
-from fsp_tf.resnet_layout import CHANNELS, hint_blocks, section_blocks
+from fsp_tf.resnet_layout import CHANNELS, DEFAULT_SHORTCUTS, hint_blocks, section_blocks
 
 DEFAULT_SIZES = {"cifar": 32, "imagenet": 224}
 TRAINING = 3  # a step's forward and backward pass, in forward passes
@@ -14,6 +14,7 @@ def forward_multiply_adds(
     width_multiplier: int,
     image_shape: tuple[int, int, int],
     num_blocks: int | None = None,
+    shortcut: str | None = None,
 ) -> int:
     """Returns the multiply-adds of a ResNet's convolutions on one image.
 
@@ -23,7 +24,9 @@ def forward_multiply_adds(
         width_multiplier: Multiplies the channels.
         image_shape: Height, width and channels of the image.
         num_blocks: Counts only the first blocks; all of them if None.
+        shortcut: `zero_pad` or `projection`; None for the architecture's default.
     """
+    projects = (shortcut or DEFAULT_SHORTCUTS[architecture]) == "projection"
     sections = zip(section_blocks(architecture, depth), CHANNELS[architecture], strict=True)
     widths = [channels * width_multiplier for blocks, channels in sections for _ in range(blocks)]
     channels, (height, width, depth_of_image) = widths[0], image_shape
@@ -36,7 +39,7 @@ def forward_multiply_adds(
     for filters in widths[:num_blocks]:
         if filters != channels:  # the first block of a section
             height, width = _half(height), _half(width)
-            total += height * width * channels * filters if architecture == "imagenet" else 0  # the projection
+            total += height * width * channels * filters if projects else 0
         total += height * width * 9 * filters * (channels + filters)
         channels = filters
     return total
@@ -66,7 +69,9 @@ def _forward(config: Config, is_teacher: bool, phase: Phase, image_shape: tuple[
     if phase is STAGE1 and config.method == "fitnet":
         num_blocks = hint_blocks(num_blocks, config.num_hints)[-1]
     shape = image_shape or (size, size, 3)
-    return forward_multiply_adds(config.architecture, depth, config.width_multiplier, shape, num_blocks)
+    return forward_multiply_adds(
+        config.architecture, depth, config.width_multiplier, shape, num_blocks, config.shortcut
+    )
 
 
 def _half(side: int) -> int:

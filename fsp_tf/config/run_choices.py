@@ -71,6 +71,7 @@ class Schedules:
 class Machine:
     """Devices, numerical precision, checkpoints and logs."""
 
+    # Deviates: the paper prints no precision.
     precision: str = option(
         "float32",
         "Precision of training; evaluation and saved models use float32. auto selects the fastest precision of the "

@@ -171,5 +171,9 @@ def _pipeline_problems(config) -> Iterator[str]:
         yield f"--pipeline=ensemble needs at least two models, got {len(config.members)}: set --members=PATH,PATH."
     if config.trained_student and config.method == "kd" and pipeline == phases.STAGE2.pipeline:
         yield "--method=kd trains a new student, got --trained_student: use --stage2_loss=kd to start from that one."
+    if config.labeled_split and config.holdout:
+        yield "--labeled_split cannot be combined with --holdout, which holds out images of --train_split."
+    if config.labeled_split and phases.TEACHER in phases.phases_of(config):
+        yield "--labeled_split needs --teacher=PATH: the teacher would be trained on the labels of --train_split."
     if config.members and pipeline != phases.ENSEMBLE:
         yield f"--members needs --pipeline=ensemble, got --pipeline={pipeline}."

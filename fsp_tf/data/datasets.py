@@ -58,6 +58,7 @@ def load_split(
     image_size: int | None = None,
     holdout: int = 0,
     held_out: bool = False,
+    needs_labels: bool = True,
     memory_limit_bytes: int | None = None,
 ) -> ImageSet:
     """Loads one split.
@@ -69,6 +70,7 @@ def load_split(
         image_size: Side in pixels of the central square to which images are resized.
         holdout: Number of images to hold out; the same random choice in every run.
         held_out: Whether to return the held-out images instead of the rest.
+        needs_labels: Whether every image needs a label; TFDS has the label -1 for images without one.
         memory_limit_bytes: Larger sets are read from disk when needed; defaults to 2 GiB.
     Raises:
         UserError: If the set or split does not exist, has no images or different sizes, or cannot be downloaded.
@@ -77,7 +79,7 @@ def load_split(
         full = _digits(split, image_size or 32)
     else:
         limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
-        full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit)
+        full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit, needs_labels)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}; lower it.")
     if not holdout:
@@ -131,7 +133,9 @@ def _digits(split: str, size: int) -> ImageSet:
     return ImageSet(f"digits/{split}", tuple("0123456789"), images.shape[1:], len(images), images, labels)
 
 
-def _from_builder(name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int) -> ImageSet:
+def _from_builder(
+    name: str, split: str, builder, image_size: int | None, memory_limit_bytes: int, needs_labels: bool
+) -> ImageSet:
     """Loads a split of a TFDS builder, into memory if it fits."""
     try:
         num_images = builder.info.splits[split].num_examples
@@ -153,7 +157,7 @@ def _from_builder(name: str, split: str, builder, image_size: int | None, memory
     with _report_damaged_files(on_disk.name):
         batches = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
         images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
-    if labels.min() < 0:
+    if needs_labels and labels.min() < 0:
         raise UserError(f"{on_disk.name} has images without labels; name another split.")
     return dataclasses.replace(on_disk, images=images, labels=labels, source=None) if fits else on_disk
 

@@ -54,25 +54,28 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
         raise UserError(f"{path} does not contain a functional or sequential Keras model with one input.")
     output = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    if isinstance(output, list | tuple) and len(output) == 1:
+        (output,) = output
     if isinstance(output, dict) and "logits" not in output:
         raise UserError(f"{path} has the outputs {', '.join(output)}; expected one named logits.")
     logits = output["logits"] if isinstance(output, dict) else output
     if isinstance(logits, list | tuple) or len(logits.shape) != 2:
         raise UserError(f"{path} is not a classifier: expected one output of shape (batch, classes).")
-    if None in model.input_shape[1:] or len(model.input_shape) != 4:
+    shape = model.inputs[0].shape
+    if None in shape[1:] or len(shape) != 4:
         raise UserError(
-            f"{path} takes inputs of {tuple(model.input_shape[1:])}; expected images of a fixed (height, width, "
-            "channels): rebuild the model with that input shape."
+            f"{path} takes inputs of {shape[1:]}; expected images of a fixed (height, width, channels): rebuild the "
+            "model with that input shape."
         )
-    if model.input_shape[-1] not in IMAGE_CHANNELS:
-        raise UserError(f"{path} takes images of {model.input_shape[-1]} channels; expected 1, 3 or 4, as files have.")
+    if shape[-1] not in IMAGE_CHANNELS:
+        raise UserError(f"{path} takes images of {shape[-1]} channels; expected 1, 3 or 4, as files have.")
     if logits.shape[-1] == 1 or _ends_in_sigmoid(logits):
         outputs = "one output" if logits.shape[-1] == 1 else f"{logits.shape[-1]} sigmoid outputs"
         raise UserError(f"{path} has {outputs}; expected the logits or softmax probabilities of two or more classes.")
-    if not _are_probabilities(keras.Model(model.inputs[0], logits)):
-        return model if isinstance(output, dict) else keras.Model(model.inputs[0], {"logits": logits}, name=model.name)
+    if _are_probabilities(keras.Model(model.inputs[0], logits)):
+        logits = _before_softmax(logits)
     heads = output if isinstance(output, dict) else {}
-    return keras.Model(model.inputs[0], heads | {"logits": _before_softmax(logits)}, name=model.name)
+    return keras.Model(model.inputs[0], heads | {"logits": logits}, name=model.name)
 
 
 def with_new_classifier(model: keras.Model, num_classes: int, seed: int) -> keras.Model:

@@ -50,16 +50,20 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
         _refuse_another_student(run, phases, weights_digest(run.models.read(path, STUDENT_ROLE)))
     if run.config.holdout and run.config.teacher and run.config.application is None:
         _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
-    trained_here: set[str] = set()
+    trained_here: dict[str, keras.Model | None] = {}  # None where a new model shows what there is to check
     for phase in phases:
-        found = [run.models.get(name) for name in phase.starts_from(run.config) if name not in trained_here]
-        if phase is FINE_TUNING and found and run.config.has_custom_models:
-            model_forms.with_new_head(run.config, found[0], len(run.images.train.class_names))
+        found = [
+            trained_here[name] if name in trained_here else run.models.get(name)
+            for name in phase.starts_from(run.config)
+        ]
+        trained_here[phase.model] = None
+        if phase is FINE_TUNING and found[0] and run.config.has_custom_models:
+            num_classes = len(run.images.train.class_names)
+            trained_here[phase.model] = model_forms.with_new_head(run.config, found[0], num_classes)
         if phase is STAGE1:
-            check_stage1(run, found[0] if found else None)
+            check_stage1(run, found[0])
         if phase is STAGE2 and STAGE1.model in phase.starts_from(run.config) and STAGE1.model not in trained_here:
             run.models.student_after_stage1()
-        trained_here.add(phase.model)
 
 
 def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -28,7 +28,7 @@ from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
-DATA_FIELDS = ("dataset", "train_split", "eval_split", "holdout", "image_size")
+DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
 
@@ -82,6 +82,7 @@ def distill(
     test,
     *,
     run_dir: str,
+    labeled,
     class_names: Sequence[str] | None,
     callbacks: Sequence,
     **choices,
@@ -94,12 +95,13 @@ def distill(
     classes = tuple(map(str, range(num_classes) if class_names is None else class_names))
     if len(set(classes)) != num_classes:
         raise UserError(f"class_names must be {num_classes} different names, got {len(set(classes))}.")
-    sets = [_image_set(name, data, classes) for name, data in (("train", train), ("test", test))]
+    data = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
+    sets = {name: _image_set(name, value, classes) for name, value in data.items()}
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
-    defaults |= _lengths(sets[0].num_images, choices.get("batch_size"))
-    decided = {"dataset": f"{MEMORY}{_digest(sets)}", "run_dir": str(folder), "teacher": teacher}
+    defaults |= _lengths(sets["train"].num_images, choices.get("batch_size"))
+    decided = {"dataset": f"{MEMORY}{_digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
     RunFolder(with_defaults(config))  # refuses a folder of another run
     is_begun = (folder / "flags.cfg").exists()
@@ -109,9 +111,11 @@ def distill(
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path) as aside:
                 given[name].save(aside)
+        keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)
-    images.train, images.test = sets
+    for name, image_set in sets.items():
+        setattr(images, name, image_set)
     models = {path: classifiers[name] for name, path in paths.items()}
     if not console.logger.handlers:
         console.install_handler()
@@ -160,16 +164,18 @@ def _lengths(num_images: int, batch_size: int | None) -> dict:
 def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
     """Returns arrays or a `tf.data` dataset of batches as an image set.
 
+    The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run.
+
     Raises:
         UserError: If they are not images of 0 to 255 and integer labels.
     """
-    if isinstance(data, tf.data.Dataset):
-        parts = [np.concatenate(parts) for parts in zip(*data.as_numpy_iterator(), strict=True)]
-    else:
-        parts = [np.asarray(part) for part in data]
-    if len(parts) != 2:
-        raise UserError(f"{name} must be images and labels, got {len(parts)} parts.")
-    images, labels = parts
+    try:
+        images, labels = _in_fixed_order(data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
+    except (TypeError, ValueError) as error:
+        found = getattr(data, "element_spec", type(data).__name__)
+        raise UserError(
+            f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}."
+        ) from error
     labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
         raise UserError(
@@ -185,6 +191,16 @@ def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
 
 
+def _in_fixed_order(batches: tf.data.Dataset) -> list[np.ndarray]:
+    """Returns all images and labels of batches (images, labels), ordered by their contents."""
+    images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+    digests = [
+        hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in zip(images, labels, strict=True)
+    ]
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    return [images[order], labels[order]]
+
+
 def _rounded(name: str, images: np.ndarray) -> np.ndarray:
     """Returns images as uint8. Raises UserError if they are not from 0 to 255, or probably from 0 to 1."""
     with np.errstate(invalid="ignore"):
@@ -197,7 +213,7 @@ def _rounded(name: str, images: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _digest(sets: list[ImageSet]) -> str:
+def _digest(sets: Iterable[ImageSet]) -> str:
     total = hashlib.sha256()
     for image_set in sets:
         total.update(np.ascontiguousarray(image_set.images).data)

@@ -63,7 +63,7 @@ def provenance(run: Run) -> dict[str, Any]:
     if run.folder.has_finished(STAGE2):
         is_known = run.config.method == "kd" or run.folder.record_of(STAGE1)
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
-        labeled = f", {run.config.labeled_images} labeled images" if run.config.labeled_images else ""
+        labeled = f", labels of {run.images.labeled.name}" if run.images.labeled is not run.images.train else ""
         known = {
             "command": None if run.config.dataset.startswith(MEMORY) else command(run),
             "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}{labeled}",

@@ -171,7 +171,8 @@ class PhaseFit:
         if note.exists() and note.read_text() != self.starts_from:
             raise UserError(
                 f"{self.phase.name} in {self.folder} started from another model: name the same --teacher, --student or "
-                f"--trained_student, choose another --run_dir, or restart {self.phase.name} with --noresume."
+                f"--trained_student, choose another --run_dir, or restart {self.phase.name} with "
+                f"--pipeline={self.phase.pipeline} --noresume."
             )
         files.write_text(note, self.starts_from)
 

@@ -20,23 +20,26 @@ class ImageSets:
     @functools.cached_property
     def train(self) -> ImageSet:
         """The images to train on."""
-        return self._load(self.config.dataset, self.config.train_split, self.config.holdout)
+        config = self.config
+        return self._load(
+            config.dataset, config.train_split, holdout=config.holdout, needs_labels=not config.labeled_split
+        )
 
     @functools.cached_property
     def labeled(self) -> ImageSet:
-        """The training images whose labels stage 2, the baseline and fine-tuning use: `--labeled_images` of them."""
-        wanted = self.config.labeled_images
-        if wanted > self.train.num_images:
-            raise UserError(
-                f"--labeled_images={wanted} exceeds the {self.train.num_images} images of {self.train.name}."
-            )
-        return datasets.random_part(self.train, wanted) if wanted else self.train
+        """The images of stage 2, the baseline and fine-tuning: `--labeled_images` of `--labeled_split`."""
+        wanted, split = self.config.labeled_images, self.config.labeled_split
+        full = self._load(self.config.dataset, split) if split else self.train
+        if wanted > full.num_images:
+            raise UserError(f"--labeled_images={wanted} exceeds the {full.num_images} images of {full.name}.")
+        return datasets.random_part(full, wanted) if wanted else full
 
     @functools.cached_property
     def test(self) -> ImageSet:
         """The images to evaluate on: the test images, or with `--holdout` the held-out training images."""
         if self.config.holdout:
-            return self._load(self.config.dataset, self.config.train_split, self.config.holdout, held_out=True)
+            name, split = self.config.dataset, self.config.train_split
+            return self._load(name, split, holdout=self.config.holdout, held_out=True)
         return self._load(self.config.dataset, self.config.eval_split)
 
     @functools.cached_property
@@ -87,6 +90,5 @@ class ImageSets:
         rows = sorted(phases, key=lambda row: row.on_source, reverse=True)
         return list({id(images): images for images in map(self.for_training, rows)}.values())
 
-    def _load(self, name: str, split: str, holdout: int = 0, held_out: bool = False) -> ImageSet:
-        where = {"data_dir": self.config.data_dir, "image_size": self.config.image_size}
-        return _load_once(name, split, **where, holdout=holdout, held_out=held_out)
+    def _load(self, name: str, split: str, **options) -> ImageSet:
+        return _load_once(name, split, data_dir=self.config.data_dir, image_size=self.config.image_size, **options)

@@ -15,6 +15,7 @@ from fsp_tf.models import (
     with_new_classifier,
 )
 from fsp_tf.models.custom import copy_model
+from fsp_tf.resnet_layout import DEFAULT_SHORTCUTS
 
 
 def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bool = False) -> keras.Model:
@@ -30,13 +31,12 @@ def build(config: Config, role: str, num_classes: int, image_shape, *, plain: bo
     """
     depth = config.teacher_depth if role == TEACHER_ROLE else config.student_depth
     make = cifar_resnet if config.architecture == "cifar" else imagenet_resnet
-    default_shortcut = "zero_pad" if config.architecture == "cifar" else "projection"
     return make(
         depth,
         num_classes,
         tuple(image_shape),
         width_multiplier=config.width_multiplier,
-        shortcut=config.shortcut or default_shortcut,
+        shortcut=config.shortcut or DEFAULT_SHORTCUTS[config.architecture],
         seed=zlib.crc32(f"{config.seed}/{role}".encode()),
         dtype="float32" if plain else config.precision,
         fused=not plain,

@@ -87,6 +87,8 @@ class RunModels:
                 raise UserError(
                     f"The {role}'s file {path} does not exist: name a .keras file with --{flag}, or train it first."
                 )
+            # A file has no states of random generators (dropout): they are drawn when it is read.
+            keras.utils.set_random_seed(zlib.crc32(f"{self.config.seed}/{role}".encode()))
             model = load_keras_file(path, f"The {role}'s file")
             self._models[path] = (
                 as_classifier(model, path) if self.config.has_custom_models else self._described(model, path, role)

@@ -6,6 +6,7 @@ import re
 
 NO_MEMORY = "out of memory; raise the memory limit of the process, or use a smaller --batch_size in a new --run_dir"
 ONEDNN_NO_MEMORY = "exception:Status: 1, message: could not"  # oneDNN's status 1 is "out of memory"
+DAMAGED_IMAGE = re.compile(r"assertion failed: \[(.*\.(?:jpe?g|png) .*?)\]", re.IGNORECASE)  # of read_training_image
 CORRUPT_DATA = "a data file is corrupt; restore it or prepare it again"
 MESSAGES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full; free some space"),
@@ -27,6 +28,8 @@ def describe(error: BaseException) -> str | None:
         return f"{error.filename or _summary(error)}: {MESSAGES[error.errno]}"
     if not (isinstance(error, OSError) or kind.__module__.startswith("tensorflow.")):
         return None
+    if damaged := DAMAGED_IMAGE.search(text):
+        return f"{damaged[1]}; restore it or remove it"
     # TensorFlow and HDF5 pass on the system's message without its number.
     for number, message in MESSAGES.items():
         if os.strerror(number) in text:

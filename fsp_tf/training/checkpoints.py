@@ -145,7 +145,9 @@ class Checkpoints(keras.callbacks.Callback):
         arrays = {"notes": np.array(json.dumps(notes))}
         for kind, values in (*self.variables.items(), ("running_sum", self.model.metric_sums)):
             for number, value in enumerate(values):
-                arrays[f"{kind}_{number}"] = keras.ops.convert_to_numpy(value)
+                array = keras.ops.convert_to_numpy(value)
+                is_bfloat16 = array.dtype.name == "bfloat16"  # which NumPy cannot read again
+                arrays[f"{kind}_{number}"] = array.astype(np.float32) if is_bfloat16 else array
         path = self.directory / f"step-{self.step}.npz"
         files.write_with_digest(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
         self.saved_step = self.step

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.data import load_split
+from fsp_tf.system import os_errors
 from fsp_tf.system.errors import UserError
 from fsp_tf.training.plots import confusion_image
 from tests.support.sample_images import encoded, pixels, png_of
@@ -44,6 +45,15 @@ def refuse(folder: pathlib.Path, sentence: str, image_size: int | None = 8) -> N
 def test_refused_image_is_named(folder, content, sentence):
     (folder / "train" / "a" / "odd.png").write_bytes(content)
     refuse(folder, f"train/a/odd.png {sentence}")
+
+
+def test_damaged_image_of_a_streamed_set_is_named_when_it_is_read(folder):
+    streamed = load_split(f"folder:{folder}", "train", image_size=8, memory_limit_bytes=0)
+    (folder / "train" / "a" / "3.png").write_bytes(PNG[:60])
+    with pytest.raises(tf.errors.InvalidArgumentError) as raised:
+        list(streamed.batches(8))
+    sentence = "train/a/3.png cannot be decoded because it is damaged or incomplete; restore it or remove it"
+    assert os_errors.describe(raised.value) == f"{folder}/{sentence}"
 
 
 def test_damaged_image_is_named_while_the_common_size_is_searched(folder):

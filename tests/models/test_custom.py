@@ -43,9 +43,10 @@ def test_logits_stay_as_they_are_in_functional_and_sequential_models():
     sequential = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     named = keras.Model(functional.inputs[0], {"logits": functional.outputs[0]})
     images = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
-    for model in (functional, sequential):
-        np.testing.assert_array_equal(as_classifier(model, PATH)(images)["logits"], model(images))
-    assert as_classifier(named, PATH) is named
+    listed = keras.Model(functional.inputs, functional.outputs)
+    for model in (functional, named, listed):
+        np.testing.assert_array_equal(as_classifier(model, PATH)(images)["logits"], functional(images))
+    np.testing.assert_array_equal(as_classifier(sequential, PATH)(images)["logits"], sequential(images))
 
 
 def test_other_objects_and_models_are_refused():

@@ -137,17 +137,20 @@ def convolutions(model: keras.Model) -> int:
 
 
 @pytest.mark.parametrize(
-    ("make", "architecture", "depth", "width", "size"),
+    ("make", "architecture", "depth", "size", "options"),
     [
-        (cifar_resnet, "cifar", 8, 1, 32),
-        (cifar_resnet, "cifar", 14, 4, 32),
-        (imagenet_resnet, "imagenet", 20, 1, 64),
-        (imagenet_resnet, "imagenet", 34, 1, 224),
+        (cifar_resnet, "cifar", 8, 32, {}),
+        (cifar_resnet, "cifar", 14, 32, {"width_multiplier": 4, "shortcut": "projection"}),
+        (imagenet_resnet, "imagenet", 20, 64, {"shortcut": "zero_pad"}),
+        (imagenet_resnet, "imagenet", 34, 224, {}),
     ],
 )
-def test_multiply_adds_match_the_models_convolutions(make, architecture, depth, width, size):
-    model = make(depth, 10, (size, size, 3), width_multiplier=width)
-    assert forward_multiply_adds(architecture, depth, width, (size, size, 3)) == convolutions(model)
+def test_multiply_adds_match_the_models_convolutions(make, architecture, depth, size, options):
+    model = make(depth, 10, (size, size, 3), **options)
+    counted = forward_multiply_adds(
+        architecture, depth, image_shape=(size, size, 3), **{"width_multiplier": 1} | options
+    )
+    assert counted == convolutions(model)
 
 
 def test_help_lists_the_flags_that_some_table_uses():

@@ -11,6 +11,7 @@ import tensorflow as tf
 from fsp_tf import runs
 from fsp_tf.data import load_split
 from fsp_tf.distillation import FSPDistiller
+from fsp_tf.models import load_keras_file
 from fsp_tf.runs.stage1_distiller import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -93,6 +94,9 @@ def test_phases_run_one_by_one_with_the_same_flags_equal_the_whole_pipeline(file
     for pipeline in ("stage1", "stage2", "evaluate"):
         parts = run(tmp_path / "parts", files, pipeline=pipeline)
     assert parts["student_accuracy"] == whole["student_accuracy"]
+    students = [load_keras_file(tmp_path / name / "student.keras") for name in ("whole", "parts")]
+    for first, second in zip(*(student.get_weights() for student in students), strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_another_student_is_refused_in_the_folder_of_a_finished_phase(files, tmp_path):

@@ -13,6 +13,7 @@ import fsp_tf
 from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.data import load_split
 from fsp_tf.models import keras_graph
+from fsp_tf.runs import distill_models
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 
@@ -69,8 +70,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     assert list(run.result["export"]["formats"]) == ["saved_model", "litert"]
     assert run.export(formats=["saved_model", "litert"]) == version, "not exported again"
     again = Batches()
-    batched = [tf.data.Dataset.from_tensor_slices(part).batch(20) for part in arrays]
-    fsp_tf.distill(teacher, cnn(4, 6, 8), *batched, run_dir=str(tmp_path), callbacks=[again], **TINY)
+    fsp_tf.distill(teacher, cnn(4, 6, 8), *arrays, run_dir=str(tmp_path), callbacks=[again], **TINY)
     assert again.count == 0, "another untrained student resumes the folder's"
     with pytest.raises(UserError, match="holds a run of another teacher"):
         fsp_tf.distill(cnn(8, 12, 16), student, *arrays, run_dir=str(tmp_path), **TINY)
@@ -92,7 +92,12 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
         (lambda images, labels: (images[0], labels), "must be images"),
         (lambda images, labels: (images, labels + 1), r"integer labels from 0 to 9, got int64 \[ 1  2 "),
         (lambda images, labels: (images[:0], labels[:0]), "must be images"),
-        (lambda images, labels: (images, labels, labels), "must be images and labels, got 3 parts"),
+        (lambda images, labels: (images, labels, labels), "must be two arrays, images and labels, .* got tuple"),
+        (lambda images, labels: images, "must be two arrays, images and labels, .* got ndarray"),
+        (
+            lambda images, labels: tf.data.Dataset.from_tensor_slices((images, labels)),
+            "of batches of them, got .TensorSpec",
+        ),
         (lambda images, labels: (images * np.nan, labels), "images of 0 to 255, got float64 from nan to nan"),
         (lambda images, labels: (images * 2.0, labels), "images of 0 to 255, got float64 from 0 to 510"),
         (lambda images, labels: (images, labels * 1.0), "integer labels"),
@@ -102,6 +107,15 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), change(*arrays[0]), arrays[1], run_dir=str(tmp_path / "run"), **TINY)
     assert not (tmp_path / "run").exists()
+
+
+def test_dataset_that_shuffles_names_the_same_images_every_time(arrays):
+    data = tf.data.Dataset.from_tensor_slices(arrays[0]).shuffle(1000, seed=1).batch(20)
+    first, second = (distill_models._image_set("train", data, tuple("0123456789")) for _ in range(2))
+    np.testing.assert_array_equal(first.images, second.images)
+    np.testing.assert_array_equal(first.labels, second.labels)
+    given = {(image.tobytes(), label) for image, label in zip(*arrays[0], strict=True)}
+    assert {(image.tobytes(), label) for image, label in zip(first.images, first.labels, strict=True)} == given
 
 
 def test_top5_accuracy_is_recorded_printed_and_part_of_the_card(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Teachers of `keras.applications`, and custom teachers with a new classifier, in every pipeline that takes them."""
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -9,7 +10,9 @@ import pytest
 
 import fsp_tf
 from fsp_tf import runs
+from fsp_tf.config.phases import phases_of
 from fsp_tf.data import load_split
+from fsp_tf.runs import checks
 from fsp_tf.system.errors import UserError
 from tests.support.custom_cnns import student_model, teacher_model
 from tests.support.tiny_runs import CONFIG, have_equal_weights, result
@@ -88,6 +91,16 @@ def test_custom_student_learns_from_the_named_teacher(tmp_path):
     record = run(tmp_path / "run", student=str(tmp_path / "student.keras"), baseline=False)
     assert set(record["phases"]) == {"stage1", "stage2"}
     assert keras.saving.load_model(tmp_path / "run" / "student.keras", compile=False).name == "mine"
+
+
+def test_named_layers_of_a_teacher_that_will_be_fine_tuned_are_checked(tmp_path):
+    student_model().save(tmp_path / "student.keras")
+    choices = {"student": str(tmp_path / "student.keras"), "fsp_connector": True, "run_dir": str(tmp_path / "run")}
+    config = dataclasses.replace(TINY, transfer_teacher="fine_tuned", **choices)
+    for first, problem in (("conv1_relu", None), ("conv_no_relu", "no head or layer named 'conv_no_relu'")):
+        given = runs.Run(dataclasses.replace(config, fsp_taps=(f"{first}:conv_pw_3_relu=first:second",)))
+        with pytest.raises(UserError, match=problem) if problem else contextlib.nullcontext():
+            checks.check_inputs(given, phases_of(given.config))
 
 
 def test_images_that_are_too_small_leave_no_folder(tmp_path):

@@ -417,13 +417,23 @@ def test_few_labels_limit_stage_2_and_the_baseline_only(tmp_path):
     assert [images.num_images for images in images.training_sets([TEACHER, BASELINE, STAGE1, STAGE2])] == [48, 20]
 
 
+def test_labeled_split_needs_a_teacher_and_replaces_the_images_of_stage_2(tmp_path):
+    with pytest.raises(UserError, match="--labeled_split needs --teacher=PATH"):
+        tiny(tmp_path, labeled_split="train[48:60]")
+    with pytest.raises(UserError, match="--labeled_split cannot be combined with --holdout"):
+        tiny(tmp_path, labeled_split="train[48:60]", teacher="teacher.keras", holdout=4)
+    images = ImageSets(tiny(tmp_path, labeled_split="train[48:60]", teacher="teacher.keras", labeled_images=10))
+    sizes = {phase.name: images.for_training(phase).num_images for phase in (BASELINE, STAGE1, STAGE2)}
+    assert sizes == {"baseline": 10, "stage1": 48, "stage2": 10}
+
+
 def test_model_card_names_held_out_and_labeled_images(tmp_path):
     run = runs.Run(tiny(tmp_path, holdout=16, labeled_images=20))
     run.folder.claim(1)
     (run.folder / STAGE2.file).touch()
     run.folder.finish(STAGE2, {"accuracy": 0.5})
     run.folder.release()
-    expected = "digits, split train[:48], 16 images held out, 20 labeled images"
+    expected = "digits, split train[:48], 16 images held out, labels of digits/train[:48] (the rest: 32) (20 of them)"
     assert exporting.provenance(run)["trained_on"] == expected
 
 

@@ -25,6 +25,7 @@ def student_model(channels=(12, 20)) -> keras.Model:
             keras.layers.ReLU(name="first"),
             keras.layers.Conv2D(channels[1], 3, strides=2, padding="same", activation="relu", name="second"),
             keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dropout(0.2),
             keras.layers.Dense(10),
         ],
         name="mine",
