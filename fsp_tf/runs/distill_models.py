@@ -91,10 +91,7 @@ def distill(
     choices = _checked(choices)
     given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
-    num_classes = classifiers["student"].output["logits"].shape[-1]
-    classes = tuple(map(str, range(num_classes) if class_names is None else class_names))
-    if len(set(classes)) != num_classes:
-        raise UserError(f"class_names must be {num_classes} different names, got {len(set(classes))}.")
+    classes = _class_names(classifiers["student"], class_names)
     data = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
     sets = {name: _image_set(name, value, classes) for name, value in data.items()}
     folder = pathlib.Path(run_dir).expanduser()
@@ -129,6 +126,15 @@ def _checked(choices: dict[str, Any]) -> dict[str, Any]:
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):
         raise UserError(f"{', '.join(superfluous)}: does not apply to images in memory; leave it out.")
     return parsed(choices)
+
+
+def _class_names(student: keras.Model, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the given names of a student's classes, or its numbers; raises UserError if they are not as many."""
+    num_classes = student.output["logits"].shape[-1]
+    names = tuple(map(str, range(num_classes) if given is None else given))
+    if len(set(names)) != num_classes:
+        raise UserError(f"class_names must be {num_classes} different names, got {len(set(names))}.")
+    return names
 
 
 def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras.Model:
