@@ -89,7 +89,7 @@ def distill(
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
     choices = _checked(choices)
-    given = {"student": student} | ({} if isinstance(teacher, str) else {"teacher": teacher})
+    given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     classes = _class_names(classifiers["student"], class_names)
     data = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
@@ -111,11 +111,10 @@ def distill(
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)
-    for name, image_set in sets.items():
-        setattr(images, name, image_set)
-    models = {path: classifiers[name] for name, path in paths.items()}
+    vars(images).update(sets)  # its cached properties
     if not console.logger.handlers:
         console.install_handler()
+    models = {path: classifiers[name] for name, path in paths.items()}
     return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 

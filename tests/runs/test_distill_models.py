@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import fsp_tf
 from benchmarks.custom_kinds import sequential_cnn
+from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.data import load_split
 from fsp_tf.models import keras_graph
 from fsp_tf.runs import distill_models
@@ -185,8 +186,11 @@ def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):
         fsp_tf.distill(cnn(4, 6, 8), cnn(4), *arrays, run_dir=str(tmp_path), **short)
     (images, labels), test = arrays
     train = images + np.float32(0.25), labels[:, np.newaxis]  # as resized images, and the labels of keras.datasets
-    run = fsp_tf.distill(cnn(4, 6, 8), cnn(4, 6, 8), train, test, run_dir=str(tmp_path), **short)
+    labeled = images[:20], labels[:20]
+    run = fsp_tf.distill(cnn(4, 6, 8), cnn(4, 6, 8), train, test, run_dir=str(tmp_path), labeled=labeled, **short)
     assert set(run.result["phases"]) == {"stage1", "stage2"}
+    sizes = [run.run.images.for_training(phase).num_images for phase in (STAGE1, STAGE2)]
+    assert sizes == [64, 20]
 
 
 class Scale(keras.layers.Layer):
