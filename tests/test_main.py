@@ -118,7 +118,7 @@ def test_help_and_mistakes_import_neither_tensorflow_nor_keras(argument, tmp_pat
         (["--flip=maybe"], ["--flip must be true or false, got 'maybe'"]),
         (["--fsp_pairs=typo"], ["--fsp_pairs=typo", "section_input|first_block"]),
         (["--teacher_depth=9"], ["--teacher_depth", "6k+2", "got 9"]),
-        (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size", "got 10 for 3 replicas"]),
+        (["--batch_size=10", "--num_virtual_devices=3"], ["--batch_size=10 does not divide among 3 replicas"]),
         (["--noresume=true"], ["fsp_tf: --noresume=true does not take an argument; see --help."]),
         ([f"--flagfile={sys.executable}"], ["fsp_tf: --flagfile must name a text file with one flag per line"]),
         (["--flagfile=flags/missing.cfg"], ["--flagfile=flags/missing.cfg: No such file or directory; see --help."]),

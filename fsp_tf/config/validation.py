@@ -97,11 +97,6 @@ def _model_problems(config) -> Iterator[str]:
             section_blocks(config.architecture, getattr(config, name))
         except ValueError as error:
             yield str(error).replace("The depth", f"--{name}")
-    if config.batch_size % config.num_virtual_devices:
-        yield (
-            f"--batch_size must be a multiple of --num_virtual_devices, got {config.batch_size} for "
-            f"{config.num_virtual_devices} replicas."
-        )
     if config.sync_batch_norm and config.fsp_taps:
         yield "--sync_batch_norm does not apply to custom models: set synchronized=True in their normalization layers."
     if config.fsp_taps and config.precision.startswith("mixed"):
