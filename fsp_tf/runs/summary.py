@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf import export as export_lib
+from fsp_tf.config import Config
 from fsp_tf.config.phases import BASELINE, CLASSIFIERS, MODELS, PHASES, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE
 from fsp_tf.runs import records
 from fsp_tf.runs.run import Run
@@ -34,7 +35,7 @@ def print_summary(run: Run) -> None:
                 f"{row['saved_model_bytes'] / 1e6:>8.2f} MB{row['images_per_second']:>9,.0f}"
                 f"{row['training_seconds']:>7,.0f} s"
             )
-        _compare(rows, run.config.method)
+        _compare(rows, run.config)
     exported = run.folder.result.get("export")
     if exported:
         _print_formats(exported)
@@ -46,11 +47,12 @@ def print_summary(run: Run) -> None:
             print(f"  {run.folder / name}")
 
 
-def _compare(rows: dict[str, dict], method: str) -> None:
+def _compare(rows: dict[str, dict], config: Config) -> None:
     """Prints by how much the distilled student is worse than the student from scratch, if it is."""
     accuracies = [rows[row.model]["accuracy"] for row in (BASELINE, STAGE2) if row.model in rows]
     if len(accuracies) == 2 and accuracies[1] < accuracies[0]:
-        advice = "" if method == "kd" else " --method=kd distills by soft targets instead."
+        instead = "leaves out stage 1" if config.stage2_loss == "kd" else "distills by soft targets instead"
+        advice = "" if config.method == "kd" else f" --method=kd {instead}."
         print(
             f"\nThe distilled student is {100 * (accuracies[0] - accuracies[1]):.2f} points below the student from "
             f"scratch,\n{BASELINE.file}.{advice}"
