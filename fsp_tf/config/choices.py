@@ -10,6 +10,7 @@ from fsp_tf.system.errors import UserError
 
 TOPICS = (Data, Models, Method, Schedules, Machine, Run)  # in the order of their fields
 APPLICATION = "keras.applications:"  # starts the name of a teacher
+UNKNOWN = "unknown"  # --source_dataset of a teacher that is a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             object.__setattr__(self, "stage2_loss", self.default_stage2_loss)
         if (self.application is not None or self.student) and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
+        if self.pipeline == TRANSFER and self.teacher and self.application is None and self.source_dataset is None:
+            object.__setattr__(self, "source_dataset", UNKNOWN)
         if problem := next(problems(self), None):
             raise UserError(problem)
 
@@ -39,7 +42,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
     @property
     def transfers(self) -> bool:
         """Whether the teacher was trained on another data set."""
-        return self.pipeline == TRANSFER or self.source_dataset is not None or self.application is not None
+        return self.source_dataset is not None or self.application is not None
 
     @property
     def default_stage2_loss(self) -> str:

@@ -14,7 +14,9 @@ class Data:
     dataset: str = option(
         "cifar10", "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/."
     )
-    source_dataset: str | None = option(None, "Data set of the teacher in a transfer.")
+    source_dataset: str | None = option(
+        None, "Data set of the teacher in a transfer. Default, if --teacher is a file: unknown."
+    )
     data_dir: str | None = free_option(None, "Data folder of TFDS. Default: TFDS's own.")
     train_split: str = option("train", "Split to train on; may be a slice such as train[:1000].")
     eval_split: str = option("test", "Split to evaluate on.")

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from fsp_tf import training
+from fsp_tf.config.choices import UNKNOWN
 from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, STUDENT_ROLE, named_teacher
 from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run
@@ -52,8 +53,8 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
     A source teacher is evaluated on its own data set, or not at all if that is unknown or not available.
     """
     is_source, source = name == SOURCE_TEACHER.model, run.config.source_dataset
-    if is_source and not (source and is_available(source, run.config.data_dir)):
-        logger.info(f"{name}: not evaluated, since {source or 'its data set'} is not available")
+    if is_source and (source in (None, UNKNOWN) or not is_available(source, run.config.data_dir)):
+        logger.info(f"{name}: not evaluated, since its data set ({source or UNKNOWN}) is not available")
         _keep(run, name, model)
         return
     test_set = run.images.source_test if is_source else run.images.test

@@ -5,6 +5,7 @@ import shlex
 from typing import Any
 
 from fsp_tf import export as export_lib
+from fsp_tf.config.choices import UNKNOWN
 from fsp_tf.config.phases import (
     DISTILL,
     SOURCE_TEACHER,
@@ -93,6 +94,6 @@ def _teacher(run: Run) -> dict[str, Any]:
     name = SOURCE_TEACHER.model if transfers and run.config.takes_source_teacher else TEACHER.model
     resnet = f"ResNet-{run.config.teacher_depth}"
     model = run.config.application or ("a custom model" if run.config.has_custom_models else resnet)
-    source = run.config.source_dataset or "another data set"
+    source = "another data set" if run.config.source_dataset in (None, UNKNOWN) else run.config.source_dataset
     trained_on = f", trained on {source}" if name == SOURCE_TEACHER.model else ""
     return {"model": f"{model}{trained_on}", "accuracy": run.folder.result.get(f"{name}_accuracy")}

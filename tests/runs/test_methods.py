@@ -11,7 +11,7 @@ from fsp_tf import runs
 from fsp_tf.config import Config
 from fsp_tf.config.phases import phases_of
 from fsp_tf.data import load_split
-from fsp_tf.runs import ensemble, exporting
+from fsp_tf.runs import ensemble, exporting, records
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -151,6 +151,9 @@ def test_transfer_from_a_teacher_file_needs_no_source_data(transfer, tmp_path):
     assert set(record["phases"]) == {"stage1", "stage2"}
     assert record["student_accuracy"] == result(pathlib.Path(transfer.run_dir))["student_accuracy"]
     assert "source_teacher_accuracy" not in record
+    recorded = records.read_flagfile(tmp_path / "flags.cfg")["source_dataset"]
+    train(dataclasses.replace(again, source_dataset=recorded, pipeline="evaluate"))
+    assert result(tmp_path)["student_accuracy"] == record["student_accuracy"]
 
 
 def test_fitnet_transfer_learns_from_the_fine_tuned_teacher(transfer):
