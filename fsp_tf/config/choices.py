@@ -60,12 +60,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
 
         Soft targets and FitNet's hints need a teacher of the target's classes.
         """
-        return self.transfers and self.takes_source_teacher
-
-    @property
-    def takes_source_teacher(self) -> bool:
-        """Whether stage 1's teacher in a transfer is the source teacher."""
-        return self.transfer_teacher == "source" and self.method == "fsp"
+        return self.transfers and self.transfer_teacher == "source" and self.method == "fsp"
 
     def rates_and_steps(self, phase: Phase) -> tuple[tuple[float, ...], tuple[int, ...]]:
         """Returns a phase's learning rates and the steps at which they end, scaled by `schedule_scale`."""

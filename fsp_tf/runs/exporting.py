@@ -90,8 +90,7 @@ def command(run: Run) -> str | None:
 
 def _teacher(run: Run) -> dict[str, Any]:
     """Describes the teacher that the student learned from, with its accuracy if it was evaluated."""
-    transfers = run.config.transfers or (run.folder / SOURCE_TEACHER.file).exists()
-    name = SOURCE_TEACHER.model if transfers and run.config.takes_source_teacher else TEACHER.model
+    name = SOURCE_TEACHER.model if run.config.learns_from_source else TEACHER.model
     resnet = f"ResNet-{run.config.teacher_depth}"
     model = run.config.application or ("a custom model" if run.config.has_custom_models else resnet)
     source = "another data set" if run.config.source_dataset in (None, UNKNOWN) else run.config.source_dataset
