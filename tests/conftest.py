@@ -28,3 +28,16 @@ def data_dir() -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     return pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def short_export_checks():
+    """Checks SavedModels in this process, and shortens the measurement of inference speed."""
+    from fsp_tf.export import verification  # imported here, since `make mutants` starts a session per mutant
+    from fsp_tf.runs import summary
+    from tests.support.saved_models import run_in_this_process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verification, "run_in_fresh_process", run_in_this_process)
+        patch.setattr(summary, "SPEED_SECONDS", 0.05)
+        yield

@@ -68,6 +68,7 @@ def files(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.long
 def test_verbosity_1_adds_tensorflow_log_messages(files, tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
     mistake = ["--dataset=digits", f"--teacher={files}/missing.keras", f"--run_dir={tmp_path / 'run'}"]

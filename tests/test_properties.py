@@ -1,4 +1,4 @@
-"""Properties of any input: flags, the stream, views, folding, permuted channels and stored matrices."""
+"""Properties of any input: flags, folding and stored matrices."""
 
 import dataclasses
 
@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.config.phases import PHASES
-from fsp_tf.data import Augmentation, ImageSet, StreamOptions, draw_views, take_views, training_stream
-from fsp_tf.data.sources import RandomAccess
+from fsp_tf.data import Augmentation, ImageSet
 from fsp_tf.distillation import TeacherStore
-from fsp_tf.models import cifar_resnet, fold_batch_normalization, permuted_weights
+from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.system.errors import UserError
 from tests.support.command_line import parse
@@ -51,6 +50,8 @@ def configs(draw) -> Config:
         "dataset": draw(NAMES),
         "resume": draw(st.booleans()),
         "flip": draw(st.booleans()),
+        "baseline": draw(st.booleans()),
+        "stage1_clipnorm": draw(st.none() | st.just(0.0) | POSITIVE),
         "teacher_depth": 6 * draw(st.integers(1, 20)) + 2,
         "seed": draw(SEEDS),
         "image_size": draw(st.none() | st.integers(8, 4096)),
@@ -104,59 +105,6 @@ def test_schedules_increase_and_no_phase_is_empty(config):
         assert steps[-1] <= max(len(steps), getattr(config, f"{phase.schedule}_steps")[-1])
 
 
-# --- The stream.
-
-
-def numbered_set(num_images: int, *, streamed: bool = False) -> ImageSet:
-    """Returns noise images labeled with their numbers."""
-    images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
-    labels = np.arange(num_images)
-    if streamed:
-        source = RandomAccess(labels, lambda row: (tf.constant(images)[row], tf.constant(labels)[row]), ())
-        return ImageSet("numbers", ("none",), (8, 8, 1), num_images, source=source)
-    return ImageSet("numbers", ("none",), (8, 8, 1), num_images, images, labels)
-
-
-def batches(image_set: ImageSet, first_step: int, last_step: int, **options) -> list:
-    stream_options = StreamOptions(name="stage1", augmentation=Augmentation(crop=True, flip=True), **options)
-    return list(training_stream(image_set, range(first_step, last_step), stream_options).as_numpy_iterator())
-
-
-@given(st.data(), SEEDS, st.integers(8, 20), st.booleans())
-@settings(max_examples=16)
-def test_resumed_stream_equals_uninterrupted_stream_and_epochs_differ(data, seed, count, streamed):
-    batch_size = data.draw(st.integers(1, count), label="batch size")
-    last_step = -(-3 * count // batch_size)  # three epochs
-    first_step = data.draw(st.integers(0, last_step - 1), label="first step")
-    image_set = numbered_set(count, streamed=streamed)
-    options = {"batch_size": batch_size, "seed": seed}
-    whole, resumed = batches(image_set, 0, last_step, **options), batches(image_set, first_step, last_step, **options)
-    for (images, labels), (other_images, other_labels) in zip(whole[first_step:], resumed, strict=True):
-        np.testing.assert_array_equal(other_labels, labels)
-        np.testing.assert_array_equal(other_images, images)
-    epochs = np.concatenate([labels for _, labels in whole])[: 3 * count].reshape(3, count)
-    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(count), (3, 1)))
-    assert len({epoch.tobytes() for epoch in epochs}) == 3
-
-
-@given(SEEDS, SEEDS, st.integers(1, 5), st.integers(8, 24), st.booleans(), st.booleans())
-@settings(max_examples=30)
-def test_views_are_repeatable_crops_of_the_padded_image(seed, other, count, side, crop, flip):
-    images = np.random.default_rng(seed).integers(1, 256, (count, side, side + 3, 2), dtype=np.uint8)
-    key, augmentation = tf.constant([seed, other], tf.int64), Augmentation(crop, flip)
-    views, again = (
-        take_views(tf.constant(images), draw_views(key, count, side, side + 3, augmentation), augmentation).numpy()
-        for _ in range(2)
-    )
-    np.testing.assert_array_equal(again, views)
-    y, x = (images.shape[1] // 8, images.shape[2] // 8) if crop else (0, 0)
-    padded = np.pad(images, [(0, 0), (y, y), (x, x), (0, 0)])
-    for image, view in zip(padded, views, strict=True):
-        windows = np.lib.stride_tricks.sliding_window_view(image, view.shape)[:, :, 0].reshape(-1, *view.shape)
-        mirrored = [np.array_equal(window[:, ::-1], view) for window in windows] if flip else []
-        assert any(np.array_equal(window, view) for window in windows) or any(mirrored)
-
-
 # --- Models.
 
 
@@ -183,17 +131,6 @@ def test_folding_preserves_outputs_for_any_statistics(small_model, seed, gamma, 
         np.testing.assert_allclose(got[head], expected[head], atol=1e-4 * largest + 1e-6, err_msg=head)
 
 
-@given(SEEDS)
-@settings(max_examples=8)
-def test_permuted_model_has_the_same_logits_for_any_seed(small_model, seed):
-    permuted = keras.models.clone_model(small_model)
-    permuted.set_weights(permuted_weights(small_model, seed))
-    images = np.random.default_rng(seed).integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
-    expected = small_model(images, training=False)["logits"].numpy()
-    got = permuted(images, training=False)["logits"].numpy()
-    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max() + 1e-6)
-
-
 class Projections:
     """Stands in for a distiller: the entries of an image are projections of its pixels."""
 
@@ -206,7 +143,11 @@ class Projections:
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> tuple[TeacherStore, TeacherStore]:
     """Returns a store that computed its files, and one that opened them."""
-    folder, image_set = tmp_path_factory.mktemp("store"), numbered_set(40)
+    folder, images = (
+        tmp_path_factory.mktemp("store"),
+        np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8),
+    )
+    image_set = ImageSet("noise", ("none",), (8, 8, 1), 40, images, np.zeros(40, np.int64))
     augmentation = Augmentation(crop=True, flip=True)
     made, opened = (TeacherStore(folder, Projections(), "digest", image_set, augmentation, "pixels") for _ in range(2))
     for store in (made, opened):

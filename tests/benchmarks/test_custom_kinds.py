@@ -45,6 +45,7 @@ def test_kind_is_refused_before_the_first_step(kind, data, tmp_path):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.long
 def test_accepted_kind_serves_what_it_recorded(data, tmp_path):
     row = custom_models.distill_kind(KINDS["softmax in a nested head"], *data, tmp_path / "0")
     found = {"images": "digits, 50 test images", "rows": {"kind": row}}

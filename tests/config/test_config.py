@@ -34,23 +34,6 @@ def test_every_flagfile_parses_and_validates(path):
     assert command in path.read_text(), "the header must contain the command"
 
 
-def test_config_survives_a_round_trip_through_a_flagfile(tmp_path):
-    config = Config(
-        experiment="a b",
-        fsp_weight=0.25,
-        stage1_clipnorm=0.0,
-        flip=True,
-        baseline=False,
-        export_formats=("saved_model", "onnx"),
-        image_size=64,
-        stage1_steps=(1, 2, 3),
-        seed=7,
-    )
-    path = tmp_path / "flags.cfg"
-    path.write_text("\n".join(f"--{name}={value}" for name, value in config_lib.to_flags(config).items()))
-    assert parse(f"--flagfile={path}") == config
-
-
 @pytest.mark.parametrize(
     ("scale", "expected"),
     [

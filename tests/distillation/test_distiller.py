@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.config import Config
+from fsp_tf.data.sources import prefetched
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.models import FusedBatchNormalization, cifar_resnet
@@ -224,7 +225,7 @@ def train(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **opti
         model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
         model.compile(optimizer)
         model.optimizer.build(model.trained.trainable_variables if is_fsp else student.trainable_variables)
-    stream = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True)
+    stream = prefetched(tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True))
     logs = StepLogs()
     model.fit(stream, verbose=0, callbacks=[logs])
     return state(student), logs.steps, model.metric_sums

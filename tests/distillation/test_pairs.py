@@ -23,14 +23,16 @@ def plain_cnn(channels=(8, 12, 16), padding: str = "same", size: int = SIZE) -> 
 
 
 @pytest.mark.parametrize(
-    ("teacher", "student"),
+    "build",
     [
-        (cifar_resnet(14, 5), cifar_resnet(8, 5)),
-        (cifar_resnet(8, 5, shortcut="projection"), cifar_resnet(8, 5)),
-        (imagenet_resnet(18, 5, (SIZE, SIZE, 3)), imagenet_resnet(20, 5, (SIZE, SIZE, 3))),
+        lambda: (cifar_resnet(14, 5), cifar_resnet(8, 5)),
+        lambda: (cifar_resnet(8, 5, shortcut="projection"), cifar_resnet(8, 5)),
+        lambda: (imagenet_resnet(18, 5, (SIZE, SIZE, 3)), imagenet_resnet(20, 5, (SIZE, SIZE, 3))),
     ],
+    ids=["depth", "projection", "imagenet"],
 )
-def test_resnet_pairs_are_the_section_inputs(teacher, student):
+def test_resnet_pairs_are_the_section_inputs(build):
+    teacher, student = build()
     assert find_pairs(teacher, student) == resolve_pairs(teacher, student, "section_input")
 
 

@@ -189,6 +189,14 @@ def train(config: Config) -> None:
     runs.run_pipeline(config, exports=False)
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    """Returns the file of a trained teacher."""
+    folder = tmp_path_factory.mktemp("teacher")
+    train(dataclasses.replace(TINY, run_dir=str(folder), pipeline="teacher"))
+    return str(folder / "teacher.keras")
+
+
 def train_stage1(folder: pathlib.Path, **choices) -> tuple[dict, list[np.ndarray]]:
     """Runs stage 1; returns its last logged scalars and the student's weights."""
     train(dataclasses.replace(TINY, run_dir=str(folder), pipeline="stage1", **choices))
@@ -204,9 +212,8 @@ def first_heat_map(folder: pathlib.Path) -> bytes:
 
 
 @pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.long), True])
-def test_stored_matrices_train_like_the_live_teacher(tmp_path, shuffle):
-    train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
-    choices = {"teacher": str(tmp_path / "teacher.keras"), "fsp_shuffle": shuffle}
+def test_stored_matrices_train_like_the_live_teacher(teacher, tmp_path, shuffle):
+    choices = {"teacher": teacher, "fsp_shuffle": shuffle}
     live, live_weights = train_stage1(tmp_path / "live", **choices)
     shared = {"fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "shared")}
     stored, stored_weights = train_stage1(tmp_path / "stored", **choices, **shared)
@@ -230,18 +237,7 @@ def test_a_teacher_pair_of_two_student_pairs_is_stored_twice(tmp_path, image_set
     np.testing.assert_array_equal(entries[:, :256], entries[:, 256:])
 
 
-def test_nan_loss_on_stored_entries_is_explained(tmp_path):
-    train(dataclasses.replace(TINY, run_dir=str(tmp_path / "teacher"), pipeline="teacher"))
-    choices = {"teacher": str(tmp_path / "teacher" / "teacher.keras"), "fsp_store_views": 1}
+def test_nan_loss_on_stored_entries_is_explained(teacher, tmp_path):
+    choices = {"teacher": teacher, "fsp_store_views": 1}
     with pytest.raises(UserError, match=r"stage1: loss, .* are NaN or infinite at step 2"):
         train_stage1(tmp_path / "run", stage1_learning_rates=(1e30,) * 3, stage1_clipnorm=0.0, **choices)
-
-
-def test_ensemble_students_share_a_store(tmp_path, capsys):
-    train(dataclasses.replace(TINY, run_dir=str(tmp_path), pipeline="teacher"))
-    shared = {"fsp_store_views": 2, "fsp_store_dir": str(tmp_path / "shared"), "augmentation": "crop", "flip": True}
-    for seed in (0, 1):
-        choices = {"seed": seed, "fsp_shuffle": bool(seed), "teacher": str(tmp_path / "teacher.keras")}
-        train_stage1(tmp_path / str(seed), **choices, **shared)
-    folders = [path for path in (tmp_path / "shared").iterdir() if path.is_dir()]
-    assert len(folders) == 1 and len(list(folders[0].glob("*.npy"))) == 2

@@ -15,6 +15,7 @@ from fsp_tf.export import FILES, export_student, folder_bytes, formats, verifica
 from fsp_tf.export.model_card import accuracy_interval, accuracy_per_class, as_markdown, make_card, top5_accuracy
 from fsp_tf.export.verification import Reference
 from fsp_tf.system.errors import UserError
+from tests.support.saved_models import run_in_this_process
 from tests.support.small_resnet import IMAGE_SHAPE, random_images, small_resnet
 
 CLASS_NAMES = tuple("abcdefghij")
@@ -150,15 +151,6 @@ def test_accuracy_interval_is_the_wilson_interval(right, total):
     assert accuracy_interval(right, total) == pytest.approx((center - half, center + half), abs=1e-12)
 
 
-def run_in_this_process(name: str, path: pathlib.Path, test_set: ImageSet) -> dict[str, np.ndarray]:
-    """Replaces `run_in_fresh_process`, which other tests cover, for SavedModels."""
-    assert name == "saved_model"
-    classify = tf.saved_model.load(str(path)).signatures["serving_default"]
-    outputs = {key: value.numpy() for key, value in classify(images=tf.constant(test_set.images)).items()}
-    outputs["class_name"] = outputs["class_name"].astype(str)
-    return outputs | {"probabilities_of_files": outputs["probabilities"][:2], "latency_ms": np.array(1.0)}
-
-
 def test_card_of_a_student_without_provenance(student, test_set, tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "run_in_fresh_process", run_in_this_process)
     unknown = dict.fromkeys(PROVENANCE) | {"versions": {}}
@@ -176,12 +168,7 @@ def test_differing_version_is_discarded(student, test_set, tmp_path, monkeypatch
         written.append(path)
         formats.write_format(name, other, path, *others)
 
-    run_in_fresh_process = verification.run_in_fresh_process
-    monkeypatch.setattr(
-        verification,
-        "run_in_fresh_process",
-        lambda name, *rest: (run_in_this_process if name == "saved_model" else run_in_fresh_process)(name, *rest),
-    )
+    monkeypatch.setattr(verification, "run_in_fresh_process", run_in_this_process)
     monkeypatch.setattr("fsp_tf.export.version_folders.write_format", write_other_weights)
     (tmp_path / "student" / "1").mkdir(parents=True)
     with pytest.raises(UserError, match=r"The exported onnx differs from the student .*; the export was discarded"):

@@ -23,7 +23,7 @@ def raw_images(channels: int = 3) -> np.ndarray:
     ("name", "module"),
     [
         ("MobileNetV2", "mobilenet_v2"),  # preprocessing of the mode tf
-        ("DenseNet121", "densenet"),  # torch
+        pytest.param("DenseNet121", "densenet", marks=pytest.mark.long),  # torch
         ("VGG16", "vgg16"),  # caffe
         ("MobileNetV3Small", "mobilenet_v3"),  # built into the model
         pytest.param("EfficientNetV2B0", "efficientnet_v2", marks=pytest.mark.long),

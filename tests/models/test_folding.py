@@ -21,16 +21,16 @@ def randomized(model: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize(
-    "model",
+    "build",
     [
-        cifar_resnet(14, 10, (16, 16, 3), fused=False),
-        cifar_resnet(8, 10, (16, 16, 1), shortcut="projection", fused=False),
-        imagenet_resnet(18, 10, (32, 32, 3), fused=False),
+        lambda: cifar_resnet(14, 10, (16, 16, 3), fused=False),
+        lambda: cifar_resnet(8, 10, (16, 16, 1), shortcut="projection", fused=False),
+        lambda: imagenet_resnet(18, 10, (32, 32, 3), fused=False),
     ],
     ids=["zero_pad", "projection", "imagenet"],
 )
-def test_folded_model_computes_the_same_function(model):
-    model = randomized(model)
+def test_folded_model_computes_the_same_function(build):
+    model = randomized(build())
     folded = fold_batch_normalization(model)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
     images = RNG.integers(0, 256, (4, *model.input_shape[1:])).astype(np.float32)

@@ -2,12 +2,7 @@
 
 import pytest
 
-from fsp_tf.runs import summary
 
-
-@pytest.fixture(scope="session", autouse=True)
-def short_speed_measurement():
-    """Shortens the measurement of inference speed, of which these tests check nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "SPEED_SECONDS", 0.05)
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def quick_runs(short_export_checks):
+    """Shortens the end of each run."""

@@ -17,6 +17,7 @@ from fsp_tf.models import keras_graph
 from fsp_tf.runs import distill_models
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
+from tests.support.fitting import Stop
 
 TINY = {
     "batch_size": np.int64(16),
@@ -110,6 +111,13 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_default_schedules_have_the_epochs_of_the_documentation():
+    found = distill_models._lengths(2560, None)
+    assert found["batch_size"] == 128 and len(found["stage1_steps"]) == len(found["stage2_steps"]) == 3
+    assert (found["stage1_steps"][-1], found["stage2_steps"][-1]) == (55 * 20, 165 * 20)
+    assert distill_models._lengths(16, None)["batch_size"] == 16
+
+
 def test_dataset_that_shuffles_names_the_same_images_every_time(arrays):
     data = tf.data.Dataset.from_tensor_slices(arrays[0]).shuffle(1000, seed=1).batch(20)
     first, second = (distill_models._image_set("train", data, tuple("0123456789")) for _ in range(2))
@@ -145,7 +153,8 @@ def test_teacher_that_guesses_is_reported(arrays, tmp_path, capsys):
     teacher = cnn(8, 12)
     kernel, bias = teacher.layers[-1].get_weights()
     teacher.layers[-1].set_weights([0.0 * kernel, bias])
-    fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path), baseline=False, **TINY)
+    with pytest.raises(UserError, match="a callback stopped training"):
+        fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path), callbacks=[Stop(at=0)], **TINY)
     printed = capsys.readouterr().out
     assert "and guessing has 10.00%: it can teach little" in printed
     assert "has no normalization layers" in printed
@@ -200,34 +209,21 @@ class Scale(keras.layers.Layer):
         return inputs * 2.0
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_models_in_mixed_precision_with_own_layers_are_trained_in_it(arrays, tmp_path, policy):
-    keras.config.set_dtype_policy(policy)
+def test_models_in_mixed_precision_with_own_layers_are_trained_in_it(arrays, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
     try:
         teacher, student = (
             keras.Sequential([keras.Input((32, 32, 1)), *cnn(*widths).layers, Scale()]) for widths in ((8, 12), (4, 6))
         )
-        arguments = {"run_dir": str(tmp_path), "stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "batch_size": 4}
-        run = fsp_tf.distill(teacher, student, *arrays, stage2_loss="kd", **arguments)
-        run = fsp_tf.distill(teacher, student, *arrays, stage2_loss="kd", **arguments)  # reads all files again
+        choices = {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "batch_size": 4, "stage2_loss": "kd"}
+        choices |= {"run_dir": str(tmp_path), "baseline": False}
+        fsp_tf.distill(teacher, student, *arrays, **choices)
+        run = fsp_tf.distill(teacher, student, *arrays, **choices)  # reads all files again
     finally:
         keras.config.set_dtype_policy("float32")
     phases = run.result["phases"]
-    assert {phases[name]["processes"][0]["precision"] for name in ("baseline", "stage1", "stage2")} == {policy}
+    assert {phases[name]["processes"][0]["precision"] for name in ("stage1", "stage2")} == {"mixed_float16"}
     assert keras_graph.precision(run.student) == "float32"
-
-
-class Stop(keras.callbacks.Callback):
-    """Stops training, and has an attribute that JSON cannot hold."""
-
-    state = saved = object()
-
-    def __init__(self, at: int):
-        super().__init__()
-        self.at = at
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.model.stop_training = batch == self.at
 
 
 def test_wrong_number_of_class_names_is_refused(arrays, tmp_path):

@@ -15,6 +15,7 @@ from fsp_tf.data import load_split
 from fsp_tf.runs import checks
 from fsp_tf.system.errors import UserError
 from tests.support.custom_cnns import student_model, teacher_model
+from tests.support.fitting import Stop
 from tests.support.tiny_runs import CONFIG, have_equal_weights, result
 
 NAMED = "keras.applications:MobileNet"
@@ -132,8 +133,9 @@ def test_custom_teacher_is_fine_tuned_with_a_new_classifier(tmp_path):
 def test_python_call_takes_the_name_of_a_teacher(tmp_path):
     sets = load_split("digits", "train[:64]"), load_split("digits", "test[:50]")
     arrays = [(image_set.images, image_set.labels) for image_set in sets]
-    names = ("teacher_weights", "batch_size", "stage1_steps", "stage2_steps", "stage2_learning_rates")
-    choices = {name: getattr(TINY, name) for name in names}
-    finished = fsp_tf.distill(NAMED, student_model(), *arrays, run_dir=str(tmp_path), baseline=False, **choices)
-    assert set(finished.result["phases"]) == {"stage1", "stage2"}
-    assert finished.run.config.teacher == NAMED and (tmp_path / "student" / "1" / "saved_model.pb").exists()
+    choices = {"run_dir": str(tmp_path), "teacher_weights": "none", "baseline": False}
+    with pytest.raises(UserError, match="a callback stopped training"):
+        fsp_tf.distill(NAMED, student_model(), *arrays, callbacks=[Stop(at=0)], **choices)
+    lines = (tmp_path / "flags.cfg").read_text().splitlines()
+    assert {f"--teacher={NAMED}", "--pipeline=transfer"} <= set(lines)
+    assert (tmp_path / "checkpoints" / "stage1").is_dir()

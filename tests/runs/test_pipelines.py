@@ -136,6 +136,9 @@ def test_run_with_a_named_teacher_reads_each_file_once(finished, tmp_path, reads
     teacher = shutil.copy(finished / "teacher.keras", tmp_path / "named.keras")
     runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
     assert reads == ["named.keras"]
+    assert have_equal_weights(finished / "stage1.keras", tmp_path / "run" / "stage1.keras")
+    assert not have_equal_weights(finished / "student.keras", tmp_path / "run" / "student.keras")
+    assert "+" in result(tmp_path / "run")["phases"]["stage2"]["made_from"], "stage 1's student and the teacher"
     reads.clear()
     runs.run_pipeline(tiny(tmp_path / "run", teacher=str(teacher), stage2_loss="kd"))
     assert len(reads) == len(set(reads)), "a finished run also reads each file once"
@@ -236,9 +239,6 @@ def test_files_named_by_flags_are_used(finished, tmp_path):
         assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
     assert "--pipeline=stage2" in card["command"] and card["method"] is None and card["teacher"] is None
-    train(tiny(tmp_path / "b", teacher=teacher, baseline=False))
-    assert result(tmp_path / "b")["student_accuracy"] == result(finished)["student_accuracy"]
-    assert "baseline" not in result(tmp_path / "b")["phases"]
 
 
 def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
@@ -352,18 +352,13 @@ def test_all_other_choices_run(tmp_path):
     assert {name.removeprefix("relative_error/") for name in scalars if name.startswith("relative")} == pairs
 
 
-def test_data_set_streamed_from_disk_resumes_exactly(tmp_path, monkeypatch):
+def test_data_set_streamed_from_disk_trains_and_is_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 0)
-    tiny_runs.write_images(tmp_path / "images", labels=2)
-    choices = {"dataset": f"folder:{tmp_path / 'images'}", "image_size": 32, "pipeline": "teacher"}
-    choices |= {"train_split": "train", "eval_split": "test"}
-    train(tiny(tmp_path / "whole", **choices))
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(3))
-    with pytest.raises(KeyboardInterrupt):
-        train(tiny(tmp_path / "resumed", **choices))
-    monkeypatch.setattr(training.Progress, "on_train_batch_end", interrupt_at(-1))
-    train(tiny(tmp_path / "resumed", **choices))
-    assert have_equal_weights(tmp_path / "whole" / "teacher.keras", tmp_path / "resumed" / "teacher.keras")
+    name = tiny_runs.write_images(tmp_path / "images", labels=2)
+    choices = {"dataset": name, "image_size": 32, "train_split": "train", "eval_split": "test"}
+    train(tiny(tmp_path / "run", pipeline="teacher", **choices))
+    phase = result(tmp_path / "run")["phases"]["teacher"]
+    assert phase["steps"] == 5 and phase["evaluated_images"] == 32
 
 
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.long), "mixed_float16"])
@@ -403,11 +398,11 @@ def test_test_set_is_checked_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_holdout_replaces_the_test_set(tmp_path, capsys):
-    runs.run_pipeline(tiny(tmp_path, pipeline="teacher", holdout=16))
-    printed = capsys.readouterr().out
-    assert "32 images of digits/train[:48] (the rest: 32)" in printed
-    assert "16 images of digits/train[:48] (held out: 16)" in printed
+def test_holdout_replaces_the_test_set(tmp_path):
+    images = ImageSets(tiny(tmp_path, holdout=16))
+    sets = images.for_training(TEACHER), images.for_evaluation(TEACHER)
+    names = ["digits/train[:48] (the rest: 32)", "digits/train[:48] (held out: 16)"]
+    assert [(each.name, each.num_images) for each in sets] == [(names[0], 32), (names[1], 16)]
 
 
 def test_few_labels_limit_stage_2_and_the_baseline_only(tmp_path):
@@ -444,18 +439,18 @@ def test_more_labels_than_images_are_refused(tmp_path):
 
 
 def test_teacher_that_may_have_seen_held_out_images_is_reported(finished, tmp_path, capsys):
-    choices = {"pipeline": "stage1", "holdout": 16}
-    runs.run_pipeline(tiny(tmp_path / "a", teacher=str(finished / "teacher.keras"), **choices), exports=False)
-    assert "may have been trained on the held-out images" in capsys.readouterr().out
-    runs.run_pipeline(tiny(tmp_path / "teacher", pipeline="teacher", holdout=16), exports=False)
-    runs.run_pipeline(
-        tiny(tmp_path / "b", teacher=str(tmp_path / "teacher" / "teacher.keras"), **choices), exports=False
-    )
-    assert "may have been trained" not in capsys.readouterr().out
-    choices["pipeline"] = "baseline"  # copies the teacher into a folder of the same held-out images
-    runs.run_pipeline(tiny(tmp_path / "copy", teacher=str(finished / "teacher.keras"), **choices), exports=False)
-    (tmp_path / "copy" / "teacher.keras").write_bytes((finished / "teacher.keras").read_bytes())
-    choices |= {"pipeline": "stage1", "teacher": str(tmp_path / "copy" / "teacher.keras")}
-    capsys.readouterr()
-    runs.run_pipeline(tiny(tmp_path / "c", **choices), exports=False)
-    assert "may have been trained on the held-out images" in capsys.readouterr().out
+    config = tiny(tmp_path / "run", pipeline="stage1", holdout=16, teacher=str(finished / "teacher.keras"))
+    checks.check_inputs(runs.Run(config), phases_of(config))
+    assert "may have been trained on the held-out images" in capsys.readouterr().out, "trained without --holdout"
+    data = {name: getattr(config, name) for name in ("dataset", "train_split", "holdout")}
+    for record, is_reported in (
+        ({"config": data, "phases": {"teacher": {}}}, False),
+        ({"config": data, "phases": {"baseline": {}}}, True),  # the teacher was copied to this folder
+        ({"config": data | {"train_split": "train[:49]"}, "phases": {"teacher": {}}}, True),
+        (None, True),
+    ):
+        (tmp_path / "result.json").unlink(missing_ok=True)
+        if record:
+            (tmp_path / "result.json").write_text(json.dumps(record))
+        checks._warn_of_seen_images(config, tmp_path / "teacher.keras")
+        assert ("may have been trained" in capsys.readouterr().out) == is_reported, record

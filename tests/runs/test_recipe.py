@@ -1,7 +1,6 @@
 """Runs with the choices of a fast recipe: they change the weights, are evaluated as saved, and resume bit for bit."""
 
 import dataclasses
-import itertools
 import pathlib
 
 import keras
@@ -10,8 +9,11 @@ import pytest
 
 from fsp_tf import runs, training
 from fsp_tf.config import Config
+from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, Phase
 from fsp_tf.data import load_split
+from fsp_tf.runs import fitting
 from tests.support import tiny_runs
+from tests.support.small_convnet import small_convnet
 from tests.support.tiny_runs import have_equal_weights, result
 
 RECIPE = {"schedule": "cosine", "warmup_steps": 1, "nesterov": True, "label_smoothing": 0.1, "ema": 0.9}
@@ -31,13 +33,35 @@ def baseline(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.mark.parametrize("name", RECIPE)
-def test_every_choice_changes_the_weights(baseline, tmp_path, name):
-    others = {key: value for key, value in RECIPE.items() if key != name}
-    if name == "schedule":
-        del others["warmup_steps"]
-    train(tmp_path, pipeline="baseline", **others)
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> str:
+    """Returns the file of a trained teacher, which also fits as the student."""
+    folder = tmp_path_factory.mktemp("teacher")
+    train(folder, pipeline="teacher")
+    return str(folder / "teacher.keras")
+
+
+def test_label_smoothing_changes_the_weights(baseline, tmp_path):
+    train(tmp_path, pipeline="baseline", **RECIPE | {"label_smoothing": 0.0})
     assert not have_equal_weights(baseline / "baseline.keras", tmp_path / "baseline.keras")
+
+
+def test_each_phase_has_the_chosen_optimizer(tmp_path):
+    def optimizer(phase: Phase, **choices) -> keras.optimizers.Optimizer:
+        run = runs.Run(dataclasses.replace(tiny_runs.CONFIG, run_dir=str(tmp_path), **choices))
+        return fitting.PhaseFit(run.config, run.folder, phase).optimizer(small_convnet())
+
+    chosen, default = optimizer(BASELINE, **RECIPE), optimizer(BASELINE)
+    assert chosen.nesterov and not default.nesterov
+    assert chosen.use_ema and chosen.ema_momentum == 0.9 and not default.use_ema
+    assert float(chosen.learning_rate) == 0.0, "of the warm-up's first step"
+    chosen.iterations.assign(3)
+    assert float(chosen.learning_rate) == pytest.approx(0.05), "half way down the cosine of steps 1 to 5"
+    adam = optimizer(STAGE1, stage1_optimizer="adam", **RECIPE)
+    assert isinstance(adam, keras.optimizers.Adam) and not adam.use_ema and adam.global_clipnorm is None
+    assert not isinstance(optimizer(STAGE2, stage1_optimizer="adam"), keras.optimizers.Adam)
+    decays = [optimizer(phase, teacher_weight_decay=0.1).coupled_weight_decay for phase in (TEACHER, BASELINE)]
+    assert decays == [0.1, 1e-4]
 
 
 def test_recorded_accuracy_is_that_of_the_averaged_weights(baseline):
@@ -47,18 +71,15 @@ def test_recorded_accuracy_is_that_of_the_averaged_weights(baseline):
     assert np.mean(predicted == images.labels) == pytest.approx(result(baseline)["baseline_accuracy"])
 
 
-@pytest.mark.parametrize("fatal_step", [3, 5])
-def test_interrupted_run_resumes_bit_for_bit(baseline, tmp_path, monkeypatch, fatal_step):
-    """Interrupts before the third step is saved, and after the last one is, when only the evaluation is left."""
-    kind = training.Progress if fatal_step == 3 else training.TensorBoardLog
-    on_train_batch_end = kind.on_train_batch_end
+def test_run_interrupted_before_its_evaluation_resumes_bit_for_bit(baseline, tmp_path, monkeypatch):
+    on_train_batch_end = training.TensorBoardLog.on_train_batch_end
 
     def interrupt(self, batch, logs=None):
-        if self.first_step + batch + 1 == fatal_step:
+        if self.first_step + batch + 1 == 5:
             raise KeyboardInterrupt
         on_train_batch_end(self, batch, logs)
 
-    monkeypatch.setattr(kind, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(training.TensorBoardLog, "on_train_batch_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, pipeline="baseline", **RECIPE)
     monkeypatch.undo()
@@ -66,57 +87,23 @@ def test_interrupted_run_resumes_bit_for_bit(baseline, tmp_path, monkeypatch, fa
     assert have_equal_weights(baseline / "baseline.keras", tmp_path / "baseline.keras")
 
 
-def test_flip_and_weight_decay_can_be_those_of_the_teacher_alone(tmp_path):
-    train(tmp_path / "shared", pipeline="teacher", flip=True, weight_decay=0.1)
-    train(tmp_path / "own", pipeline="teacher", teacher_flip=True, teacher_weight_decay=0.1)
-    train(tmp_path / "flip", pipeline="teacher", flip=True, teacher_flip=True)
-    shared, own, flip = (tmp_path / name / "teacher.keras" for name in ("shared", "own", "flip"))
-    assert have_equal_weights(shared, own) and not have_equal_weights(shared, flip)
-
-
-def test_stage2_keeps_the_fsp_loss_with_and_without_soft_targets(tmp_path):
-    train(tmp_path / "teacher", pipeline="teacher")
-    teacher = str(tmp_path / "teacher" / "teacher.keras")
-    train(tmp_path / "stage1", pipeline="stage1", teacher=teacher)
-    shared = {"pipeline": "stage2", "teacher": teacher, "trained_student": str(tmp_path / "stage1" / "stage1.keras")}
-    choices = {
-        "labels": {},
-        "fsp": {"stage2_fsp_weights": (1.0, 0.0)},
-        "mix": {"stage2_loss": "kd", "kd_form": "mix", "kd_weights": (0.9, 0.9)},
-        "both": {
-            "stage2_loss": "kd",
-            "kd_form": "mix",
-            "kd_weights": (0.9, 0.9),
-            "stage2_fsp_weights": (1.0, 0.5),
-            "fsp_store_views": 1,
-        },
-    }
-    for name, chosen in choices.items():
+def test_stage2_keeps_the_fsp_loss_with_and_without_soft_targets(teacher, tmp_path):
+    shared = {"pipeline": "stage2", "teacher": teacher, "trained_student": teacher, "stage2_fsp_weights": (0.5, 0.5)}
+    mix = {"stage2_loss": "kd", "kd_form": "mix", "kd_weights": (0.9, 0.9), "kd_temperature": 2.0}
+    scalars = {}
+    for name, chosen in {"fsp": {}, "both": mix | {"fsp_store_views": 1}}.items():
         train(tmp_path / name, **shared, **chosen)
-    paths = [tmp_path / name / "student.keras" for name in choices]
-    for first, second in itertools.combinations(paths, 2):
-        assert not have_equal_weights(first, second)
-    errors = {
-        name: {key for key in result(tmp_path / name)["phases"]["stage2"]["scalars"] if key.startswith("relative")}
-        for name in choices
-    }
-    assert not errors["labels"] and not errors["mix"] and len(errors["fsp"]) == len(errors["both"]) == 3
+        scalars[name] = result(tmp_path / name)["phases"]["stage2"]["scalars"]
+    fsp, both = (
+        0.5 * sum(value for key, value in each.items() if key.startswith("relative_error/"))
+        for each in scalars.values()
+    )
+    assert scalars["fsp"]["loss"] == pytest.approx(scalars["fsp"]["loss/cross_entropy"] + fsp, rel=1e-4)
+    hard, soft = (scalars["both"][f"loss/{name}"] for name in ("cross_entropy", "soft_targets"))
+    assert scalars["both"]["loss"] == pytest.approx(0.1 * hard + 0.9 * 2.0**2 * soft + both, rel=1e-4)
 
 
-def test_adam_trains_stage1_and_the_average_leaves_it_alone(tmp_path):
-    train(tmp_path / "teacher", pipeline="teacher")
-    shared = {"pipeline": "stage1", "teacher": str(tmp_path / "teacher" / "teacher.keras")}
-    choices = {"sgd": {}, "adam": {"stage1_optimizer": "adam"}, "average": {"stage1_optimizer": "adam", "ema": 0.9}}
-    for name, chosen in choices.items():
-        train(tmp_path / name, **shared, **chosen)
-    sgd, adam, average = (tmp_path / name / "stage1.keras" for name in choices)
-    assert have_equal_weights(adam, average) and not have_equal_weights(sgd, adam)
-    assert result(tmp_path / "adam")["config"]["stage1_clipnorm"] == 0.0
-
-
-def test_stored_logits_train_like_the_live_teacher(tmp_path):
-    train(tmp_path / "teacher", pipeline="teacher")
-    teacher = str(tmp_path / "teacher" / "teacher.keras")
+def test_stored_logits_train_like_the_live_teacher(teacher, tmp_path):
     shared = {"pipeline": "stage2", "method": "kd", "stage2_loss": "kd", "teacher": teacher, "augmentation": "none"}
     for name, views in (("live", 0), ("stored", 1)):
         train(tmp_path / name, kd_store_views=views, **shared)
@@ -135,14 +122,8 @@ def test_stored_logits_train_like_the_live_teacher(tmp_path):
     assert folder.is_dir()
 
 
-def test_interrupted_run_on_stored_logits_resumes_bit_for_bit(tmp_path, monkeypatch):
-    train(tmp_path / "teacher", pipeline="teacher")
-    choices = {
-        "pipeline": "stage2",
-        "method": "kd",
-        "stage2_loss": "kd",
-        "teacher": str(tmp_path / "teacher" / "teacher.keras"),
-    }
+def test_interrupted_run_on_stored_logits_resumes_bit_for_bit(teacher, tmp_path, monkeypatch):
+    choices = {"pipeline": "stage2", "method": "kd", "stage2_loss": "kd", "teacher": teacher}
     choices |= {"augmentation": "crop", "kd_store_views": 2}
     train(tmp_path / "whole", **choices)
     on_train_batch_end = training.Progress.on_train_batch_end

@@ -33,6 +33,7 @@ def test_images(data_dir) -> ImageSet:
     return load_split("cifar10", "test", data_dir=data_dir)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", CLASSIFIERS, ids=name_of)
 def test_network_has_its_recorded_accuracy(path, test_images):
     model = keras.saving.load_model(path, compile=False)
@@ -46,6 +47,7 @@ def test_network_has_its_recorded_accuracy(path, test_images):
     assert all(phase.get("evaluated_images", 10_000) == test_images.num_images for phase in phases)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", EXPORTS, ids=name_of)
 def test_exported_student_has_its_recorded_accuracy(folder, test_images):
     served = tf.saved_model.load(str(folder)).signatures["serving_default"]

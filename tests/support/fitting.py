@@ -1,4 +1,4 @@
-"""Helpers for tests of training: random inputs, the logs of every step, and the values of a model's variables."""
+"""Helpers for tests of training: callbacks, random inputs, and the values of a model's variables."""
 
 import keras
 import numpy as np
@@ -12,6 +12,19 @@ class StepLogs(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps.append(dict(logs))
+
+
+class Stop(keras.callbacks.Callback):
+    """Stops training, and has an attribute that JSON cannot hold."""
+
+    state = saved = object()
+
+    def __init__(self, at: int):
+        super().__init__()
+        self.at = at
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == self.at
 
 
 def random_normal(*shape: int, seed: int = 0) -> np.ndarray:

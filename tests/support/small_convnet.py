@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from fsp_tf.data.sources import prefetched
 from fsp_tf.models import FusedBatchNormalization
 
 IMAGE_SHAPE, BATCH_SIZE = (8, 8, 3), 8
@@ -30,4 +31,4 @@ def batch_of_step(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def stream(first_step: int, num_steps: int) -> tf.data.Dataset:
     """Yields the batches from a step to the end."""
-    return tf.data.Dataset.range(first_step, num_steps).map(batch_of_step)
+    return prefetched(tf.data.Dataset.range(first_step, num_steps).map(batch_of_step))

@@ -103,6 +103,13 @@ class Process:
         }
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> tuple[list[np.ndarray], dict]:
+    """Returns the weights and the logs of an uninterrupted stage 2."""
+    process = Process(tmp_path_factory.mktemp("uninterrupted"))
+    return process.run(), process.logged()
+
+
 def assert_same(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for value, wanted in zip(got, expected, strict=True):
         np.testing.assert_array_equal(value, wanted)
@@ -139,17 +146,17 @@ def test_interrupted_stage_resumes_bit_for_bit(tmp_path, stage):
 
 @pytest.mark.parametrize("number", signals.SIGNALS)
 @pytest.mark.parametrize("die_after", [1, 8, NUM_STEPS])
-def test_signal_saves_the_current_step(tmp_path, number, die_after):
-    expected = Process(tmp_path / "whole").run()
+def test_signal_saves_the_current_step(uninterrupted, tmp_path, number, die_after):
+    expected, logs = uninterrupted
     Process(tmp_path, die_after=die_after, number=number).run()
     process = Process(tmp_path)
     assert process.first_step == die_after
     assert_same(process.run(), expected)
-    assert process.logged() == Process(tmp_path / "whole").logged()
+    assert process.logged() == logs
 
 
-def test_signal_stops_an_evaluation_immediately_and_the_step_is_evaluated_again(tmp_path):
-    expected, process = Process(tmp_path / "whole").run(), Process(tmp_path)
+def test_signal_stops_an_evaluation_immediately_and_the_step_is_evaluated_again(uninterrupted, tmp_path):
+    (expected, logs), process = uninterrupted, Process(tmp_path)
 
     def evaluate():
         with signals.allow_signals():
@@ -161,7 +168,7 @@ def test_signal_stops_an_evaluation_immediately_and_the_step_is_evaluated_again(
     process = Process(tmp_path)
     assert process.first_step == 5
     assert_same(process.run(), expected)
-    assert process.logged() == Process(tmp_path / "whole").logged()
+    assert process.logged() == logs
 
 
 def test_last_two_checkpoints_are_kept_and_training_time_adds_up(tmp_path):
@@ -174,8 +181,7 @@ def test_last_two_checkpoints_are_kept_and_training_time_adds_up(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["truncated", "changed", "empty"])
-def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(tmp_path, capsys, harm):
-    expected = Process(tmp_path / "whole").run()
+def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(uninterrupted, tmp_path, capsys, harm):
     Process(tmp_path, die_after=10).run()
     (path,) = (tmp_path / "checkpoints").glob("step-9.*")
     whole = path.read_bytes()
@@ -185,7 +191,7 @@ def test_corrupt_checkpoint_is_reported_and_the_previous_one_used(tmp_path, caps
     process = Process(tmp_path)
     assert process.first_step == 6
     assert f"WARNING: the checkpoint {path} is corrupt" in capsys.readouterr().out
-    assert_same(process.run(), expected)
+    assert_same(process.run(), uninterrupted[0])
 
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):

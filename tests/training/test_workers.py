@@ -4,6 +4,8 @@ import dataclasses
 import json
 import sys
 
+import pytest
+
 from benchmarks import worker_jobs
 from fsp_tf import runs
 from fsp_tf.config import Config
@@ -11,6 +13,7 @@ from fsp_tf.config import Config
 NUM_STEPS = 7
 
 
+@pytest.mark.long
 def test_killed_and_restarted_workers_match_one_device(tmp_path):
     flags = [*worker_jobs.job_flags(tmp_path, "synchronized", NUM_STEPS), "--pipeline=teacher"]
     together = [sys.executable, "-m", "fsp_tf.main", *flags, f"--run_dir={tmp_path / 'together'}"]
