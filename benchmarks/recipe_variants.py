@@ -53,7 +53,11 @@ DEEP = ("--student_depth=26", "--stage2_steps=4000", *LIVE)
 SHORT = (*BATCH_128, "--noflip", "--stage2_learning_rates=0.3")
 VIEWS = ("--kd_store_views=8",)
 FEW, SHORT_DEEP = (*SHORT, "--stage2_steps=2000"), (*SHORT, "--student_depth=26", "--stage2_steps=2667")
-RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what the number format costs
+RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what crops and format cost
+    "crops of the student from scratch": {
+        f"{pixels} pixels, {padding}": (*BASELINE, f"--crop_pixels={pixels}", f"--crop_padding={padding}")
+        for pixels, padding in ((4, "zeros"), (2, "reflect"), (2, "zeros"), (4, "reflect"))
+    },
     "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
         "soft targets": (*KD, *DEEP),

@@ -39,8 +39,14 @@ class Data:
     )
     augmentation: str = option(
         "crop",
-        "crop pads each side by an eighth and crops at random; none leaves images unchanged.",
+        "crop pads each side and crops at random; none leaves images unchanged.",
         choices=("crop", "none"),
+    )
+    crop_pixels: int | None = option(None, "Padding of each side in pixels. Default: an eighth of the side.")
+    crop_padding: str = option(
+        "zeros",
+        "Pixels of a crop outside of the image: zeros (black), or reflect (the mirrored image).",
+        choices=("zeros", "reflect"),
     )
     flip: bool = option(False, "Also flip training images horizontally at random.")
     teacher_flip: bool | None = option(None, "--flip for the phases that train a teacher. Default: as --flip.")

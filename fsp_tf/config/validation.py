@@ -12,7 +12,7 @@ AT_LEAST_0 = (
     *("holdout", "labeled_images", "weight_decay", "evaluation_steps", "seed", "fsp_store_views", "kd_store_views"),
     *("fsp_weight", "stage1_clipnorm", "warmup_steps", "teacher_weight_decay"),
 )
-AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps")
+AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps", "crop_pixels")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
 BOUNDS = (  # fields, what they must be, and its check for every number of a list
     ((*AT_LEAST_0, "kd_weights", "stage2_fsp_weights"), "at least 0", lambda number: 0 <= number < math.inf),

@@ -1,5 +1,6 @@
 """A store of the teacher's FSP matrices or logits, computed once in half precision (Yim et al. 2017)."""
 
+import dataclasses
 import hashlib
 import logging
 import pathlib
@@ -54,7 +55,7 @@ class TeacherStore:
     ):
         self.image_set, self.augmentation, self.title = image_set, augmentation, title
         self.num_entries, self.seconds = distiller.num_entries, 0.0
-        views = [f"crop={augmentation.crop}", f"flip={augmentation.flip}"]
+        views = [f"{name}={value}" for name, value in dataclasses.asdict(augmentation).items()]
         parts = [LAYOUT, teacher, *distiller.entry_names, _digest_of_set(image_set), *views]
         self.folder = folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.num_shards = -(-image_set.num_images // SHARD_IMAGES)

@@ -12,8 +12,9 @@ CURVE_POINTS = 32  # evaluations along a curve of Figure 3
 SEED_STRIDE = 1000  # model n of seed s is trained with the seed s + 1000 (n - 1)
 
 _SHARED = (
-    *("dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size", "augmentation", "flip"),
-    *("architecture", "width_multiplier", "shortcut", "schedule_scale", "momentum", "weight_decay", "batch_size"),
+    *("dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size"),
+    *("augmentation", "crop_pixels", "crop_padding", "flip", "architecture", "width_multiplier", "shortcut"),
+    *("schedule_scale", "momentum", "weight_decay", "batch_size"),
     *("precision", "deterministic", "distribution", "num_virtual_devices", "sync_batch_norm"),
     *("checkpoint_steps", "evaluation_steps", "log_steps"),
 )

@@ -121,6 +121,7 @@ def warn_of_ignored_flags(config: Config) -> None:
             f"--stage2_loss={config.stage2_loss}",
         ),
         (("fsp_pairs",), config.has_custom_models, "--fsp_taps"),
+        (("crop_pixels", "crop_padding"), config.augmentation == "none", "--augmentation=none"),
     ):
         given = [f"--{name}" for name in names if getattr(config, name) != defaults[name]]
         if are_ignored and given:

@@ -69,8 +69,10 @@ class ImageSets:
         Raises:
             UserError: If images are missing, too few for one batch, or differ in size.
         """
-        sets = self.training_sets(phases)
+        sets, pixels = self.training_sets(phases), self.config.crop_pixels
         for train_set in sets:
+            if pixels and pixels >= min(train_set.image_shape[:2]):
+                raise UserError(f"--crop_pixels={pixels} must be below the side of images of {train_set.image_shape}.")
             if train_set.num_images < self.config.batch_size:
                 raise UserError(
                     f"--batch_size={self.config.batch_size} is larger than the {train_set.num_images} training images "

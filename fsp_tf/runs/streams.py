@@ -81,7 +81,8 @@ def shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -
 
 
 def _augmentation(config: Config, phase: Phase) -> Augmentation:
-    return Augmentation(crop=config.augmentation == "crop", flip=config.flips(phase))
+    reflect = config.crop_padding == "reflect"
+    return Augmentation(config.augmentation == "crop", config.flips(phase), reflect, config.crop_pixels)
 
 
 def _options(config: Config, phase: Phase, shard: Shard) -> StreamOptions:

@@ -57,6 +57,22 @@ def test_each_view_is_cut_from_its_own_image():
     assert len(set(chosen)) > 10  # 3 * 5 * 2 views
 
 
+def test_crops_are_padded_with_the_mirrored_image():
+    image = noise(16, 16, 1)
+    padded = np.pad(image, [(2, 2), (2, 2), (0, 0)], mode="reflect")
+    expected = {padded[top : top + 16, left : left + 16].tobytes() for top in range(5) for left in range(5)}
+    outputs = augment(tf.constant(np.tile(image, (400, 1, 1, 1))), SEED, Augmentation(True, False, reflect=True))
+    assert {output.tobytes() for output in outputs.numpy()} == expected
+
+
+def test_width_of_the_padding_can_be_chosen():
+    image = noise(16, 16, 1)
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)])
+    expected = {padded[top : top + 16, left : left + 16].tobytes() for top in range(3) for left in range(3)}
+    outputs = augment(tf.constant(np.tile(image, (200, 1, 1, 1))), SEED, Augmentation(True, False, pixels=1))
+    assert {output.tobytes() for output in outputs.numpy()} == expected
+
+
 def test_views_depend_only_on_the_seed():
     images = tf.constant(noise(16, 16, 16, 3))
     first = augment(images, SEED, Augmentation(crop=True, flip=True)).numpy()

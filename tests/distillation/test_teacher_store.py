@@ -40,8 +40,8 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(teacher_store, "SHARD_IMAGES", 128)
 
 
-def make_store(folder, distiller, image_set, *, digest="teacher", crop=True, flip=True) -> TeacherStore:
-    return TeacherStore(folder, distiller, digest, image_set, Augmentation(crop, flip), "FSP matrices")
+def make_store(folder, distiller, image_set, *, digest="teacher", crop=True, flip=True, reflect=False) -> TeacherStore:
+    return TeacherStore(folder, distiller, digest, image_set, Augmentation(crop, flip, reflect), "FSP matrices")
 
 
 def open_store(folder, distiller, image_set, num_views=2, **choices) -> TeacherStore:
@@ -138,6 +138,7 @@ def test_folder_depends_on_everything_that_decides_the_matrices(tmp_path, distil
         make_store(tmp_path, FSPDistiller(teacher, teacher, "first_block", stored=True), image_set).folder,
         make_store(tmp_path, distiller, image_set, crop=False).folder,
         make_store(tmp_path, distiller, image_set, flip=False).folder,
+        make_store(tmp_path, distiller, image_set, reflect=True).folder,
         make_store(tmp_path, distiller, changed).folder,
     ]
     assert len(set(folders)) == len(folders)
