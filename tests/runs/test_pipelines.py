@@ -432,6 +432,11 @@ def test_model_card_names_held_out_and_labeled_images(tmp_path):
     assert exporting.provenance(run)["trained_on"] == expected
 
 
+def test_padding_as_large_as_the_image_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--crop_pixels=32 must be below the side of images of \(32, 32, 1\)"):
+        ImageSets(tiny(tmp_path, crop_pixels=32)).check([TEACHER])
+
+
 def test_more_labels_than_images_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"--labeled_images=49 exceeds the 48 images of digits/train\[:48\]"):
         runs.run_pipeline(tiny(tmp_path, labeled_images=49))
