@@ -23,8 +23,8 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
             (number, 1).
         test: The test images, in the same form.
         run_dir: The run's folder.
-        labeled: The images of stage 2 and the student from scratch, in the same form. The labels of `train` are then
-            not used, and can be any. Default: `train`.
+        labeled: The images of stage 2, the student from scratch and fine-tuning, in the same form. The labels of
+            `train` are then not used, and can be any. Default: `train`.
         class_names: Names of the classes for the record, the model card and the served answers. Default: 0, 1, ...
         callbacks: Keras callbacks for every phase.
         **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or

@@ -15,7 +15,9 @@ class Data:
         "cifar10", "Data set: a TFDS image classification set, digits, or folder:PATH with images in PATH/split/class/."
     )
     source_dataset: str | None = option(
-        None, "Data set of the teacher in a transfer. Default, if --teacher is a file: unknown."
+        None,
+        "Data set of the teacher in a transfer. unknown, the default of --pipeline=transfer if --teacher is a file, "
+        "tells the other pipelines in its folder that the teacher is of another data set.",
     )
     data_dir: str | None = free_option(None, "Data folder of TFDS. Default: TFDS's own.")
     train_split: str = option("train", "Split to train on; may be a slice such as train[:1000].")

@@ -24,7 +24,7 @@ class Phase:
         pipeline: The `--pipeline` that runs this phase alone.
         schedule: The prefix of the `Config` fields with its learning rates and steps.
         stream: The name that seeds its batches; phases that are compared share one.
-        few_labels: Whether it trains only on `--labeled_images` of the images.
+        few_labels: Whether it trains only on `--labeled_split` or `--labeled_images` of the images.
         on_source: Whether it trains on `--source_dataset` instead of `--dataset`.
         starts_from: The models that it starts from or learns from, given the choices.
         runs_teacher: Whether each of its steps also runs the teacher, given the choices.

@@ -40,7 +40,7 @@ class TeacherStore:
         distiller: Computes the entries.
         teacher: A digest of the teacher's weights, and the types in which it computes.
         image_set: The training images.
-        augmentation: Whether to crop and to flip the views.
+        augmentation: How the views are cropped and flipped.
         title: What the entries are, for messages.
     """
 

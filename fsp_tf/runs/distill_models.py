@@ -93,15 +93,15 @@ def distill(
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
     classes = _class_names(classifiers["student"], class_names)
     data = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
-    sets = {name: _image_set(name, value, classes) for name, value in data.items()}
+    sets = {name: _image_set(name, value, classes, labeled is None or name != "train") for name, value in data.items()}
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
-    defaults |= _lengths(sets["train"].num_images, choices.get("batch_size"))
+    defaults |= _lengths(sets["train"], sets.get("labeled", sets["train"]), choices.get("batch_size"))
     decided = {"dataset": f"{MEMORY}{_digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
+    decided |= {} if labeled is None else {"labeled_split": "labeled"}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
-    RunFolder(with_defaults(config))  # refuses a folder of another run
-    is_begun = (folder / "flags.cfg").exists()
+    is_begun = (RunFolder(with_defaults(config)) / "flags.cfg").exists()  # refuses a folder of another run
     for name, path in paths.items():
         trust(given[name])
         if not (config.resume and is_begun and path.exists()):
@@ -111,7 +111,7 @@ def distill(
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)
-    vars(images).update(sets)  # its cached properties
+    vars(images).update(train=sets["train"], test=sets["test"], with_labels=sets.get("labeled", sets["train"]))
     if not console.logger.handlers:
         console.install_handler()
     models = {path: classifiers[name] for name, path in paths.items()}
@@ -156,18 +156,19 @@ def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras
     return saved
 
 
-def _lengths(num_images: int, batch_size: int | None) -> dict:
+def _lengths(train: ImageSet, labeled: ImageSet, batch_size: int | None) -> dict:
     """Returns batch size and schedules with as many epochs as the paper's."""
-    batch_size = batch_size or min(128, num_images)
+    batch_size = batch_size or min(128, train.num_images, labeled.num_images)
     lengths: dict = {"batch_size": batch_size}
     for phase, epochs in EPOCHS.items():
+        num_images = (labeled if phase.few_labels else train).num_images
         scale = epochs * num_images / batch_size / ENDS[phase][-1]
         lengths[f"{phase.schedule}_steps"] = tuple(max(n, round(scale * end)) for n, end in enumerate(ENDS[phase], 1))
     return lengths
 
 
-def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
-    """Returns arrays or a `tf.data` dataset of batches as an image set.
+def _image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = True) -> ImageSet:
+    """Returns arrays or a `tf.data` dataset of batches as an image set; without labels unless it needs them.
 
     The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run.
 
@@ -179,7 +180,8 @@ def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
     except (TypeError, ValueError) as error:
         found = getattr(data, "element_spec", type(data).__name__)
         raise UserError(
-            f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}."
+            f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}: "
+            f"{error}."
         ) from error
     labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
@@ -188,6 +190,8 @@ def _image_set(name: str, data, classes: tuple[str, ...]) -> ImageSet:
             f"{labels.shape}."
         )
     pixels = images if images.dtype == np.uint8 else _rounded(name, images)
+    if not needs_labels:
+        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, np.full(len(pixels), -1))
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
             f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "

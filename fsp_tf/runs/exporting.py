@@ -64,7 +64,8 @@ def provenance(run: Run) -> dict[str, Any]:
     if run.folder.has_finished(STAGE2):
         is_known = run.config.method == "kd" or run.folder.record_of(STAGE1)
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
-        labeled = f", labels of {run.images.labeled.name}" if run.images.labeled is not run.images.train else ""
+        has_few = run.config.labeled_split or run.config.labeled_images
+        labeled = f", labels of {run.images.labeled.name}" if has_few else ""
         known = {
             "command": None if run.config.dataset.startswith(MEMORY) else command(run),
             "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}{labeled}",

@@ -26,10 +26,15 @@ class ImageSets:
         )
 
     @functools.cached_property
+    def with_labels(self) -> ImageSet:
+        """The images of `--labeled_split`, or the ones to train on."""
+        split = self.config.labeled_split
+        return self._load(self.config.dataset, split) if split else self.train
+
+    @functools.cached_property
     def labeled(self) -> ImageSet:
-        """The images of stage 2, the baseline and fine-tuning: `--labeled_images` of `--labeled_split`."""
-        wanted, split = self.config.labeled_images, self.config.labeled_split
-        full = self._load(self.config.dataset, split) if split else self.train
+        """The images of stage 2, the baseline and fine-tuning: `--labeled_images` of those with labels."""
+        wanted, full = self.config.labeled_images, self.with_labels
         if wanted > full.num_images:
             raise UserError(f"--labeled_images={wanted} exceeds the {full.num_images} images of {full.name}.")
         return datasets.random_part(full, wanted) if wanted else full
@@ -79,6 +84,7 @@ class ImageSets:
                     f"of {train_set.name}: choose a smaller one."
                 )
         pairs = [(sets[0], sets[-1])]
+        pairs += [(self.train, self.labeled)] if self.config.labeled_split else []
         pairs += [(self.for_training(row), self.for_evaluation(row)) for row in phases if row is not STAGE1]
         for first, second in pairs:
             if first.image_shape != second.image_shape:

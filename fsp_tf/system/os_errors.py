@@ -29,7 +29,7 @@ def describe(error: BaseException) -> str | None:
     if not (isinstance(error, OSError) or kind.__module__.startswith("tensorflow.")):
         return None
     if damaged := DAMAGED_IMAGE.search(text):
-        return f"{damaged[1]}; restore it or remove it"
+        return f"{damaged[1]}; restore the file"
     # TensorFlow and HDF5 pass on the system's message without its number.
     for number, message in MESSAGES.items():
         if os.strerror(number) in text:

@@ -217,6 +217,10 @@ class TestTFDS:
         Unlabeled(data_dir=tmp_path).download_and_prepare()
         with pytest.raises(UserError, match="unlabeled/test has images without labels; name another split"):
             load_split("unlabeled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes)
+        allowed = load_split(
+            "unlabeled", "test", data_dir=str(tmp_path), memory_limit_bytes=memory_limit_bytes, needs_labels=False
+        )
+        assert set(contents(allowed)[1]) == {-1}
 
     def test_set_of_other_data_is_refused(self, tmp_path):
         tfds.testing.DummyDataset(data_dir=tmp_path).download_and_prepare()

@@ -52,7 +52,7 @@ def test_damaged_image_of_a_streamed_set_is_named_when_it_is_read(folder):
     (folder / "train" / "a" / "3.png").write_bytes(PNG[:60])
     with pytest.raises(tf.errors.InvalidArgumentError) as raised:
         list(streamed.batches(8))
-    sentence = "train/a/3.png cannot be decoded because it is damaged or incomplete; restore it or remove it"
+    sentence = "train/a/3.png cannot be decoded because it is damaged or incomplete; restore the file"
     assert os_errors.describe(raised.value) == f"{folder}/{sentence}"
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 import fsp_tf
 from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.config.phases import STAGE1, STAGE2
-from fsp_tf.data import load_split
+from fsp_tf.data import ImageSet, load_split
 from fsp_tf.models import keras_graph
 from fsp_tf.runs import distill_models
 from fsp_tf.system import console
@@ -112,10 +112,13 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
 
 
 def test_default_schedules_have_the_epochs_of_the_documentation():
-    found = distill_models._lengths(2560, None)
+    def images(number: int) -> ImageSet:
+        return ImageSet("memory/train", ("a", "b"), (8, 8, 1), number)
+
+    found = distill_models._lengths(images(2560), images(1280), None)
     assert found["batch_size"] == 128 and len(found["stage1_steps"]) == len(found["stage2_steps"]) == 3
-    assert (found["stage1_steps"][-1], found["stage2_steps"][-1]) == (55 * 20, 165 * 20)
-    assert distill_models._lengths(16, None)["batch_size"] == 16
+    assert (found["stage1_steps"][-1], found["stage2_steps"][-1]) == (55 * 20, 165 * 10)
+    assert distill_models._lengths(images(64), images(16), None)["batch_size"] == 16
 
 
 def test_dataset_that_shuffles_names_the_same_images_every_time(arrays):
@@ -195,11 +198,21 @@ def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):
         fsp_tf.distill(cnn(4, 6, 8), cnn(4), *arrays, run_dir=str(tmp_path), **short)
     (images, labels), test = arrays
     train = images + np.float32(0.25), labels[:, np.newaxis]  # as resized images, and the labels of keras.datasets
-    labeled = images[:20], labels[:20]
-    run = fsp_tf.distill(cnn(4, 6, 8), cnn(4, 6, 8), train, test, run_dir=str(tmp_path), labeled=labeled, **short)
+    run = fsp_tf.distill(cnn(4, 6, 8), cnn(4, 6, 8), train, test, run_dir=str(tmp_path), **short)
     assert set(run.result["phases"]) == {"stage1", "stage2"}
+
+
+def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
+    (images, labels), test = arrays
+    train, labeled = (images, np.full(len(images), -1)), (images[:20], labels[:20])
+    choices = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False, "labeled_images": 18}
+    run = fsp_tf.distill(cnn(4, 6), cnn(4, 6), train, test, labeled=labeled, run_dir=str(tmp_path), **choices)
     sizes = [run.run.images.for_training(phase).num_images for phase in (STAGE1, STAGE2)]
-    assert sizes == [64, 20]
+    assert sizes == [64, 18]
+    card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
+    assert card["trained_on"].endswith(", labels of memory/labeled (18 of them)")
+    with pytest.raises(UserError, match=r"train must have integer labels from 0 to 9, got int64 \[-1\]"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), train, test, run_dir=str(tmp_path), **TINY)
 
 
 class Scale(keras.layers.Layer):
