@@ -48,16 +48,25 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "averaged weights": ("--ema=0.999",),
     },
 }
+
+
+def crops(pipeline: tuple[str, ...], *choices: tuple[int, str]) -> dict[str, tuple[str, ...]]:
+    """Returns the variants of a pipeline with so many pixels of padding of such values."""
+    return {
+        f"{n} pixels, {values}": (*pipeline, f"--crop_pixels={n}", f"--crop_padding={values}") for n, values in choices
+    }
+
+
 UNLABELED = ("--kd_weights=1,1", *LIVE)  # soft targets of all images
 DEEP = ("--student_depth=26", "--stage2_steps=4000", *LIVE)
 SHORT = (*BATCH_128, "--noflip", "--stage2_learning_rates=0.3")
 VIEWS = ("--kd_store_views=8",)
 FEW, SHORT_DEEP = (*SHORT, "--stage2_steps=2000"), (*SHORT, "--student_depth=26", "--stage2_steps=2667")
 RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-adds), and what crops and format cost
-    "crops of the student from scratch": {
-        f"{pixels} pixels, {padding}": (*BASELINE, f"--crop_pixels={pixels}", f"--crop_padding={padding}")
-        for pixels, padding in ((4, "zeros"), (2, "reflect"), (2, "zeros"), (4, "reflect"))
-    },
+    "crops of the student from scratch": crops(BASELINE, (4, "zeros"), (2, "reflect"), (1, "reflect"))
+    | {"no crops": (*BASELINE, "--augmentation=none")},
+    "padding of the student from scratch": crops(BASELINE, (2, "zeros"), (4, "reflect")),
+    "crops of the teacher": crops(TEACHER, (4, "zeros"), (2, "reflect"), (4, "reflect")),
     "without FSP": {"soft targets": KD},
     "ResNet-26 in a third of the steps": {
         "soft targets": (*KD, *DEEP),
