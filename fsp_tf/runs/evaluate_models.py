@@ -6,7 +6,7 @@ import pathlib
 import keras
 
 from fsp_tf import training
-from fsp_tf.config.choices import UNKNOWN
+from fsp_tf.config import UNKNOWN
 from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, STUDENT_ROLE, named_teacher
 from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run

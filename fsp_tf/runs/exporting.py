@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from fsp_tf import export as export_lib
-from fsp_tf.config.choices import UNKNOWN
+from fsp_tf.config import UNKNOWN
 from fsp_tf.config.phases import (
     DISTILL,
     SOURCE_TEACHER,

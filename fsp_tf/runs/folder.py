@@ -10,8 +10,7 @@ from typing import Any
 import filelock
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import APPLICATION, Config
-from fsp_tf.config.choices import UNKNOWN
+from fsp_tf.config import APPLICATION, UNKNOWN, Config
 from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
