@@ -2,6 +2,7 @@
 
 import os
 import signal
+import types
 
 import keras
 import numpy as np
@@ -207,3 +208,16 @@ def test_processes_without_a_saved_step_are_not_listed():
     log = ProcessLog({"device": "second"})
     log.saved_state, log.first_step = [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "killed"}], 6
     assert log.saved_state == [{"first_step": 0, "device": "first"}, {"first_step": 6, "device": "second"}]
+
+
+def test_bfloat16_weights_are_restored(tmp_path):
+    weight = keras.Variable(np.array([1.5, -2.0], np.float32), dtype="bfloat16")
+    parts = {"trained": types.SimpleNamespace(variables=[weight]), "optimizer": types.SimpleNamespace(variables=[])}
+    model = types.SimpleNamespace(**parts, metric_sums=[])
+    first, second = (Checkpoints(tmp_path, model, num_steps=2, every=1) for _ in range(2))
+    first.set_model(model)
+    first.step = 1
+    first.save()
+    weight.assign([0.0, 0.0])
+    assert second.restore() == 1
+    np.testing.assert_array_equal(keras.ops.cast(weight, "float32"), [1.5, -2.0])
