@@ -55,8 +55,7 @@ def main(arguments: list[str]) -> None:
 def measure() -> dict:
     """Returns the accuracy in %, the minutes and the multiply-adds of every seed, question and variant."""
     options = flags.FLAGS
-    lines = pathlib.Path(options.recipe).read_text().splitlines()
-    settings = {"recipe": [line for line in lines if line.startswith("--")]}
+    settings = {"recipe": flagfiles.expand([f"--flagfile={options.recipe}"])}
     settings |= {name: options[name].value for name in ("test", "train_split", "holdout", "schedule_scale", "teacher")}
     rows = rows_before(settings)
     questions = options.questions or (["recipe", "without FSP"] if options.test else list(SEARCH))
