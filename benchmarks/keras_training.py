@@ -20,7 +20,7 @@ from benchmarks.interleaved_timing import StepTimer
 from benchmarks.random_images import random_images
 from fsp_tf import training
 from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
-from fsp_tf.distillation import Classifier, FSPDistillationLoss, FSPDistiller, TeacherStore, resolve_pairs
+from fsp_tf.distillation import Classifier, FSPDistillationLoss, FSPDistiller, TeacherStore, find_pairs
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.training import devices
 
@@ -133,7 +133,7 @@ def train_stock(teacher: keras.Model | None, student: keras.Model, timer: StepTi
         )
         student.fit(stream, verbose=0, callbacks=[TimedSteps(timer)])
         return
-    losses = [FSPDistillationLoss(pair=pair) for pair, _ in resolve_pairs(teacher, student, "section_input")]
+    losses = [FSPDistillationLoss(pair=pair) for pair, _ in find_pairs(teacher, student, "section_input")]
     distiller = keras.distillation.Distiller(teacher, student, losses, student_loss_weight=0.0)
     distiller.compile(
         keras.optimizers.SGD(RECIPE.stage1_learning_rates[0], global_clipnorm=STAGE1_CLIPNORM, **sgd_options),

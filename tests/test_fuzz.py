@@ -15,12 +15,10 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
-from fsp_tf.data import Augmentation, ImageSet, load_split
-from fsp_tf.distillation import TeacherStore
+from fsp_tf.data import load_split
 from fsp_tf.models import load_keras_file
 from fsp_tf.runs.records import read_result
 from fsp_tf.runs.run import Run
@@ -147,28 +145,6 @@ def test_mutated_records_and_flagfiles_load_or_are_refused(tmp_path):
     for mutated in mutations(flags.encode(), 5 * NUM_CASES):
         flagfile.write_bytes(mutated)
         refused(Run, run)
-
-
-class FirstPixels:
-    """Stands in for a distiller: the entries of an image are its first pixels."""
-
-    entry_names, num_entries = ["pixels"], 4
-
-    def teacher_entries(self, images) -> list[tf.Tensor]:
-        return [tf.reshape(tf.cast(images, tf.float32), [-1, 64])[:, :4]]
-
-
-def test_mutated_stored_matrices_are_recomputed_or_refused(tmp_path):
-    pixels = np.zeros((4, 8, 8, 1), np.uint8)
-    image_set = ImageSet("zeros", ("none",), (8, 8, 1), 4, pixels, np.zeros(4, np.int64))
-    store = TeacherStore(tmp_path, FirstPixels(), "digest", image_set, Augmentation(crop=False, flip=False), "pixels")
-    store.open(1)
-    (path,) = store.folder.glob("*.npy")
-    whole = path.read_bytes()
-    for mutated in mutations(whole):  # the digest in the name detects the change, and the file is recreated
-        path.write_bytes(mutated)
-        assert not refused(store.open, 1)
-        assert path.read_bytes() == whole
 
 
 def test_mutated_image_files_load_or_are_refused(tmp_path):

@@ -1,11 +1,8 @@
-"""Properties of any input: flags, folding and stored matrices."""
-
-import dataclasses
+"""Properties of any input: flags and folding."""
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +10,6 @@ from hypothesis import strategies as st
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
 from fsp_tf.config.phases import PHASES
-from fsp_tf.data import Augmentation, ImageSet
-from fsp_tf.distillation import TeacherStore
 from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.system.errors import UserError
@@ -129,43 +124,3 @@ def test_folding_preserves_outputs_for_any_statistics(small_model, seed, gamma, 
     for head in expected:
         largest = float(np.abs(expected[head]).max())
         np.testing.assert_allclose(got[head], expected[head], atol=1e-4 * largest + 1e-6, err_msg=head)
-
-
-class Projections:
-    """Stands in for a distiller: the entries of an image are projections of its pixels."""
-
-    entry_names, num_entries = ["pixels"], 6
-
-    def teacher_entries(self, images) -> list[tf.Tensor]:
-        return [tf.reshape(tf.cast(images, tf.float32), [-1, 64]) / 255.0 @ tf.random.stateless_normal([64, 6], [0, 0])]
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> tuple[TeacherStore, TeacherStore]:
-    """Returns a store that computed its files, and one that opened them."""
-    folder, images = (
-        tmp_path_factory.mktemp("store"),
-        np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8),
-    )
-    image_set = ImageSet("noise", ("none",), (8, 8, 1), 40, images, np.zeros(40, np.int64))
-    augmentation = Augmentation(crop=True, flip=True)
-    made, opened = (TeacherStore(folder, Projections(), "digest", image_set, augmentation, "pixels") for _ in range(2))
-    for store in (made, opened):
-        store.open(3)
-    return made, opened
-
-
-@given(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 2)), min_size=1, max_size=20))
-@settings(max_examples=30)
-def test_stored_matrices_can_be_read_in_any_order(stores, places):
-    made, opened = stores
-    rows, views = (tf.constant(column, tf.int64) for column in zip(*places, strict=True))
-    together = opened.read(rows, views).numpy()
-    one_by_one = [made.read(rows[i : i + 1], views[i : i + 1]).numpy()[0] for i in range(len(places))]
-    np.testing.assert_array_equal(together, one_by_one)
-    assert len({row.tobytes() for row in together}) == len(set(places))
-
-
-def test_replaced_field_is_validated():
-    with pytest.raises(UserError, match=r"--experiment must name a folder in saved_models, got '\.\./x'"):
-        dataclasses.replace(Config(), experiment="../x")

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix, squared_norm, unflatten_matrices
-from fsp_tf.distillation.pairs import ModelGraph, default_pairs, resolve_graph_pairs
+from fsp_tf.distillation.pairs import ModelGraph, default_pairs, resolve_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 DEFAULT_WEIGHTS = {"relative": 10_000.0, "equal": 1.0}
@@ -33,7 +33,7 @@ class FSPDistiller(ReplicatedModel):
     Args:
         teacher: A functional Keras model.
         student: A functional Keras model; trained in place.
-        pairs: See `resolve_pairs`. Defaults to `section_input` if both models have the heads of this project's ResNets,
+        pairs: See `find_pairs`. Defaults to `section_input` if both models have the heads of this project's ResNets,
             otherwise to `auto`.
         weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. The command line also clips the
             gradient's norm to 500 with SGD, and takes a tenth of both for custom models. Defaults to 10,000 for
@@ -70,7 +70,7 @@ class FSPDistiller(ReplicatedModel):
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         pairs = default_pairs(teacher_graph, student_graph) if pairs is None else pairs
-        names = resolve_graph_pairs(teacher_graph, student_graph, pairs)
+        names = resolve_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]
         teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]

@@ -11,7 +11,7 @@ from fsp_tf.models import keras_graph
 
 Pair = tuple[str, str]
 NAMED_PAIRS = ("section_input", "first_block")
-"""The names that `resolve_pairs` accepts for the paper's networks."""
+"""The names that `find_pairs` accepts for the paper's networks."""
 SIZE_RATIO = math.sqrt(2.0)  # sizes that differ by less are taken as the same: unpadded convolutions cut off borders
 CONVOLUTIONS = tuple(
     getattr(keras.layers, name) for name in ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D", "SeparableConv2D")
@@ -127,40 +127,26 @@ def _cuts(nodes: list) -> list[int]:
     ]
 
 
-def find_pairs(teacher: keras.Model, student: keras.Model) -> list[tuple[Pair, Pair]]:
-    """Finds the pairs of layers of two models: each section's input and its end (Yim et al. 2017, Section 3).
+def find_pairs(teacher: keras.Model, student: keras.Model, pairs="auto") -> list[tuple[Pair, Pair]]:
+    """Returns the pairs of layers of two models: by default each section's input and end (Yim et al. 2017, Section 3).
 
     A section is a stretch of constant spatial size. Sections of teacher and student match if they have the same size,
     or, with unpadded convolutions, nearly the same. For the ResNets of this project, these are the `section_input`
     pairs.
 
     Args:
-        teacher: A functional or sequential model.
-        student: The same.
-    Returns:
-        A list of ((teacher_first, teacher_last), (student_first, student_last)).
-    Raises:
-        ValueError: If a model has no feature maps, or no sections match.
-    """
-    return resolve_graph_pairs(ModelGraph(teacher), ModelGraph(student), "auto")
-
-
-def resolve_pairs(teacher: keras.Model, student: keras.Model, pairs) -> list[tuple[Pair, Pair]]:
-    """Returns the names of the teacher's and the student's layers that make each pair.
-
-    Args:
         teacher: A functional or sequential model; a name is one of its heads (dictionary outputs) or of its layers,
             `outer/inner` for a layer of a nested model.
         student: The same.
-        pairs: `section_input` (each section's input and output), `first_block` (its first block's output and its
-            output), `auto` (see `find_pairs`), a list of `(first, last)`, or of `((teacher_first, teacher_last),
+        pairs: `auto` (matching sections), `section_input` (each section's input and output), `first_block` (its first
+            block's output and its output), a list of `(first, last)`, or of `((teacher_first, teacher_last),
             (student_first, student_last))`.
     Returns:
         A list of ((teacher_first, teacher_last), (student_first, student_last)).
     Raises:
-        ValueError: If the pairs are unknown, or name a layer that a model does not have.
+        ValueError: If the pairs are unknown or name a layer that a model does not have, or if no sections match.
     """
-    return resolve_graph_pairs(ModelGraph(teacher), ModelGraph(student), pairs)
+    return resolve_pairs(ModelGraph(teacher), ModelGraph(student), pairs)
 
 
 def default_pairs(teacher: ModelGraph, student: ModelGraph) -> str:
@@ -169,8 +155,8 @@ def default_pairs(teacher: ModelGraph, student: ModelGraph) -> str:
     return "section_input" if have_heads else "auto"
 
 
-def resolve_graph_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple[Pair, Pair]]:
-    """Does what `resolve_pairs` does, for expanded models."""
+def resolve_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple[Pair, Pair]]:
+    """Does what `find_pairs` does, for expanded models."""
     if pairs == "auto":
         return _match(teacher, student)
     if isinstance(pairs, str):

@@ -168,12 +168,8 @@ class PhaseFit:
             return
         self.checkpoint_directory.mkdir(parents=True, exist_ok=True)
         note = self.checkpoint_directory / "made_from"
-        if note.exists() and note.read_text() != self.starts_from:
-            raise UserError(
-                f"{self.phase.name} in {self.folder} started from another model: name the same --teacher, --student or "
-                f"--trained_student, choose another --run_dir, or restart {self.phase.name} with "
-                f"--pipeline={self.phase.pipeline} --noresume."
-            )
+        if note.exists():
+            self.folder.check_start(self.phase, note.read_text(), self.starts_from)
         files.write_text(note, self.starts_from)
 
 

@@ -125,6 +125,18 @@ class RunFolder:
         """Returns whether a phase has finished and its file exists."""
         return bool(self.record_of(phase)) and (self / phase.file).exists()
 
+    def check_start(self, phase: Phase, before: str, now: str) -> None:
+        """Raises UserError if a phase that has begun started from other models than those that the flags name now.
+
+        Both are digests of models.
+        """
+        if before != now:
+            raise UserError(
+                f"{phase.name} in {self.path} started from another model: name the same --teacher, --student or "
+                f"--trained_student, choose another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} "
+                "--noresume."
+            )
+
     def begin(self, phase: Phase) -> None:
         """Prepares for a phase; with `--noresume`, deletes its files and those of the phases that depend on it.
 

@@ -16,7 +16,6 @@ from fsp_tf.runs.ensemble import evaluate_ensemble
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.trainers import TRAINERS, starting_digest
-from fsp_tf.system.errors import UserError
 from fsp_tf.training import devices
 
 logger = logging.getLogger("fsp_tf")
@@ -99,7 +98,10 @@ def _train(run: Run, phases: list[Phase]) -> None:
     for number, phase in enumerate(phases, start=1):
         logger.info(f"\n[{number} of {len(phases)}] {phase.name}")
         if config.resume and run.folder.has_finished(phase):
-            _skip(run, phase)
+            run.folder.check_start(phase, run.folder.record_of(phase)["made_from"], starting_digest(run, phase))
+            logger.info(f"{phase.name}: already finished")
+            if run.writes:
+                run.folder.drop_checkpoints(phase)  # a process that was stopped after recording the phase left them
         else:
             run.folder.begin(phase)
             run.models.forget(phase.model)
@@ -113,20 +115,3 @@ def _train(run: Run, phases: list[Phase]) -> None:
         devices.wait_for_workers(strategy)  # the chief has recorded the phase before the others look for it
         finished = [row.name for row in phases if run.folder.has_finished(row)]
         devices.wait_for_workers(strategy, phases_that_have_finished=finished)
-
-
-def _skip(run: Run, phase: Phase) -> None:
-    """Skips a finished phase.
-
-    Raises:
-        UserError: If it started from another model than the one that the flags name now.
-    """
-    if run.folder.record_of(phase)["made_from"] != starting_digest(run, phase):
-        raise UserError(
-            f"{phase.name} in {run.folder} started from another model: name the same --teacher, --student or "
-            f"--trained_student, choose another --run_dir, or repeat {phase.name} with --pipeline={phase.pipeline} "
-            "--noresume."
-        )
-    logger.info(f"{phase.name}: already finished")
-    if run.writes:
-        run.folder.drop_checkpoints(phase)  # a process that was stopped after recording the phase left them

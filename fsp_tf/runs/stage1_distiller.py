@@ -27,7 +27,7 @@ def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -
 
 
 def parse_taps(taps: tuple[str, ...]) -> list:
-    """Parses `--fsp_taps` into pairs as `resolve_pairs` takes them.
+    """Parses `--fsp_taps` into pairs as `find_pairs` takes them.
 
     Args:
         taps: `first:last` for both models, or `first:last=first:last` for teacher and student.

@@ -6,14 +6,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from benchmarks import contenders, determinism, input_pipeline, replicas, serving, training
 from benchmarks.command import versions
 from benchmarks.contenders import CONTENDERS, Workload
 from benchmarks.interleaved_timing import WARM_UP_STEPS, StepTimer, Worker, median_ratio, take_turns
-from benchmarks.random_images import random_images
 from benchmarks.runtimes import RUNTIMES, Runtime
 from benchmarks.training_summary import MATRIX_PRODUCT, MATRIX_SIDE, RATIOS, interquartile_range, summarize, table
 from fsp_tf import distillation
@@ -105,14 +103,6 @@ def test_memory_ratio_compares_processes():
     assert summarize([one_round], memory, Workload())["ratios"]["stage1_memory_vs_plain"] == 1.3
     alone = summarize([{"plain": 1.0, MATRIX_PRODUCT: 1.0}], {"plain": 100}, Workload())["ratios"]
     assert set(alone.values()) == {None}
-
-
-def test_every_contender_has_both_formats():
-    formats = {contender.base_name: set() for contender in CONTENDERS}
-    for contender in CONTENDERS:
-        formats[contender.base_name].add(contender.precision)
-    assert set(map(frozenset, formats.values())) == {frozenset({"float32", "mixed_bfloat16"})}
-    assert len(BY_NAME) == len(CONTENDERS) == 18
 
 
 def test_stage1_defaults_are_the_library_s():
@@ -230,27 +220,6 @@ serve_turns(run_steps)
     assert last["weights"] == "abc" and last["peak_memory_bytes"] > 10**6
 
 
-def test_worker_reports_user_error_in_one_sentence():
-    source = """
-from benchmarks.interleaved_timing import serve_turns
-from fsp_tf.system.errors import UserError
-
-def run_steps(timer):
-    raise UserError("the data set is missing.")
-
-serve_turns(run_steps)
-"""
-    with pytest.raises(UserError, match=r"exited with code 1: the data set is missing\.$"):
-        Worker("c", script(source))
-
-
-def test_worker_process_ends_with_the_measurement(tmp_path):
-    with Worker("a", script(FAKE_WORKER, "a", "1", str(tmp_path / "log"))) as worker:
-        process = worker._process
-        assert process.poll() is None
-    assert process.returncode == 0
-
-
 # --- The input pipeline.
 
 
@@ -275,13 +244,6 @@ def test_images_per_second_of_a_stream_of_known_speed():
             yield None, range(10)
 
     assert 100 < input_pipeline.images_per_second(batches(), 0.2) <= 1000
-
-
-def test_random_images_are_the_same_on_every_call():
-    images, labels = random_images(20, 8, 10)
-    assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8 and labels.dtype == np.int64
-    assert set(labels) <= set(range(10)) and images.max() > 250 and images.min() < 5
-    np.testing.assert_array_equal(random_images(20, 8, 10)[0], images)
 
 
 # --- Serving.
@@ -354,14 +316,10 @@ def test_table_of_replicas_shows_accuracies_and_the_killed_worker():
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_help_needs_neither_tensorflow_nor_time(name):
-    module, seconds = f"benchmarks.{name}", []
-    for _ in range(3):  # the best of three, since other programs may be running
-        start = time.perf_counter()
-        finished = run(module, "--help")
-        seconds.append(time.perf_counter() - start)
+def test_help_needs_no_tensorflow(name):
+    module = f"benchmarks.{name}"
+    finished = run(module, "--help")
     assert f"python -m {module}" in finished.stdout and "--json" in finished.stdout
-    assert min(seconds) < 1.0
     source = f"import sys, {module}; sys.exit(bool({{'tensorflow', 'torch', 'numpy'}} & set(sys.modules)))"
     assert subprocess.run(script(source), check=False).returncode == 0
 
@@ -380,12 +338,6 @@ def test_user_mistake_is_one_sentence_before_anything_starts(arguments, words):
     finished = run("benchmarks.training", *arguments)
     assert finished.returncode == 1 and not finished.stdout and finished.stderr.count("\n") == 1
     assert all(word in finished.stderr for word in words)
-
-
-def test_unknown_worker_lists_the_contenders():
-    finished = run("benchmarks.training", "--worker=typo")
-    assert finished.returncode == 1
-    assert all(name in finished.stdout + finished.stderr for name in (*BY_NAME, MATRIX_PRODUCT))
 
 
 def test_default_contenders_are_those_that_can_run(monkeypatch, capsys):

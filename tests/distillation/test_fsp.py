@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.distillation import FSPDistillationLoss, FSPLoss, fsp_matrix, resolve_pairs
+from fsp_tf.distillation import FSPDistillationLoss, FSPLoss, find_pairs, fsp_matrix
 from fsp_tf.models import cifar_resnet
 from tests.support.fitting import random_normal
 
@@ -166,14 +166,14 @@ def models() -> tuple[keras.Model, keras.Model]:
     ],
 )
 def test_pairs_with_the_same_names_in_both_models(models, pairs, expected):
-    assert resolve_pairs(*models, pairs) == [(pair, pair) for pair in expected]
+    assert find_pairs(*models, pairs) == [(pair, pair) for pair in expected]
 
 
 def test_pairs_with_different_names(models):
     pair = (("section_1_block_3", "section_1_block_4"), ("stem", "section_1_block_1_relu_1"))
-    assert resolve_pairs(*models, [pair]) == [pair]
+    assert find_pairs(*models, [pair]) == [pair]
     both = [("stem", "section_1"), pair]
-    assert resolve_pairs(*models, both) == [(("stem", "section_1"), ("stem", "section_1")), pair]
+    assert find_pairs(*models, both) == [(("stem", "section_1"), ("stem", "section_1")), pair]
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_pairs_with_different_names(models):
 )
 def test_unknown_pairs_raise(models, pairs, message):
     with pytest.raises(ValueError, match=message):
-        resolve_pairs(*models, pairs)
+        find_pairs(*models, pairs)
 
 
 def test_named_pairs_without_section_heads_raise():
     inputs = keras.Input((2,))
     plain = keras.Model(inputs, keras.layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match="section_1, section_2"):
-        resolve_pairs(plain, plain, "section_input")
+        find_pairs(plain, plain, "section_input")
 
 
 def two_map_model(width: int, seed: int) -> keras.Model:
@@ -226,7 +226,7 @@ def test_stock_distiller_trains_models_with_named_heads():
     student = cifar_resnet(8, 10, IMAGE_SHAPE, seed=2, fused=False)
     images = np.random.default_rng(0).integers(0, 256, (4, *IMAGE_SHAPE)).astype(np.float32)
     student.get_layer("logits").trainable = False  # stage 1 does not train the head
-    pairs = [pair for pair, _ in resolve_pairs(teacher, student, "section_input")]
+    pairs = [pair for pair, _ in find_pairs(teacher, student, "section_input")]
     heads = [
         {name: features.numpy() for name, features in model(images, training=model is student).items()}
         for model in (teacher, student)

@@ -6,12 +6,10 @@ import json
 import math
 import os
 import pathlib
-import random
 import re
 import shutil
 import subprocess
 import sys
-import time
 
 import keras
 import pytest
@@ -400,22 +398,3 @@ def test_closed_output_is_not_an_error():
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait() == 141
-
-
-@pytest.mark.long
-def test_killed_and_rerun_gives_the_same_numbers(table_3, tmp_path):
-    arguments = ["--table=3", "--dataset=digits", "--seeds=0", f"--run_dir={tmp_path}", *tiny_runs.TABLE_FLAGS]
-    moments = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fsp_tf.reproduce", *arguments], stdout=subprocess.PIPE, text=True
-        )
-        for line in process.stdout:  # a unit has started; kill it somewhere inside
-            if line.startswith("==="):
-                break
-        time.sleep(moments.uniform(0.5, 6.0))
-        process.kill()
-        process.communicate()
-    done = reproduce(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert accuracies(tmp_path) == accuracies(table_3)

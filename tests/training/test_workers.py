@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import worker_jobs
 from fsp_tf import runs
-from fsp_tf.config import Config
+from tests.support.command_line import parse
 
 NUM_STEPS = 7
 
@@ -26,7 +26,7 @@ def test_killed_and_restarted_workers_match_one_device(tmp_path):
     )
     again = worker_jobs.Workers(together, tmp_path / "again", *worker_jobs.LOOPBACK, first_port=24690)
 
-    runs.run_pipeline(dataclasses.replace(config_of(flags), run_dir=str(tmp_path / "one")), exports=False)
+    runs.run_pipeline(dataclasses.replace(parse(*flags), run_dir=str(tmp_path / "one")), exports=False)
     assert again.wait() == [0, 0], again.logs[1].read_text()
     assert "teacher: resumes after step " in again.logs[0].read_text()
     one, two = (worker_jobs.losses(tmp_path / name) for name in ("one", "together"))
@@ -34,23 +34,3 @@ def test_killed_and_restarted_workers_match_one_device(tmp_path):
     assert worker_jobs.largest_difference(one, two) < 1e-5
     assert worker_jobs.accuracies(tmp_path / "one") == worker_jobs.accuracies(tmp_path / "together")
     assert json.loads((tmp_path / "together" / "result.json").read_text())["num_replicas"] == 2
-
-
-def config_of(flags: list[str]) -> Config:
-    """Returns the configuration of some flags."""
-    given = dict(flag[2:].split("=", 1) for flag in flags)
-    steps = tuple(map(int, given["teacher_steps"].split(",")))
-    return Config(
-        pipeline=given["pipeline"],
-        dataset=given["dataset"],
-        train_split=given["train_split"],
-        batch_size=int(given["batch_size"]),
-        log_steps=1,
-        teacher_learning_rates=tuple(map(float, given["teacher_learning_rates"].split(","))),
-        teacher_steps=steps,
-        checkpoint_steps=int(given["checkpoint_steps"]),
-        teacher_depth=8,
-        student_depth=8,
-        sync_batch_norm=True,
-        image_size=int(given["image_size"]),
-    )
