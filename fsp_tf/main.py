@@ -21,7 +21,8 @@ flags.adopt_module_key_flags(config.flags)
 
 def main(arguments: list[str]) -> None:
     """Runs the pipeline that the flags describe."""
-    with command_line.exit_on_user_error():
+    again = "" if flags.FLAGS.resume else " without --noresume"
+    with command_line.exit_on_user_error(f"The same command{again} resumes from the last checkpoint"):
         command_line.reject_arguments(arguments)
         run_config = config.from_flags()
         command_line.prepare_tensorflow()

@@ -3,7 +3,7 @@
 import dataclasses
 
 from fsp_tf.config.learning_choices import Data, Method, Models
-from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, TRANSFER, Phase
+from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, TAKES_SOURCE, Phase
 from fsp_tf.config.run_choices import Machine, Run, Schedules
 from fsp_tf.config.validation import problems
 from fsp_tf.system.errors import UserError
@@ -22,7 +22,8 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             object.__setattr__(self, "stage2_loss", self.default_stage2_loss)
         if (self.application is not None or self.student) and not self.fsp_taps:
             object.__setattr__(self, "fsp_taps", ("auto",))
-        if self.pipeline == TRANSFER and self.teacher and self.application is None and self.source_dataset is None:
+        is_file = self.teacher is not None and self.application is None
+        if self.pipeline in TAKES_SOURCE and is_file and self.source_dataset is None:
             object.__setattr__(self, "source_dataset", UNKNOWN)
         if problem := next(problems(self), None):
             raise UserError(problem)

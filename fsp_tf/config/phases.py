@@ -115,6 +115,7 @@ PIPELINES = (
     *dict.fromkeys(row.pipeline for row in PHASES.values()),
     *(ENSEMBLE, EVALUATE, EXPORT),
 )
+TAKES_SOURCE = (TRANSFER, TEACHER.pipeline)  # the pipelines whose --teacher, if given, is of another data set
 
 
 def named_teacher(config: "Config") -> str:

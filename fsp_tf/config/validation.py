@@ -138,7 +138,7 @@ def _method_problems(config) -> Iterator[str]:
             yield f"--{option} needs --method=fsp, got --method={config.method}."
     if config.fsp_shuffle and config.fsp_taps:
         yield "--fsp_shuffle does not apply to custom models: leave out --fsp_shuffle or --fsp_taps."
-    for name in ("fsp_taps", "fsp_store_views"):
+    for name in ("fsp_taps", "fsp_store_views", "sync_batch_norm"):
         if uses_batch and getattr(config, name):
             yield f"--fsp_teacher_statistics=batch cannot be combined with --{name}: leave out one of them."
 

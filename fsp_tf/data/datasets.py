@@ -120,7 +120,7 @@ def _digits(split: str, size: int) -> ImageSet:
     infos = {key: tfds.core.SplitInfo(name=key, shard_lengths=[b - a], num_bytes=0) for key, (a, b) in bounds.items()}
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, NotImplementedError) as error:
         raise UserError(
             f"digits has the splits train and test and slices such as train[:200], got {split!r}; {SPLIT_FLAGS}."
         ) from error
@@ -139,7 +139,7 @@ def _from_builder(
     """Loads a split of a TFDS builder, into memory if it fits."""
     try:
         num_images = builder.info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, NotImplementedError) as error:  # TFDS has no slices of the split `all`
         splits = ", ".join(builder.info.splits)
         raise UserError(f"{name} has the splits {splits}, got {split!r}; {SPLIT_FLAGS}.") from error
     features = dict(builder.info.features.items())

@@ -10,6 +10,7 @@ import re
 import sys
 from typing import Any
 
+from fsp_tf.config import command_line
 from fsp_tf.reproduce import figures, paper, report_tables
 from fsp_tf.reproduce.html_page import html_page
 from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
@@ -158,5 +159,6 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        write_report(json.loads(pathlib.Path(name, "report.json").read_text(encoding="utf-8")), pathlib.Path(name))
+    with command_line.exit_on_user_error("The remaining reports were not redrawn"):
+        for name in sys.argv[1:]:
+            write_report(json.loads(pathlib.Path(name, "report.json").read_text(encoding="utf-8")), pathlib.Path(name))

@@ -97,7 +97,8 @@ def distill(
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
-    defaults |= _lengths(sets["train"], sets.get("labeled", sets["train"]), choices.get("batch_size"))
+    num_labeled = choices.get("labeled_images") or sets.get("labeled", sets["train"]).num_images
+    defaults |= _lengths(sets["train"].num_images, num_labeled, choices.get("batch_size"))
     decided = {"dataset": f"{MEMORY}{_digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
     decided |= {} if labeled is None else {"labeled_split": "labeled"}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
@@ -156,13 +157,13 @@ def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras
     return saved
 
 
-def _lengths(train: ImageSet, labeled: ImageSet, batch_size: int | None) -> dict:
+def _lengths(num_images: int, num_labeled: int, batch_size: int | None) -> dict:
     """Returns batch size and schedules with as many epochs as the paper's."""
-    batch_size = batch_size or min(128, train.num_images, labeled.num_images)
+    batch_size = batch_size or min(128, num_images, num_labeled)
     lengths: dict = {"batch_size": batch_size}
     for phase, epochs in EPOCHS.items():
-        num_images = (labeled if phase.few_labels else train).num_images
-        scale = epochs * num_images / batch_size / ENDS[phase][-1]
+        seen = num_labeled if phase.few_labels else num_images
+        scale = epochs * seen / batch_size / ENDS[phase][-1]
         lengths[f"{phase.schedule}_steps"] = tuple(max(n, round(scale * end)) for n, end in enumerate(ENDS[phase], 1))
     return lengths
 

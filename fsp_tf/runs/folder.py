@@ -11,7 +11,7 @@ import filelock
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import APPLICATION, UNKNOWN, Config
-from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
+from fsp_tf.config.phases import DISTILL, TAKES_SOURCE, TRANSFER, Phase, dependents
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.image_sets import MEMORY
@@ -86,8 +86,8 @@ class RunFolder:
             return
         # A flag that did not exist when the folder was written had its default value.
         before = config_lib.to_flags(with_defaults(Config())) | records.read_flagfile(path)
-        if before["pipeline"] == TRANSFER and before["teacher"] and not before["teacher"].startswith(APPLICATION):
-            before["source_dataset"] = before["source_dataset"] or UNKNOWN  # version 0.2.0 did not record it
+        if before["pipeline"] in TAKES_SOURCE and not before.get("teacher", APPLICATION).startswith(APPLICATION):
+            before.setdefault("source_dataset", UNKNOWN)  # version 0.2.0 did not record it
         now = config_lib.to_flags(self.config)
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"

@@ -120,15 +120,15 @@ class RunModels:
         return model_forms.copy_form(config, STUDENT_ROLE, model)
 
     def student_after_stage1(self) -> keras.Model:
-        """Returns a copy of stage 1's student for training; a custom one in the precision of its own layers.
+        """Returns a copy of stage 1's student for training, in the initial student's form.
 
-        The file of a custom model is in float32.
+        Its file is in float32 and has stock layers only. Without `--student`, a custom `--trained_student` keeps them.
         """
         model = self.get(STAGE1.model)
-        if not self.config.student:
-            return model_forms.copy_form(self.config, STUDENT_ROLE, model)
         student, weights = self.initial_student(), model.get_weights()
         if [weight.shape for weight in student.weights] != [weight.shape for weight in weights]:
+            if not self.config.student:
+                return model_forms.copy_form(self.config, STUDENT_ROLE, model)
             raise UserError(
                 f"{self.path(STAGE1.model)} is another model than {self.config.student}: name its --student."
             )

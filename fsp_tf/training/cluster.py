@@ -49,6 +49,8 @@ def _tf_config() -> dict:
 
 def _resolver_of_tf_config(tf_config: dict) -> tf.distribute.cluster_resolver.ClusterResolver:
     cluster, task = tf_config["cluster"], tf_config.get("task", {})
+    if not isinstance(cluster, dict) or not isinstance(task, dict):
+        raise UserError(f"TF_CONFIG must have a cluster and a task, both JSON objects, got {tf_config!r}.")
     kinds, kind, index = set(cluster), task.get("type"), task.get("index")
     if not kinds <= {"chief", "worker"} or len(cluster.get("chief", [])) > 1:
         raise UserError(f"TF_CONFIG's cluster may have workers and at most one chief, got {', '.join(sorted(kinds))}.")

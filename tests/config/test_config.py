@@ -106,6 +106,7 @@ def test_baseline_has_the_schedule_of_stage_2():
             "--kd_store_views cannot be combined with --stage2_fsp_weights",
         ),
         ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be combined with --fsp_store_views"),
+        ({"sync_batch_norm": True, "fsp_teacher_statistics": "batch"}, "cannot be combined with --sync_batch_norm"),
         ({"num_hints": 2}, "--num_hints must be 1 or 3, got 2"),
         (
             {"fitnet_steps": (1, 2, 3)},

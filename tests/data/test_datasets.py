@@ -99,7 +99,7 @@ class TestDigits:
         np.testing.assert_array_equal(images, whole[0][rows])
         np.testing.assert_array_equal(labels, whole[1][rows])
 
-    @pytest.mark.parametrize("split", ["validation", "train[:x]", "train[:5000]", ""])
+    @pytest.mark.parametrize("split", ["validation", "train[:x]", "train[:5000]", "all[:10]", ""])
     def test_wrong_splits_are_refused(self, split):
         with pytest.raises(UserError, match="digits has the splits train and test"):
             load_split("digits", split)

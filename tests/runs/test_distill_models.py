@@ -15,6 +15,7 @@ from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.data import ImageSet, load_split
 from fsp_tf.models import keras_graph
 from fsp_tf.runs import distill_models
+from fsp_tf.runs.distill_models import EPOCHS
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
 from tests.support.fitting import Stop
@@ -205,10 +206,11 @@ def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):
 def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
     (images, labels), test = arrays
     train, labeled = (images, np.full(len(images), -1)), (images[:20], labels[:20])
-    choices = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False, "labeled_images": 18}
+    choices = {"schedule_scale": 0.02, "baseline": False, "labeled_images": 18}
     run = fsp_tf.distill(cnn(4, 6), cnn(4, 6), train, test, labeled=labeled, run_dir=str(tmp_path), **choices)
     sizes = [run.run.images.for_training(phase).num_images for phase in (STAGE1, STAGE2)]
     assert sizes == [64, 18]
+    assert run.run.config.batch_size == 18 and run.run.config.stage2_steps[-1] == EPOCHS[STAGE2]
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
     assert card["trained_on"].endswith(", labels of memory/labeled (18 of them)")
     with pytest.raises(UserError, match=r"train must have integer labels from 0 to 9, got int64 \[-1\]"):

@@ -17,6 +17,7 @@ from fsp_tf.runs import ensemble, exporting, records
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
+from tests.support.command_line import parse
 from tests.support.tiny_runs import have_equal_weights, result, weights
 
 
@@ -162,6 +163,16 @@ def test_transfer_from_a_teacher_file_needs_no_source_data(transfer, tmp_path):
     recorded = records.read_flagfile(tmp_path / "flags.cfg")["source_dataset"]
     train(dataclasses.replace(again, source_dataset=recorded, pipeline="evaluate"))
     assert result(tmp_path)["student_accuracy"] == record["student_accuracy"]
+    flagfile = tmp_path / "flags.cfg"
+    flagfile.write_text(flagfile.read_text().replace("--source_dataset=unknown\n", ""))  # as version 0.2.0 wrote it
+    train(again)
+    assert result(tmp_path)["phases"] == record["phases"]
+
+
+def test_finished_transfer_is_not_repeated(transfer):
+    before = result(pathlib.Path(transfer.run_dir))["phases"]
+    train(transfer)
+    assert result(pathlib.Path(transfer.run_dir))["phases"] == before
 
 
 def test_fitnet_transfer_learns_from_the_fine_tuned_teacher(transfer):
@@ -201,6 +212,8 @@ def test_teacher_pipeline_fine_tunes_a_named_teacher(transfer, tmp_path):
     )
     train(alone)
     assert have_equal_weights(tmp_path / "teacher.keras", pathlib.Path(transfer.run_dir) / "teacher.keras")
+    train(parse(f"--flagfile={tmp_path / 'flags.cfg'}", "--pipeline=evaluate"))
+    assert result(tmp_path)["teacher_accuracy"] == result(pathlib.Path(transfer.run_dir))["teacher_accuracy"]
 
 
 @pytest.mark.long

@@ -61,6 +61,12 @@ def test_transfer_fine_tunes_the_named_teacher_and_distills_it_into_a_resnet(fin
     assert np.mean(predicted == images.labels) == pytest.approx(record["teacher_accuracy"])
 
 
+def test_stage2_trains_the_form_of_the_student_that_the_baseline_trains(finished):
+    models = runs.Run(dataclasses.replace(TINY, run_dir=str(finished))).models
+    forms = [[type(layer) for layer in each().layers] for each in (models.initial_student, models.student_after_stage1)]
+    assert forms[0] == forms[1]
+
+
 def test_the_same_command_skips_finished_phases_and_another_teacher_is_refused(finished):
     before = result(finished)["phases"]
     assert run(finished)["phases"] == before

@@ -57,6 +57,7 @@ def worker(index=0, **jobs) -> str:
         (None, "needs a cluster: set TF_CONFIG on every worker, or start the workers with Slurm's srun"),
         ("{", "TF_CONFIG must be JSON"),
         ("", "TF_CONFIG must be JSON"),
+        ('{"cluster": null}', "TF_CONFIG must have a cluster and a task, both JSON objects"),
         (worker(index=2), "TF_CONFIG's task must be in its cluster.*'index': 2"),
         (worker(index=None), "TF_CONFIG's task must be in its cluster"),
         (worker(worker=["a:1"], ps=["b:1"]), "may have workers and at most one chief, got ps, worker"),
