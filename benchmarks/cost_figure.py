@@ -1,9 +1,10 @@
-"""A figure of accuracy against training cost: Table 3 of the paper at several schedules, and a recipe.
+"""A figure of accuracy against training cost: Table 3 of the paper at several schedules, and recipes.
 
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --json=fast.json
-  python -m benchmarks.cost_figure --recipe=fast.json --reports=docs/results/table3/report.json --out=cost.svg
+  python -m benchmarks.cost_figure --recipes=fast.json --reports=docs/results/table3/report.json --out=cost.svg
 
-The cost of a distilled student includes its teacher.
+The cost of a distilled student includes its teacher; that of a teacher that `recipe_search --teacher` named is in the
+`result.json` beside it.
 """
 
 import json
@@ -19,7 +20,6 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from benchmarks import command
 from fsp_tf.reproduce.figures import COLORS, METADATA, PAPER_MARK, STYLE
 from fsp_tf.reproduce.intervals import describe
-from fsp_tf.system.errors import UserError
 
 TABLE_3 = {  # the rows whose cost a model has, and its accuracy in the paper
     "student from scratch": (("alone",), 87.91),
@@ -33,7 +33,7 @@ MARKS: dict[str, dict[str, Any]] = {
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.DEFINE_string("recipe", None, "File that `recipe_search --test` wrote.", required=True)
+    flags.DEFINE_list("recipes", None, "Files that `recipe_search --test` wrote.", required=True)
     flags.DEFINE_list("reports", [], "Files report.json of `fsp_tf.reproduce --table=3`.")
     flags.DEFINE_string("out", None, "SVG file to write.", required=True)
 
@@ -60,14 +60,24 @@ def measure() -> dict:
             whole = {"cost": cost / report["schedule_scale"], "mean": paper_accuracy, "half_width": None}
             if "the paper" not in [point["recipe"] for point in points if point["model"] == model]:
                 points.append({"model": model, "recipe": "the paper", **whole})
-    recipe = json.loads(pathlib.Path(flags.FLAGS.recipe).read_text())
-    if recipe["settings"]["teacher"]:
-        raise UserError(f"{flags.FLAGS.recipe} was measured with --teacher, whose training is not counted in it.")
+    return {"points": points + [point for path in flags.FLAGS.recipes for point in of_recipe(path)]}
+
+
+def of_recipe(path: str) -> list[dict]:
+    """Returns the points of a recipe, which has the name of its `--experiment`."""
+    recipe = json.loads(pathlib.Path(path).read_text())
+    (*_, name) = (line for line in recipe["settings"]["recipe"] if line.startswith("--experiment="))
+    teacher, points = recipe["settings"]["teacher"], []
     for model in TABLE_3:
         rows = [row for row in recipe["rows"] if row["variant"] == model]
-        cost, scores = rows[0]["multiply_adds"] / 1e12, describe([row["accuracy"] for row in rows])
-        points.append({"model": model, "recipe": "this recipe", "cost": cost, **scores})
-    return {"points": points}
+        if rows:
+            cost = rows[0]["multiply_adds"]
+            if teacher and model == "student distilled":
+                record = json.loads(pathlib.Path(teacher).with_name("result.json").read_text())
+                cost += record["phases"]["teacher"]["multiply_adds"]
+            scores = describe([row["accuracy"] for row in rows])
+            points.append({"model": model, "recipe": name.partition("=")[2], "cost": cost / 1e12, **scores})
+    return points
 
 
 def draw(points: list[dict]) -> Figure:
@@ -77,18 +87,18 @@ def draw(points: list[dict]) -> Figure:
     for model, mark in MARKS.items():
         own = [point for point in points if point["model"] == model]
         schedules = sorted(
-            (point for point in own if point["recipe"] not in ("this recipe", "the paper")),
+            (point for point in own if point["recipe"].endswith("of the paper's steps")),
             key=lambda point: point["cost"],
         )
         line = [[point[name] for point in schedules] for name in ("cost", "mean")]
         axes.plot(*line, color=mark["color"], linestyle=":")
         for point in own:
-            is_recipe = point["recipe"] == "this recipe"
+            is_recipe = point["recipe"] != "the paper" and point not in schedules
             look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": 11 if is_recipe else 6}
             axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
             if is_recipe:
                 place = {"xytext": (-10, 6), "textcoords": "offset points", "ha": "right"}
-                axes.annotate("this recipe", (point["cost"], point["mean"]), color=mark["color"], **place)
+                axes.annotate(point["recipe"], (point["cost"], point["mean"]), color=mark["color"], **place)
     handles = [Line2D([], [], linestyle="", label=model, **mark) for model, mark in MARKS.items()]
     handles.append(Line2D([], [], linestyle="", label="published by Yim et al.", **PAPER_MARK))
     axes.legend(handles=handles, loc="lower right")
