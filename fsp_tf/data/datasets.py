@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from fsp_tf.data.tfds_sets import prepared_builder, split_source
 from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
+INFERENCE_PIXELS = 2**20  # of a batch
 TOP5_CLASSES = 20
 """With at least this many classes, top-5 accuracy is reported too."""
 SPLIT_FLAGS = "name one with --train_split or --eval_split"
@@ -48,6 +50,10 @@ class ImageSet:
         else:
             dataset = self.source.in_order().map(self.source.decode, READERS, deterministic=True)
         return prefetched(dataset.batch(batch_size))
+
+    def inference_batch(self, largest: int) -> int:
+        """Returns a batch size for inference: at most `largest` images, and at most 2^20 pixels or one image."""
+        return max(1, min(largest, INFERENCE_PIXELS // math.prod(self.image_shape[:2])))
 
 
 def load_split(

@@ -35,9 +35,9 @@ class FSPDistiller(ReplicatedModel):
         student: A functional Keras model; trained in place.
         pairs: See `find_pairs`. Defaults to `section_input` if both models have the heads of this project's ResNets,
             otherwise to `auto`.
-        weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. The command line also clips the
-            gradient's norm to 500 with SGD, and takes a tenth of both for custom models. Defaults to 10,000 for
-            `relative` and 1 for `equal`.
+        weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. Defaults to 10,000 for
+            `relative` and 1 for `equal`, and to a tenth of that with `auto` pairs. The command line also clips the
+            gradient's norm with SGD: to 500, for custom models to 50.
         weighting: `relative` or `equal`.
         connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
             teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for
@@ -66,10 +66,11 @@ class FSPDistiller(ReplicatedModel):
         super().__init__(name="fsp_distiller")
         if weighting not in DEFAULT_WEIGHTS:
             raise ValueError(f"weighting must be one of {', '.join(DEFAULT_WEIGHTS)}, got {weighting!r}.")
-        weight = DEFAULT_WEIGHTS[weighting] if weight is None else weight
-        self.weight, self.weighting, self.stored = float(weight), weighting, stored
         self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         pairs = default_pairs(teacher_graph, student_graph) if pairs is None else pairs
+        if weight is None:
+            weight = DEFAULT_WEIGHTS[weighting] * (CUSTOM_MODEL_SHARE if pairs == "auto" else 1.0)
+        self.weight, self.weighting, self.stored = float(weight), weighting, stored
         names = resolve_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
         self.pair_names = [f"{first}-{last}" for _, (first, last) in names]

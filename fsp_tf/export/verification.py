@@ -53,7 +53,10 @@ def predict_reference(student: keras.Model, image_set: ImageSet) -> Reference:
         reduce_retracing=True,
     )
     with tf.device("CPU:0"):
-        batches = [(classify(images).numpy(), labels.numpy()) for images, labels in image_set.batches(BATCH_SIZE)]
+        batches = [
+            (classify(images).numpy(), labels.numpy())
+            for images, labels in image_set.batches(image_set.inference_batch(BATCH_SIZE))
+        ]
     probabilities, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return Reference(probabilities, labels, image_set.class_names)
 

@@ -141,7 +141,8 @@ def _plain(config):
     config = {key: _plain(value) for key, value in config.items()}
     if config.get("class_name") == "DTypePolicy":
         config["config"] = {"name": "float32"}
-    if isinstance(config.get("dtype"), str) and "class_name" not in config and "name" in config:
+    is_precision = str(config.get("dtype")).startswith(("float", "bfloat", "mixed_"))  # not of a cast to integers
+    if is_precision and "class_name" not in config and "name" in config:
         config["dtype"] = "float32"
     if config.get("registered_name") == "fsp_tf>FusedBatchNormalization":
         config |= {"class_name": "BatchNormalization", "module": "keras.layers", "registered_name": None}

@@ -7,7 +7,9 @@ import numpy as np
 
 from fsp_tf.models.custom import finalize_normalization
 from fsp_tf.models.keras_graph import nodes
+from fsp_tf.models.normalization import FusedBatchNormalization
 
+FOLDABLE = (keras.layers.BatchNormalization, FusedBatchNormalization)  # not subclasses, which may compute otherwise
 TAKES_NO_MASK = (keras.layers.Identity, keras.layers.Rescaling)
 
 
@@ -26,7 +28,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         config = layer.get_config()
         if layer.name in convolutions:
             return keras.layers.Conv2D.from_config(config | {"use_bias": True})
-        if not isinstance(layer, keras.layers.BatchNormalization):
+        if type(layer) not in FOLDABLE:
             return type(layer).from_config(config)
         if layer.name in folded:
             return keras.layers.Identity(name=layer.name, dtype="float32")
@@ -67,7 +69,7 @@ def _foldable_convolutions(model: keras.Model) -> dict[str, str]:
         ):
             continue
         users = [node.operation for node in calls if any(tensor is layer.output for tensor in node.input_tensors)]
-        is_normalized = [isinstance(user, keras.layers.BatchNormalization) and user.axis in (-1, 3) for user in users]
+        is_normalized = [type(user) in FOLDABLE and user.axis in (-1, 3) for user in users]
         if is_normalized == [True] and num_calls[users[0]] == 1 and layer.activation is keras.activations.linear:
             found[layer.name] = users[0].name
     return found

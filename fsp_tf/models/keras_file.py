@@ -4,8 +4,10 @@ import io
 import json
 import math
 import pathlib
+import types
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import keras
@@ -25,7 +27,11 @@ KERAS_PARTS = {
 }
 LAYERS_THAT_RUN_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
 VALUES = {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
-TRUSTED: set[tuple[str, str, str]] = set()  # module, name and registered name of other classes that files may name
+TRUSTED: set[tuple[str | None, str, str]] = set()  # module, class and registered name of others that files may name
+SERIALIZED = (
+    *(types.FunctionType, keras.layers.Layer, keras.initializers.Initializer),
+    *(keras.regularizers.Regularizer, keras.constraints.Constraint),
+)
 OURS, OUR_MODULE = "fsp_tf>FusedBatchNormalization", "fsp_tf.models.normalization"
 
 
@@ -58,15 +64,27 @@ def load_keras_file(path: str | pathlib.Path, title: str = "The file") -> keras.
         raise UserError(f"{subject} is incomplete or is not a valid .keras file; recreate it.") from error
 
 
-def trust(model: keras.layers.Layer) -> None:
-    """Allows files to name the classes of a model that was built in this process, for the rest of the process."""
-    kind = type(model)
-    if not kind.__module__.startswith(("keras.", "fsp_tf.")):
-        registered = keras.saving.get_registered_name(kind)
-        TRUSTED.add((kind.__module__, kind.__name__, registered))
-        keras.saving.get_custom_objects().setdefault(registered, kind)
-    for layer in getattr(model, "layers", ()):
-        trust(layer)
+def trust(*models: keras.Model) -> None:
+    """Allows files to name the classes and functions of models that were built in this process, until it ends.
+
+    Raises:
+        UserError: If two of them have one name, or if a model has a layer that cannot be read from a file safely.
+    """
+    own: dict[str, Any] = {}
+    for layer in (layer for model in models for layer in model._flatten_layers()):
+        if type(layer).__name__ in LAYERS_THAT_RUN_CODE:
+            raise UserError(f"a model has a {type(layer).__name__} layer: use a layer class of your own instead.")
+        for value in (layer, *vars(layer).values()):
+            kind = value if isinstance(value, types.FunctionType) else type(value)
+            is_known = kind.__module__.partition(".")[0] in ("keras", "fsp_tf")
+            if isinstance(value, SERIALIZED) and not is_known:
+                name = keras.saving.get_registered_name(kind)
+                if own.setdefault(name, kind) is not kind:
+                    raise UserError(f"two classes or functions of the models have the name {name}: rename one.")
+    for name, kind in own.items():
+        module = None if kind.__module__ == "__main__" else kind.__module__  # as in files
+        TRUSTED.add((module, kind.__name__, name) if isinstance(kind, type) else ("builtins", "function", name))
+        keras.saving.get_custom_objects()[name] = kind
 
 
 def _check_kind(path: pathlib.Path, subject: str) -> None:

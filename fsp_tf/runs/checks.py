@@ -87,7 +87,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
             "a student worse: compare it with the student from scratch."
         )
     if is_trained and isinstance(distiller, FSPDistiller):
-        images, _ = next(iter(train_set.batches(NUM_TRIAL_IMAGES)))
+        images, _ = next(iter(train_set.batches(train_set.inference_batch(NUM_TRIAL_IMAGES))))
         if zero := distiller.zero_pairs(images):
             raise UserError(
                 f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +28,7 @@ from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
+ROUNDED_AT_ONCE = 1000  # images
 DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
@@ -103,8 +104,8 @@ def distill(
     decided |= {} if labeled is None else {"labeled_split": "labeled"}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
     is_begun = (RunFolder(with_defaults(config)) / "flags.cfg").exists()  # refuses a folder of another run
+    trust(*given.values())
     for name, path in paths.items():
-        trust(given[name])
         if not (config.resume and is_begun and path.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(path) as aside:
@@ -177,7 +178,7 @@ def _image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = T
         UserError: If they are not images of 0 to 255 and integer labels.
     """
     try:
-        images, labels = _in_fixed_order(data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
+        images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
     except (TypeError, ValueError) as error:
         found = getattr(data, "element_spec", type(data).__name__)
         raise UserError(
@@ -190,7 +191,10 @@ def _image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = T
             f"{name} must be images (number, height, width, channels) and as many labels, got {images.shape} and "
             f"{labels.shape}."
         )
-    pixels = images if images.dtype == np.uint8 else _rounded(name, images)
+    if images.dtype == np.uint8:
+        pixels = images
+    else:
+        pixels = _rounded(name, np.split(images, range(ROUNDED_AT_ONCE, len(images), ROUNDED_AT_ONCE)))
     if not needs_labels:
         return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, np.full(len(pixels), -1))
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
@@ -201,9 +205,18 @@ def _image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = T
     return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
 
 
-def _in_fixed_order(batches: tf.data.Dataset) -> list[np.ndarray]:
-    """Returns all images and labels of batches (images, labels), ordered by their contents."""
-    images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+def _in_fixed_order(name: str, batches: tf.data.Dataset) -> list[np.ndarray]:
+    """Returns all images, as uint8, and labels of batches (images, labels), ordered by their contents."""
+    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UserError(f"{name} must be a finite tf.data.Dataset, got one that repeats forever: leave out repeat().")
+    parts: list[np.ndarray] = []
+
+    def read() -> Iterator[np.ndarray]:
+        for images, labels in batches.as_numpy_iterator():
+            parts.append(labels)
+            yield images
+
+    images, labels = _rounded(name, read()), np.concatenate(parts)
     digests = [
         hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in zip(images, labels, strict=True)
     ]
@@ -211,16 +224,27 @@ def _in_fixed_order(batches: tf.data.Dataset) -> list[np.ndarray]:
     return [images[order], labels[order]]
 
 
-def _rounded(name: str, images: np.ndarray) -> np.ndarray:
-    """Returns images as uint8. Raises UserError if they are not from 0 to 255, or probably from 0 to 1."""
-    with np.errstate(invalid="ignore"):
-        pixels = np.rint(images).astype(np.uint8)
-    largest_change = np.abs(pixels - images.astype(np.float32)).max()
-    if not largest_change <= 0.5 or (largest_change > 0 and images.max() <= 1):
+def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns images as uint8, of which other types need less memory at once in batches.
+
+    Raises:
+        UserError: If they are not from 0 to 255, or probably from 0 to 1.
+    """
+    parts, changes, extremes = [], [0.0], []
+    for images in batches:
+        kind, pixels = images.dtype, images
+        if kind != np.uint8:
+            with np.errstate(invalid="ignore"):
+                pixels = np.rint(images).astype(np.uint8)
+            changes.append(np.abs(pixels - images.astype(np.float32)).max())
+            extremes += [images.min(), images.max()]
+        parts.append(pixels)
+    change = np.max(changes)  # NaN if a pixel is
+    if not change <= 0.5 or (change > 0 and max(extremes) <= 1):
         raise UserError(
-            f"{name} must have images of 0 to 255, got {images.dtype} from {images.min():g} to {images.max():g}."
+            f"{name} must have images of 0 to 255, got {kind} from {np.min(extremes):g} to {np.max(extremes):g}."
         )
-    return pixels
+    return np.concatenate(parts)
 
 
 def _digest(sets: Iterable[ImageSet]) -> str:

@@ -208,5 +208,6 @@ def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | in
 
 
 def _heat_maps(run: Run, fit: PhaseFit, distiller: FSPDistiller) -> FSPHeatMaps:
-    images, _ = next(iter(run.images.train.batches(NUM_HEAT_MAP_IMAGES)))
+    train_set = run.images.train
+    images, _ = next(iter(train_set.batches(train_set.inference_batch(NUM_HEAT_MAP_IMAGES))))
     return FSPHeatMaps(fit.log_directory, distiller, images.numpy(), fit.num_steps)

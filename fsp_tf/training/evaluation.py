@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fsp_tf.data import TOP5_CLASSES
+from fsp_tf.data import TOP5_CLASSES, ImageSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Evaluation:
 
 
 def evaluator(model: keras.Model) -> Callable[..., Evaluation]:
-    """Returns a function of (image_set, batch_size=500) that evaluates a model on every image of a set.
+    """Returns a function of (image_set, largest_batch=500) that evaluates a model on every image of a set.
 
     The model is traced once, and its weights may change between calls.
     """
@@ -41,9 +41,9 @@ def evaluator(model: keras.Model) -> Callable[..., Evaluation]:
     def classify(images):
         return tf.math.top_k(model(images, training=False)["logits"], min(5, num_classes)).indices
 
-    def evaluate(image_set, batch_size: int = 500) -> Evaluation:
+    def evaluate(image_set: ImageSet, largest_batch: int = 500) -> Evaluation:
         confusion, num_top5 = np.zeros((num_classes, num_classes), np.int32), 0
-        for images, labels in image_set.batches(batch_size):
+        for images, labels in image_set.batches(image_set.inference_batch(largest_batch)):
             predicted, expected = classify(images).numpy(), labels.numpy()
             np.add.at(confusion, (expected, predicted[:, 0]), 1)
             num_top5 += int((predicted == expected[:, np.newaxis]).sum())

@@ -118,6 +118,8 @@ def test_default_lambda_is_that_of_the_command_line():
     weights = [FSPDistiller(*models, PAIRS, weighting=name).weight for name in ("relative", "equal")]
     assert weights == [with_defaults(config).fsp_weight for config in (Config(), Config(fsp_weighting="equal"))]
     assert FSPDistiller(*models, PAIRS, weight=0.0).weight == 0.0
+    named = with_defaults(Config(fsp_taps=("auto",))).fsp_weight
+    assert FSPDistiller(*models, "auto").weight == named == pytest.approx(weights[0] / 10)
 
 
 def test_training_changes_only_the_students_features_and_ignores_labels():

@@ -125,6 +125,15 @@ def test_plain_copy_computes_in_float32_with_stock_layers():
     np.testing.assert_allclose(plain(pixels)["logits"], resnet(pixels)["logits"], rtol=1e-5)
 
 
+def test_plain_copy_keeps_casts_to_integers():
+    images = keras.Input((2,))
+    model = keras.Model(images, keras.ops.cast(keras.ops.cast(images, "int32"), "float16"))
+    copy = copy_model(model, plain=True)
+    found = copy(np.array([[1.9, 3.2]], np.float32))
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found, [[1.0, 3.0]])
+
+
 def test_copies_keep_the_state_of_random_generators():
     model = model_with(keras.layers.Dropout(0.5, seed=3), keras.layers.Dense(3))
     pixels = np.ones((4, 8, 8, 1), np.float32)

@@ -51,6 +51,23 @@ def test_convolution_with_another_consumer_is_not_folded():
     np.testing.assert_allclose(folded(batch)["both"], model(batch, training=False)["both"], atol=1e-5)
 
 
+class Halved(keras.layers.BatchNormalization):
+    """A batch normalization that computes something else."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=training, mask=mask) / 2
+
+
+def test_subclasses_of_batch_normalization_are_not_folded():
+    images = keras.Input((8, 8, 3))
+    outputs = Halved()(keras.layers.Conv2D(4, 3)(images))
+    model = randomized(keras.Model(images, {"half": Halved()(images), "after": outputs}))
+    batch = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    folded = fold_batch_normalization(model)
+    for name, expected in model(batch, training=False).items():
+        np.testing.assert_allclose(folded(batch)[name], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_layers_that_are_called_twice_are_not_folded():
     images = keras.Input((8, 8, 4))
     convolution, normalization = keras.layers.Conv2D(4, 3, padding="same"), keras.layers.BatchNormalization()

@@ -12,8 +12,9 @@ import tensorflow as tf
 import fsp_tf
 from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.config.phases import STAGE1, STAGE2
-from fsp_tf.data import ImageSet, load_split
+from fsp_tf.data import load_split
 from fsp_tf.models import keras_graph
+from fsp_tf.models.keras_file import trust
 from fsp_tf.runs import distill_models
 from fsp_tf.runs.distill_models import EPOCHS
 from fsp_tf.system import console
@@ -113,13 +114,10 @@ def test_other_images_and_labels_are_refused(arrays, tmp_path, change, words):
 
 
 def test_default_schedules_have_the_epochs_of_the_documentation():
-    def images(number: int) -> ImageSet:
-        return ImageSet("memory/train", ("a", "b"), (8, 8, 1), number)
-
-    found = distill_models._lengths(images(2560), images(1280), None)
+    found = distill_models._lengths(2560, 1280, None)
     assert found["batch_size"] == 128 and len(found["stage1_steps"]) == len(found["stage2_steps"]) == 3
     assert (found["stage1_steps"][-1], found["stage2_steps"][-1]) == (55 * 20, 165 * 10)
-    assert distill_models._lengths(images(64), images(16), None)["batch_size"] == 16
+    assert distill_models._lengths(64, 16, None)["batch_size"] == 16
 
 
 def test_dataset_that_shuffles_names_the_same_images_every_time(arrays):
@@ -222,6 +220,49 @@ class Scale(keras.layers.Layer):
 
     def call(self, inputs):
         return inputs * 2.0
+
+
+class Small(keras.initializers.Initializer):
+    """An initializer that is not Keras's own, and not registered."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.random.normal(shape, stddev=0.1, dtype=dtype, seed=1)
+
+
+def steep(inputs):
+    """An activation that is not Keras's own, and not registered."""
+    return keras.activations.relu(inputs) * 1.5
+
+
+def test_own_classes_and_functions_of_a_script_are_read_again(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scale, "__module__", "__main__")  # Keras leaves this module out of files
+
+    def model() -> keras.Model:
+        images = keras.Input((32, 32, 1))
+        x = keras.layers.Conv2D(4, 3, 2, activation=steep, kernel_initializer=Small(), name="first")(images)
+        x = keras.layers.Conv2D(6, 3, 1, "same", name="last")(Scale(name="scale")(x))
+        return keras.Model(images, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
+
+    choices = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False}
+    choices |= {"run_dir": str(tmp_path), "fsp_taps": ("first:last",)}
+    run = fsp_tf.distill(model(), model(), *arrays, **choices)
+    assert isinstance(run.student.get_layer("scale"), Scale)
+
+
+def test_models_that_cannot_be_read_again_are_refused():
+    other = type("Scale", (keras.layers.Layer,), {"call": Scale.call})
+    with_lambda = keras.layers.Lambda(lambda images: images)
+    cases = {"a model has a Lambda layer": [with_lambda], "have the name Scale: rename": [Scale(), other()]}
+    for words, layers in cases.items():
+        with pytest.raises(UserError, match=words):
+            trust(*(keras.Sequential([keras.Input((32, 32, 1)), layer]) for layer in layers))
+
+
+def test_dataset_that_repeats_forever_is_refused(arrays, tmp_path):
+    train, test = arrays
+    endless = tf.data.Dataset.from_tensor_slices(train).batch(16).repeat()
+    with pytest.raises(UserError, match=r"train must be a finite tf\.data\.Dataset"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), endless, test, run_dir=str(tmp_path))
 
 
 def test_models_in_mixed_precision_with_own_layers_are_trained_in_it(arrays, tmp_path):

@@ -262,7 +262,7 @@ def test_top5_accuracy_is_reported_from_20_classes_on(num_classes):
     shape, names = (1, num_classes, 1), tuple(map(str, range(num_classes)))
     image_set = ImageSet("pixels", names, shape, num_classes, images.reshape(-1, *shape), labels)
     top5 = {"top5_accuracy": 5 / num_classes} if num_classes >= 20 else {}
-    assert evaluator(model)(image_set, batch_size=7).scores == {"accuracy": 1 / num_classes} | top5
+    assert evaluator(model)(image_set, largest_batch=7).scores == {"accuracy": 1 / num_classes} | top5
 
 
 @pytest.mark.parametrize(
