@@ -39,6 +39,7 @@ class Data:
     image_size: int | None = option(
         None, "Height and width in pixels to resize images to; required if the images have different sizes."
     )
+    image_channels: int = option(3, "Channels of the images of folder:PATH: 1 (gray), 3, or 4 (with alpha).")
     augmentation: str = option(
         "crop",
         "crop pads each side and crops at random; none leaves images unchanged.",

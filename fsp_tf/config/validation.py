@@ -22,6 +22,7 @@ BOUNDS = (  # fields, what they must be, and its check for every number of a lis
     (("schedule_scale",), "above 0 and at most 1", lambda number: 0 < number <= 1),
     (("momentum", "label_smoothing", "ema"), "at least 0 and below 1", lambda number: 0 <= number < 1),
     (("num_hints",), "1 or 3", lambda number: number in (1, 3)),
+    (("image_channels",), "1, 3 or 4", lambda number: number in (1, 3, 4)),
 )
 
 

@@ -62,6 +62,7 @@ def load_split(
     *,
     data_dir: str | None = None,
     image_size: int | None = None,
+    image_channels: int = 3,
     holdout: int = 0,
     held_out: bool = False,
     needs_labels: bool = True,
@@ -74,6 +75,7 @@ def load_split(
         split: `train`, `test`, or a slice in TFDS's notation such as `train[:1000]`.
         data_dir: The TFDS folder; defaults to TFDS's own default.
         image_size: Side in pixels of the central square to which images are resized.
+        image_channels: 1, 3 or 4, for a folder.
         holdout: Number of images to hold out; the same random choice in every run.
         held_out: Whether to return the held-out images instead of the rest.
         needs_labels: Whether every image needs a label; TFDS has the label -1 for images without one.
@@ -85,7 +87,8 @@ def load_split(
         full = _digits(split, image_size or 32)
     else:
         limit = MEMORY_LIMIT_BYTES if memory_limit_bytes is None else memory_limit_bytes
-        full = _from_builder(name, split, prepared_builder(name, data_dir), image_size, limit, needs_labels)
+        builder = prepared_builder(name, data_dir, image_channels)
+        full = _from_builder(name, split, builder, image_size, limit, needs_labels)
     if holdout >= full.num_images:
         raise UserError(f"--holdout={holdout} leaves none of the {full.num_images} images of {full.name}; lower it.")
     if not holdout:

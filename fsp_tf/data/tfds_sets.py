@@ -15,16 +15,20 @@ from fsp_tf.data.sources import RandomAccess, RecordFiles
 from fsp_tf.system.errors import UserError
 
 
-def prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+def prepared_builder(name: str, data_dir: str | None, image_channels: int = 3) -> tfds.core.DatasetBuilder:
     """Returns the TFDS builder of a set or of `folder:PATH`, after downloading and preparing it if necessary.
 
+    Args:
+        name: The name of the set.
+        data_dir: The TFDS folder; None for TFDS's own default.
+        image_channels: The number of channels of a folder's images.
     Raises:
         UserError: If the set or folder does not exist or cannot be downloaded.
     """
     if name.startswith("folder:"):
         path = pathlib.Path(name.removeprefix("folder:")).expanduser()
         check_folder(path, name)
-        builder = tfds.ImageFolder(str(path)) if path.is_dir() else None
+        builder = tfds.ImageFolder(str(path), shape=(None, None, image_channels)) if path.is_dir() else None
         if builder is None or not builder.info.splits:
             raise UserError(f"{name} contains no images; expected PATH/split/class/image.")
         return builder

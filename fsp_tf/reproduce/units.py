@@ -12,7 +12,7 @@ CURVE_POINTS = 32  # evaluations along a curve of Figure 3
 SEED_STRIDE = 1000  # model n of seed s is trained with the seed s + 1000 (n - 1)
 
 _SHARED = (
-    *("dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size"),
+    *("dataset", "data_dir", "train_split", "eval_split", "holdout", "image_size", "image_channels"),
     *("augmentation", "crop_pixels", "crop_padding", "flip", "architecture", "width_multiplier", "shortcut"),
     *("schedule_scale", "momentum", "weight_decay", "batch_size"),
     *("precision", "deterministic", "distribution", "num_virtual_devices", "sync_batch_norm"),

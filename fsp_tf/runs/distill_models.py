@@ -29,7 +29,7 @@ from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
 ROUNDED_AT_ONCE = 1000  # images
-DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size")
+DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size", "image_channels")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
 

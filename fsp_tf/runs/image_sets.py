@@ -90,7 +90,7 @@ class ImageSets:
             if first.image_shape != second.image_shape:
                 raise UserError(
                     f"{first.name} has images of {first.image_shape}, {second.name} of {second.image_shape}: resize "
-                    "them with --image_size=PIXELS; the number of channels must be the same."
+                    "them with --image_size=PIXELS; the number of channels must be the same (--image_channels)."
                 )
 
     def training_sets(self, phases: list[Phase]) -> list[ImageSet]:
@@ -99,4 +99,5 @@ class ImageSets:
         return list({id(images): images for images in map(self.for_training, rows)}.values())
 
     def _load(self, name: str, split: str, **options) -> ImageSet:
-        return _load_once(name, split, data_dir=self.config.data_dir, image_size=self.config.image_size, **options)
+        own = {field: getattr(self.config, field) for field in ("data_dir", "image_size", "image_channels")}
+        return _load_once(name, split, **own, **options)

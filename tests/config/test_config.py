@@ -74,6 +74,7 @@ def test_baseline_has_the_schedule_of_stage_2():
         ({"teacher_learning_rates": (0.1, 0.0, 0.1)}, "--teacher_learning_rates must be above 0"),
         ({"pipeline": "transfer"}, "set --source_dataset=NAME or --teacher=PATH"),
         ({"image_size": 4}, "--image_size must be at least 8 pixels"),
+        ({"image_channels": 2}, "--image_channels must be 1, 3 or 4, got 2"),
         ({"momentum": 1.0}, "--momentum"),
         ({"label_smoothing": 1.0}, "--label_smoothing must be at least 0 and below 1, got 1.0"),
         ({"ema": -0.5}, "--ema must be at least 0 and below 1, got -0.5"),

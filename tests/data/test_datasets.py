@@ -125,6 +125,13 @@ class TestFolder:
             (image,), _ = contents(load_split(f"folder:{tmp_path}", "train", image_size=size))
             np.testing.assert_array_equal(image, np.full((size, size, 3), (10, 120, 250), np.uint8))
 
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_folder_has_the_channels_that_are_asked_for(self, tmp_path, channels):
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, channels), np.uint8)
+        write_png(tmp_path / "train/noise/0.png", pixels)
+        (image,), _ = contents(load_split(f"folder:{tmp_path}", "train", image_channels=channels))
+        np.testing.assert_array_equal(image, pixels)
+
     def test_images_of_different_sizes_need_image_size(self, folder):
         with pytest.raises(UserError, match="--image_size=PIXELS"):
             load_split(folder, "train")
