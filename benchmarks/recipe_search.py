@@ -43,6 +43,7 @@ def define_flags() -> None:
         list(VARIANTS),
         "Questions to answer. Default: recipe and without FSP with --test, otherwise the search's.",
     )
+    flags.DEFINE_multi_string("variants", None, "Only these variants of the questions. Default: all.")
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
@@ -63,7 +64,7 @@ def measure() -> dict:
         found = [(row["question"], row["variant"], row["flags"]) for row in rows if row["seed"] == seed]
         for question in questions:
             for variant, changes in VARIANTS[question].items():
-                needless = options.teacher and changes == TEACHER
+                needless = (options.teacher and changes == TEACHER) or variant not in (options.variants or [variant])
                 if (question, variant, " ".join(changes)) not in found and not needless:
                     phases = train(seed, question, variant, changes)
                     rows.append(row(question, variant, changes, seed, phases))

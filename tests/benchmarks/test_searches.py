@@ -34,6 +34,7 @@ def test_pair_is_distilled_with_the_default_setting(tmp_path, data_dir):
 def test_variants_of_the_recipe_share_teacher_and_stage1_and_never_read_the_test_images(tmp_path, data_dir):
     flags = [f"--data_dir={data_dir}", "--schedule_scale=0.002", "--questions=temperature"]
     flags += ["--train_split=train[:1200]", "--holdout=200"]
+    assert len(measure("recipe_search", tmp_path, *flags, "--variants=2")) == 1
     rows = measure("recipe_search", tmp_path, *flags)
     assert [(row["question"], row["variant"]) for row in rows] == [("temperature", "2"), ("temperature", "6")]
     runs = tmp_path / "runs"
