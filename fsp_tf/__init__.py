@@ -18,16 +18,17 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
         teacher: A trained functional or sequential Keras classifier of images from 0 to 255; or
             `keras.applications:NAME`, an architecture with ImageNet weights, which is also fine-tuned.
         student: An untrained classifier of the same images and classes; it is not changed.
-        train: The training images: arrays `(images, labels)` or a `tf.data.Dataset` of such batches. Images are
-            (number, height, width, channels) from 0 to 255, rounded to whole numbers; labels are integers (number,) or
-            (number, 1).
+        train: The training images: arrays `(images, labels)`, a finite `tf.data.Dataset` of such batches, which is read
+            once, or a set of `fsp_tf.data.load_split`. Images are (number, height, width, channels) from 0 to 255,
+            rounded to whole numbers; labels are integers (number,) or (number, 1).
         test: The test images, in the same form.
         run_dir: The run's folder.
         labeled: The images of stage 2, the student from scratch and fine-tuning, in the same form. The labels of
             `train` are then not used, and can be any. Default: `train`.
-        class_names: Names of the classes for the record, the model card and the served answers. Default: 0, 1, ...
+        class_names: Names of the classes for the record, the model card and the served answers. Default: those that
+            `train` has, otherwise 0, 1, ...
         callbacks: Keras callbacks for every phase.
-        **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=(3200, 4800, 6400)` or
+        **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=6400` or
             `baseline=False`, except those that name data. By default the program finds the pairs of layers, and stage 1
             and stage 2 have as many epochs as in the paper.
     Returns:

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import math
+import pathlib
 import re
 from collections.abc import Iterator
 
@@ -50,6 +52,16 @@ class ImageSet:
         else:
             dataset = self.source.in_order().map(self.source.decode, READERS, deterministic=True)
         return prefetched(dataset.batch(batch_size))
+
+    def digest(self) -> str:
+        """Returns a digest of the images: of all pixels, or of the names, sizes and times of the files on disk."""
+        total = hashlib.sha256(f"{self.name} {self.num_images} {self.image_shape}".encode())
+        if self.source is None:
+            total.update(np.ascontiguousarray(self.images).data)
+        else:
+            for path in map(pathlib.Path, self.source.paths):
+                total.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
+        return total.hexdigest()
 
     def inference_batch(self, largest: int) -> int:
         """Returns a batch size for inference: at most `largest` images, and at most 2^20 pixels or one image."""

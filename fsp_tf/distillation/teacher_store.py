@@ -56,7 +56,7 @@ class TeacherStore:
         self.image_set, self.augmentation, self.title = image_set, augmentation, title
         self.num_entries, self.seconds = distiller.num_entries, 0.0
         views = [f"{name}={value}" for name, value in dataclasses.asdict(augmentation).items()]
-        parts = [LAYOUT, teacher, *distiller.entry_names, _digest_of_set(image_set), *views]
+        parts = [LAYOUT, teacher, *distiller.entry_names, image_set.digest(), *views]
         self.folder = folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         self.num_shards = -(-image_set.num_images // SHARD_IMAGES)
         self._entries_of = tf.function(distiller.teacher_entries, reduce_retracing=True)
@@ -151,15 +151,3 @@ def to_half_precision(entries: np.ndarray, title: str) -> np.ndarray:
         problem = "underflow" if np.isfinite(half).all() else "overflow"
         raise UserError(f"The teacher's {title} {problem} in half precision: do not store them.")
     return half
-
-
-def _digest_of_set(image_set: ImageSet) -> str:
-    """Returns a digest of a set's images: of all pixels, or of the names, sizes and times of the files on disk."""
-    total = hashlib.sha256(f"{image_set.name} {image_set.num_images} {image_set.image_shape}".encode())
-    if image_set.images is not None:
-        total.update(np.ascontiguousarray(image_set.images).data)
-    else:
-        assert image_set.source is not None
-        for path in map(pathlib.Path, image_set.source.paths):
-            total.update(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}".encode())
-    return total.hexdigest()

@@ -1,23 +1,20 @@
 """Distillation of models and images that are in memory: `fsp_tf.distill`."""
 
 import dataclasses
-import hashlib
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from fsp_tf.config import APPLICATION, Config, fields
 from fsp_tf.config.flags import parsed
-from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER
-from fsp_tf.data import ImageSet
+from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER, Phase
 from fsp_tf.models import as_classifier, load_keras_file
 from fsp_tf.models.custom import copy_model
 from fsp_tf.models.keras_file import trust
-from fsp_tf.runs import exporting
+from fsp_tf.runs import exporting, given_images
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.folder import RunFolder
 from fsp_tf.runs.image_sets import MEMORY, ImageSets
@@ -28,7 +25,6 @@ from fsp_tf.system import console, files
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
-ROUNDED_AT_ONCE = 1000  # images
 DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size", "image_channels")
 ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
@@ -89,18 +85,17 @@ def distill(
     **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
-    choices = _checked(choices)
+    choices = _with_ends(_checked(choices))
     given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
-    classes = _class_names(classifiers["student"], class_names)
-    data = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
-    sets = {name: _image_set(name, value, classes, labeled is None or name != "train") for name, value in data.items()}
+    classes = _class_names(classifiers["student"], class_names or getattr(train, "class_names", None))
+    sets = given_images.image_sets(classes, train, test, labeled)
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
     defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
     num_labeled = choices.get("labeled_images") or sets.get("labeled", sets["train"]).num_images
     defaults |= _lengths(sets["train"].num_images, num_labeled, choices.get("batch_size"))
-    decided = {"dataset": f"{MEMORY}{_digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
+    decided = {"dataset": f"{MEMORY}{given_images.digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
     decided |= {} if labeled is None else {"labeled_split": "labeled"}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
     is_begun = (RunFolder(with_defaults(config)) / "flags.cfg").exists()  # refuses a folder of another run
@@ -164,92 +159,20 @@ def _lengths(num_images: int, num_labeled: int, batch_size: int | None) -> dict:
     lengths: dict = {"batch_size": batch_size}
     for phase, epochs in EPOCHS.items():
         seen = num_labeled if phase.few_labels else num_images
-        scale = epochs * seen / batch_size / ENDS[phase][-1]
-        lengths[f"{phase.schedule}_steps"] = tuple(max(n, round(scale * end)) for n, end in enumerate(ENDS[phase], 1))
+        lengths[f"{phase.schedule}_steps"] = _ends(phase, epochs * seen / batch_size)
     return lengths
 
 
-def _image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = True) -> ImageSet:
-    """Returns arrays or a `tf.data` dataset of batches as an image set; without labels unless it needs them.
-
-    The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run.
-
-    Raises:
-        UserError: If they are not images of 0 to 255 and integer labels.
-    """
-    try:
-        images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
-    except (TypeError, ValueError) as error:
-        found = getattr(data, "element_spec", type(data).__name__)
-        raise UserError(
-            f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}: "
-            f"{error}."
-        ) from error
-    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
-        raise UserError(
-            f"{name} must be images (number, height, width, channels) and as many labels, got {images.shape} and "
-            f"{labels.shape}."
-        )
-    if images.dtype == np.uint8:
-        pixels = images
-    else:
-        pixels = _rounded(name, np.split(images, range(ROUNDED_AT_ONCE, len(images), ROUNDED_AT_ONCE)))
-    if not needs_labels:
-        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, np.full(len(pixels), -1))
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
-        raise UserError(
-            f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "
-            f"{np.unique(labels)[:20]}."
-        )
-    return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
+def _with_ends(choices: dict[str, Any]) -> dict[str, Any]:
+    """Returns choices in which a single number of steps is the length of a schedule of the default rates."""
+    ends = {
+        f"{phase.schedule}_steps": _ends(phase, choices[f"{phase.schedule}_steps"][0])
+        for phase in ENDS
+        if len(choices.get(f"{phase.schedule}_steps", ())) == 1 and f"{phase.schedule}_learning_rates" not in choices
+    }
+    return choices | ends
 
 
-def _in_fixed_order(name: str, batches: tf.data.Dataset) -> list[np.ndarray]:
-    """Returns all images, as uint8, and labels of batches (images, labels), ordered by their contents."""
-    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise UserError(f"{name} must be a finite tf.data.Dataset, got one that repeats forever: leave out repeat().")
-    parts: list[np.ndarray] = []
-
-    def read() -> Iterator[np.ndarray]:
-        for images, labels in batches.as_numpy_iterator():
-            parts.append(labels)
-            yield images
-
-    images, labels = _rounded(name, read()), np.concatenate(parts)
-    digests = [
-        hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in zip(images, labels, strict=True)
-    ]
-    order = sorted(range(len(digests)), key=digests.__getitem__)
-    return [images[order], labels[order]]
-
-
-def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
-    """Returns images as uint8, of which other types need less memory at once in batches.
-
-    Raises:
-        UserError: If they are not from 0 to 255, or probably from 0 to 1.
-    """
-    parts, changes, extremes = [], [0.0], []
-    for images in batches:
-        kind, pixels = images.dtype, images
-        if kind != np.uint8:
-            with np.errstate(invalid="ignore"):
-                pixels = np.rint(images).astype(np.uint8)
-            changes.append(np.abs(pixels - images.astype(np.float32)).max())
-            extremes += [images.min(), images.max()]
-        parts.append(pixels)
-    change = np.max(changes)  # NaN if a pixel is
-    if not change <= 0.5 or (change > 0 and max(extremes) <= 1):
-        raise UserError(
-            f"{name} must have images of 0 to 255, got {kind} from {np.min(extremes):g} to {np.max(extremes):g}."
-        )
-    return np.concatenate(parts)
-
-
-def _digest(sets: Iterable[ImageSet]) -> str:
-    total = hashlib.sha256()
-    for image_set in sets:
-        total.update(np.ascontiguousarray(image_set.images).data)
-        total.update(np.ascontiguousarray(image_set.labels).data)
-    return total.hexdigest()[:16]
+def _ends(phase: Phase, length: float) -> tuple[int, ...]:
+    """Returns the last step of each default rate in a schedule of some length, in proportion to the paper's."""
+    return tuple(max(n, round(length / ENDS[phase][-1] * end)) for n, end in enumerate(ENDS[phase], 1))

@@ -1,5 +1,6 @@
 """`fsp_tf.distill`: models and images in memory."""
 
+import dataclasses
 import functools
 import json
 import re
@@ -15,10 +16,11 @@ from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.data import load_split
 from fsp_tf.models import keras_graph
 from fsp_tf.models.keras_file import trust
-from fsp_tf.runs import distill_models
+from fsp_tf.runs import distill_models, given_images
 from fsp_tf.runs.distill_models import EPOCHS
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
+from tests.support import tiny_runs
 from tests.support.fitting import Stop
 
 TINY = {
@@ -122,7 +124,7 @@ def test_default_schedules_have_the_epochs_of_the_documentation():
 
 def test_dataset_that_shuffles_names_the_same_images_every_time(arrays):
     data = tf.data.Dataset.from_tensor_slices(arrays[0]).shuffle(1000, seed=1).batch(20)
-    first, second = (distill_models._image_set("train", data, tuple("0123456789")) for _ in range(2))
+    first, second = (given_images.image_set("train", data, tuple("0123456789")) for _ in range(2))
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.labels, second.labels)
     given = {(image.tobytes(), label) for image, label in zip(*arrays[0], strict=True)}
@@ -188,7 +190,21 @@ def test_unknown_choices_are_named(arrays, tmp_path):
     with pytest.raises(UserError, match=r"--export_formats must be some of .* got 'pickle'"):
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), export_formats="pickle")
     with pytest.raises(UserError, match="--stage1_learning_rates and --stage1_steps must have the same number"):
-        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage1_steps=1000)
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), stage1_steps=(1, 2))
+
+
+def test_sets_of_load_split_keep_their_class_names_and_may_be_on_disk(tmp_path):
+    folder = tiny_runs.write_images(tmp_path / "images", labels=3)
+    sets = [load_split(folder, split, image_size=32, memory_limit_bytes=0) for split in ("train", "test")]
+    sets = [dataclasses.replace(images, class_names=("dark", "gray", "light")) for images in sets]
+    model = functools.partial(sequential_cnn, image_shape=(32, 32, 3), num_classes=3)
+    choices = {"run_dir": str(tmp_path / "run"), "batch_size": 4, "stage1_steps": 4, "stage2_steps": 4}
+    teacher = model(4, 6)
+    run = fsp_tf.distill(teacher, model(4, 6), *sets, baseline=False, **choices)
+    assert run.result["export"]["class_names"] == list(sets[0].class_names) and sets[0].images is None
+    assert run.run.config.stage2_steps == (2, 3, 4)
+    again = fsp_tf.distill(teacher, model(4, 6), *sets, baseline=False, **choices)
+    assert again.result["phases"] == run.result["phases"]
 
 
 def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):

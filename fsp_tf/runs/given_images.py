@@ -1,0 +1,107 @@
+"""Image sets of images that were given to `fsp_tf.distill`: arrays, `tf.data` datasets, and sets of `load_split`."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from fsp_tf.data import ImageSet
+from fsp_tf.system.errors import UserError
+
+ROUNDED_AT_ONCE = 1000  # images
+
+
+def image_sets(classes: tuple[str, ...], train, test, labeled) -> dict[str, ImageSet]:
+    """Returns the sets by name; `train` needs no labels if there is a set `labeled`."""
+    given = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
+    return {name: image_set(name, data, classes, labeled is None or name != "train") for name, data in given.items()}
+
+
+def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = True) -> ImageSet:
+    """Returns an image set, arrays or a `tf.data` dataset of batches as an image set; without needless labels.
+
+    The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run.
+
+    Raises:
+        UserError: If they are not images of 0 to 255 and integer labels.
+    """
+    if isinstance(data, ImageSet):
+        return data
+    try:
+        images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
+    except (TypeError, ValueError) as error:
+        found = getattr(data, "element_spec", type(data).__name__)
+        raise UserError(
+            f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}: "
+            f"{error}."
+        ) from error
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+        raise UserError(
+            f"{name} must be images (number, height, width, channels) and as many labels, got {images.shape} and "
+            f"{labels.shape}."
+        )
+    if images.dtype == np.uint8:
+        pixels = images
+    else:
+        pixels = _rounded(name, np.split(images, range(ROUNDED_AT_ONCE, len(images), ROUNDED_AT_ONCE)))
+    if not needs_labels:
+        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, np.full(len(pixels), -1))
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
+        raise UserError(
+            f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "
+            f"{np.unique(labels)[:20]}."
+        )
+    return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels.astype(np.int64))
+
+
+def _in_fixed_order(name: str, batches: tf.data.Dataset) -> list[np.ndarray]:
+    """Returns all images, as uint8, and labels of batches (images, labels), ordered by their contents."""
+    if batches.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise UserError(f"{name} must be a finite tf.data.Dataset, got one that repeats forever: leave out repeat().")
+    parts: list[np.ndarray] = []
+
+    def read() -> Iterator[np.ndarray]:
+        for images, labels in batches.as_numpy_iterator():
+            parts.append(labels)
+            yield images
+
+    images, labels = _rounded(name, read()), np.concatenate(parts)
+    digests = [
+        hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in zip(images, labels, strict=True)
+    ]
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    return [images[order], labels[order]]
+
+
+def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns images as uint8, of which other types need less memory at once in batches.
+
+    Raises:
+        UserError: If they are not from 0 to 255, or probably from 0 to 1.
+    """
+    parts, changes, extremes = [], [0.0], []
+    for images in batches:
+        kind, pixels = images.dtype, images
+        if kind != np.uint8:
+            with np.errstate(invalid="ignore"):
+                pixels = np.rint(images).astype(np.uint8)
+            changes.append(np.abs(pixels - images.astype(np.float32)).max())
+            extremes += [images.min(), images.max()]
+        parts.append(pixels)
+    change = np.max(changes)  # NaN if a pixel is
+    if not change <= 0.5 or (change > 0 and max(extremes) <= 1):
+        raise UserError(
+            f"{name} must have images of 0 to 255, got {kind} from {np.min(extremes):g} to {np.max(extremes):g}."
+        )
+    return np.concatenate(parts)
+
+
+def digest(sets: Iterable[ImageSet]) -> str:
+    total = hashlib.sha256()
+    for image_set in sets:
+        total.update(image_set.digest().encode())
+        if image_set.labels is not None:
+            total.update(np.ascontiguousarray(image_set.labels).data)
+    return total.hexdigest()[:16]
