@@ -19,9 +19,10 @@ def image_sets(classes: tuple[str, ...], train, test, labeled) -> dict[str, Imag
 
 
 def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = True) -> ImageSet:
-    """Returns an image set, arrays or a `tf.data` dataset of batches as an image set; without needless labels.
+    """Returns arrays or a `tf.data` dataset of batches as an image set, without labels unless it needs them.
 
-    The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run.
+    The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run. A set
+    of `load_split` is returned as it is.
 
     Raises:
         UserError: If they are not images of 0 to 255 and integer labels.
@@ -30,7 +31,7 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
         return data
     try:
         images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         found = getattr(data, "element_spec", type(data).__name__)
         raise UserError(
             f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}: "
@@ -99,9 +100,10 @@ def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def digest(sets: Iterable[ImageSet]) -> str:
+    """Returns a digest of sets: of their images and, if they are in memory, of their labels."""
     total = hashlib.sha256()
-    for image_set in sets:
-        total.update(image_set.digest().encode())
-        if image_set.labels is not None:
-            total.update(np.ascontiguousarray(image_set.labels).data)
+    for each in sets:
+        total.update(each.digest().encode())
+        if each.labels is not None:
+            total.update(np.ascontiguousarray(each.labels).data)
     return total.hexdigest()[:16]
