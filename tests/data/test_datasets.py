@@ -1,5 +1,6 @@
 """Image sets: contents of splits, error messages, and equality of sets in memory and on disk."""
 
+import re
 import socket
 
 import numpy as np
@@ -158,9 +159,10 @@ class TestFolder:
         with pytest.raises(UserError, match="has no images in 'train'"):
             load_split(f"folder:{tmp_path}", "train", image_size=8)
 
-    def test_wrong_splits_are_refused(self, folder):
-        with pytest.raises(UserError, match="has the splits test, train, got 'validation'"):
-            load_split(folder, "validation", image_size=8)
+    @pytest.mark.parametrize("split", ["validation", "all[:2]"])
+    def test_wrong_splits_are_refused(self, folder, split):
+        with pytest.raises(UserError, match=re.escape(f"has the splits test, train, got {split!r}")):
+            load_split(folder, split, image_size=8)
 
 
 class TestHoldout:
