@@ -4,9 +4,10 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --seeds=0,1,2
 
 For each seed, the recipe's teacher is trained once, unless --teacher names one for all seeds, and stage 1 once for all
-variants that do not change it. Each variant, and the recipe itself, is one more run of `fsp_tf.main`. Every run has its
-own folder, so that an interrupted comparison resumes. Rows that the file --json has are not measured again, so that
-seeds and questions can be added. Without --test, the test images are never read.
+variants that do not change it. A variant with other flags of the teacher trains its own. Each variant, and the recipe
+itself, is one more run of `fsp_tf.main`. Every run has its own folder, so that an interrupted comparison resumes. Rows
+that the file --json has are not measured again, so that seeds and questions can be added. Without --test, the test
+images are never read.
 """
 
 import json
@@ -86,12 +87,17 @@ def train(seed: str, question: str, variant: str, changes: tuple[str, ...]) -> l
     """Trains a variant, and the teacher and stage 1 that it starts from if they are not trained yet.
 
     Returns the records of all these phases in order, without the teacher that `--teacher` names.
+    A variant with flags of the teacher has its own.
     """
     if changes[:1] in (TEACHER, BASELINE):
         return run((seed,) if changes == TEACHER else (seed, question, variant), seed, *changes)
-    phases = [] if flags.FLAGS.teacher else run((seed,), seed, *TEACHER)
-    changes = with_equal_work(flags.FLAGS.recipe, changes)
-    changes = (f"--teacher={flags.FLAGS.teacher or folder(seed) / 'teacher.keras'}", *changes)
+    teacher = flags.FLAGS.teacher
+    own_teacher = [change for change in changes if change.startswith("--teacher_")]
+    phases = []
+    if own_teacher or not teacher:
+        phases = run((seed, *own_teacher), seed, *TEACHER, *own_teacher)
+        teacher = folder(seed, *own_teacher) / "teacher.keras"
+    changes = (f"--teacher={teacher}", *with_equal_work(flags.FLAGS.recipe, changes))
     if "--method=kd" not in changes:
         own = [change for change in changes[1:] if not change.startswith(STAGE2_FLAGS)]
         phases += run((seed, "stage1", *own), seed, "--pipeline=stage1", changes[0], *own)

@@ -18,6 +18,10 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         "batch of 128": (*TEACHER, *BATCH_128, "--teacher_steps=6000"),
         "averaged weights": (*TEACHER, "--ema=0.999"),
     },
+    "steps of the teacher, of the same multiply-adds in all": {
+        f"{steps:,}": (f"--teacher_steps={steps}", f"--stage2_steps={student}")
+        for steps, student in ((6_000, 58_000), (8_000, 49_000), (10_000, 40_000))
+    },
     "method": {
         "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
         "soft targets": KD,

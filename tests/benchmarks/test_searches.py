@@ -48,6 +48,18 @@ def test_variants_of_the_recipe_share_teacher_and_stage1_and_never_read_the_test
     assert measure("recipe_search", tmp_path, *flags) == rows  # from the file
 
 
+@pytest.mark.long
+def test_variant_with_flags_of_the_teacher_trains_its_own(tmp_path, data_dir):
+    flags = [f"--data_dir={data_dir}", "--schedule_scale=0.0025", "--train_split=train[:1200]", "--holdout=200"]
+    flags += ["--questions=steps of the teacher, of the same multiply-adds in all", "--variants=10,000"]
+    (row,) = measure("recipe_search", tmp_path, *flags)
+    phases = {}
+    for path in (tmp_path / "runs").glob("s0*/result.json"):
+        phases |= json.loads(path.read_text())["phases"]
+    assert {name: phase["steps"] for name, phase in phases.items()} == {"teacher": 25, "stage1": 3, "stage2": 100}
+    assert row["multiply_adds"] == sum(phase["multiply_adds"] for phase in phases.values())
+
+
 def test_figure_of_cost_has_every_point_with_the_teachers_cost_of_distilled_students(tmp_path):
     models = {"student from scratch": (70e12, (85.0, 86.0)), "student distilled": (230e12, (87.0, 88.0))}
     rows = [
