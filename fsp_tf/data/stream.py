@@ -14,6 +14,14 @@ PARALLEL_BATCHES = min(8, READERS)
 
 
 @dataclasses.dataclass(frozen=True)
+class Shard:
+    """The rows of every batch that a process reads: part `index` of `count` equal parts, in order."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamOptions:
     """The settings that decide the batches of a training stream.
 
@@ -22,22 +30,20 @@ class StreamOptions:
         seed: The run's seed.
         name: The stream's name; another one with the same seed has another order and other views.
         augmentation: Whether to crop and to flip.
-        part: The part of every batch's rows to return; the parts in order are the batch.
-        num_parts: The number of equal parts of a batch, one per worker; divides batch_size.
+        shard: The rows of every batch to return; the number of shards, one per worker, divides batch_size.
     """
 
     batch_size: int
     seed: int
     name: str
     augmentation: Augmentation
-    part: int = 0
-    num_parts: int = 1
+    shard: Shard = Shard()
 
     @property
     def rows(self) -> slice:
-        """The rows of the batch that belong to the part."""
-        size = self.batch_size // self.num_parts
-        return slice(self.part * size, (self.part + 1) * size)
+        """The rows of the batch that belong to the shard."""
+        size = self.batch_size // self.shard.count
+        return slice(self.shard.index * size, (self.shard.index + 1) * size)
 
     @property
     def stream_seed(self) -> tf.Tensor:
@@ -101,7 +107,7 @@ def stored_views(image_set: ImageSet, number: int, augmentation: Augmentation) -
 
 
 def _batches(image_set: ImageSet, steps: range, options: StreamOptions, finish: Callable) -> tf.data.Dataset:
-    """Returns finish(step, rows, epochs, images, labels) of every step, for the images of the batch's part."""
+    """Returns finish(step, rows, epochs, images, labels) of every step, for the images of the shard."""
     batch_size, own, stream_seed = options.batch_size, options.rows, options.stream_seed
     if image_set.num_images < batch_size:
         raise ValueError(f"batch_size {batch_size} is larger than the {image_set.num_images} images.")
@@ -120,7 +126,7 @@ def _batches(image_set: ImageSet, steps: range, options: StreamOptions, finish: 
     else:
         decode = image_set.source.decode
         elements = image_set.source.shuffled_from(steps.start * batch_size, stream_seed)
-        if options.num_parts > 1:  # images of other workers are not decoded
+        if options.shard.count > 1:  # images of other workers are not decoded
             is_own = lambda place, *_: (place % batch_size >= own.start) & (place % batch_size < own.stop)  # noqa: E731
             elements = elements.enumerate().filter(is_own).map(lambda _, element: element)
         decoded = elements.map(lambda row, epoch, key: (row, epoch, *decode(key)), READERS, deterministic=True)

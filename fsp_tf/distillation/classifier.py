@@ -44,9 +44,7 @@ class Classifier(ReplicatedModel):
     def __init__(self, model: keras.Model, label_smoothing: float = 0.0):
         super().__init__(name="classifier")
         self.trained, self.label_smoothing = model, label_smoothing
-        self.total = keras.metrics.Mean("loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("logits_accuracy")
-        self.built = True
 
     def call(self, inputs, training=None):
         """Returns the model's outputs."""

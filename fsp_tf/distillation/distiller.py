@@ -1,5 +1,7 @@
 """Stage-1 training by FSP matching (Algorithm 1)."""
 
+import re
+
 import keras
 import tensorflow as tf
 
@@ -42,8 +44,8 @@ class FSPDistiller(ReplicatedModel):
         connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
             teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for
             any Keras layer, `keras.utils.set_random_seed` decides their initial weights.
-        stored: Whether `fit` gets `(images, entries)`, the teacher's matrices as `flatten_matrices` lays them out
-            (batch, sum of m n), instead of running the teacher.
+        stored: Whether `fit` gets `(images, (labels, entries))` instead of running the teacher: its matrices as
+            `flatten_matrices` lays them out (batch, sum of m n), and labels, which are ignored.
 
     Example:
         distiller = FSPDistiller(teacher, student)
@@ -77,19 +79,20 @@ class FSPDistiller(ReplicatedModel):
         teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]
         student_maps = [[student_graph[name] for name in pair] for _, pair in names]
         self.matched = f"pairs {', '.join(map(_described, names, teacher_maps, student_maps))}"
+        self.connectors: list[keras.layers.Layer] = []
         if connectors or pairs == "auto":
-            student_maps = _connected(names, teacher_maps, student_maps)
+            student_maps, self.connectors = _connected(names, teacher_maps, student_maps)
         for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
             _check_maps(pair, expected, got)
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
+        self.entry_names = [f"{first}-{last}" for first, last in self.teacher_pairs]  # both for a `TeacherStore`
+        self.num_entries = sum(rows * columns for rows, columns in self.matrix_shapes)
         expected, got = keras.tree.flatten(teacher_maps), keras.tree.flatten(student_maps)
         self.teacher_features = keras.Model(teacher_graph.input, expected, name="teacher_features")
         self.trained = keras.Model(student_graph.input, got, name="student_features")
-        self.total = keras.metrics.Mean("loss")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
-        self.built = True
 
     def call(self, inputs, training=None):
         """Returns the student's feature maps of images (batch, height, width, channels), 0 to 255.
@@ -131,16 +134,6 @@ class FSPDistiller(ReplicatedModel):
         """Returns what a `TeacherStore` stores of images: the matrix of each pair, float32 (batch, m n)."""
         matrices = self.matrices(self.teacher_features(images, training=False))
         return [flatten_matrices([matrix]) for matrix in matrices]
-
-    @property
-    def entry_names(self) -> list[str]:
-        """The names of the pairs, by the teacher's layers."""
-        return [f"{first}-{last}" for first, last in self.teacher_pairs]
-
-    @property
-    def num_entries(self) -> int:
-        """The number of entries of all matrices of an image."""
-        return sum(rows * columns for rows, columns in self.matrix_shapes)
 
     def image_losses(self, teacher_matrices: list[tf.Tensor], student_maps: list[tf.Tensor]) -> tf.Tensor:
         """Returns each image's loss, (batch,), from the outputs of `trained`; updates the metrics of the pairs."""
@@ -194,24 +187,27 @@ def _described(names, teacher_maps: list, student_maps: list) -> str:
     return " -> ".join(dict.fromkeys(words))
 
 
-def _connected(names, teacher_maps: list, student_maps: list) -> list:
-    """Returns the student's maps; where the channels differ from the teacher's, through a learned 1x1 convolution."""
+def _connected(names, teacher_maps: list, student_maps: list) -> tuple[list, list]:
+    """Returns the student's maps and the connectors: 1x1 convolutions where the channels differ from the teacher's."""
     connected: dict[tuple[str, int], keras.KerasTensor] = {}
+    connectors = []
 
     def connect(name: str, teacher_map, student_map):
         channels = teacher_map.shape[-1]
         if channels == student_map.shape[-1]:
             return student_map
         if (name, channels) not in connected:
-            connector = f"connector_{name.replace('/', '_')}_{channels}"
+            connector = f"connector_{re.sub(r'[/:]', '_', name)}_{channels}"
             layer = keras.layers.Conv2D(channels, 1, kernel_initializer="he_normal", dtype="float32", name=connector)
             connected[name, channels] = layer(student_map)
+            connectors.append(layer)
         return connected[name, channels]
 
-    return [
+    maps = [
         [connect(*each) for each in zip(pair, expected, got, strict=True)]
         for (_, pair), expected, got in zip(names, teacher_maps, student_maps, strict=True)
     ]
+    return maps, connectors
 
 
 def _check_maps(pair, teacher_maps, student_maps) -> None:

@@ -93,10 +93,8 @@ class HintDistiller(ReplicatedModel):
                 )
         self.teacher_features = keras.Model(teacher_graph.input, hints, name="teacher_features")
         self.trained = keras.Model(student_graph.input, guided, name="student_features")
-        self.total = keras.metrics.Mean("loss")
         self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
         self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.hint_names]
-        self.built = True
 
     def call(self, inputs, training=None):
         """Returns the student's guided maps: a list of one (batch, h, w, c) for each hint."""

@@ -157,6 +157,10 @@ def default_pairs(teacher: ModelGraph, student: ModelGraph) -> str:
 
 def resolve_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple[Pair, Pair]]:
     """Does what `find_pairs` does, for expanded models."""
+    for graph in (teacher, student):
+        calls = keras_graph.nodes(graph.model)
+        if any(getattr(call.operation, "data_format", None) == "channels_first" for call in calls):
+            raise ValueError(f"{graph.name} has layers with channels_first: build it with channels_last.")
     if pairs == "auto":
         return _match(teacher, student)
     if isinstance(pairs, str):

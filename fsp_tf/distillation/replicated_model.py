@@ -16,14 +16,18 @@ class ReplicatedModel(keras.Model):
     A subclass avoids both: its constructor builds everything, and its `train_step` returns what `minimize` returns,
     which is the same on every replica.
 
-    A subclass sets `trained`, the model whose weights are trained, and `total`, the mean loss. Its optimizer is built
-    before `fit`. Its metrics are sums, or quotients of sums, over images; after a step each of R replicas holds 1/R of
-    each sum.
+    A subclass sets `trained`, the model whose weights are trained. Its optimizer is built before `fit`. Its metrics, of
+    which `total` is the mean loss, are sums, or quotients of sums, over images; after a step each of R replicas holds
+    1/R of each sum.
     """
 
     train_function: Callable | None = None
     trained: keras.Model
-    total: keras.metrics.Mean
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.total = keras.metrics.Mean("loss")
+        self.built = True  # by the subclass's constructor
 
     def build_optimizer(self) -> None:
         """Builds the optimizer for the trained weights.

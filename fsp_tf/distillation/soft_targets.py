@@ -96,11 +96,9 @@ class SoftTargetDistiller(ReplicatedModel):
         self.teacher_outputs = keras.Model(teacher_graph.input, [teacher_logits, *teacher_maps], name="teacher_outputs")
         self.trained = keras.Model(student_graph.input, [student_logits, *student_maps], name="student_outputs")
         self.entry_names, self.num_entries = ["logits"], teacher_logits.shape[-1]
-        self.total = keras.metrics.Mean("loss")
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("logits_accuracy")
-        self.built = True
 
     def call(self, inputs, training=None):
         """Returns the student's logits, (batch, classes)."""

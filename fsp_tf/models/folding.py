@@ -23,8 +23,13 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
     """
     convolutions = _foldable_convolutions(model)
     folded = set(convolutions.values())
+    clones: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []  # own layers need not keep their names
 
     def clone(layer):
+        clones.append((layer, clone_alone(layer)))
+        return clones[-1][1]
+
+    def clone_alone(layer):
         config = layer.get_config()
         if layer.name in convolutions:
             return keras.layers.Conv2D.from_config(config | {"use_bias": True})
@@ -41,13 +46,13 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         return layer(*args) if isinstance(layer, TAKES_NO_MASK) else layer(*args, **kwargs)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in copy.layers:
+    for layer, cloned in clones:
         if layer.name in convolutions:
             scale, offset = _affine(model.get_layer(convolutions[layer.name]))
-            kernel, *bias = model.get_layer(layer.name).get_weights()
-            layer.set_weights([kernel * scale, (bias[0] if bias else 0.0) * scale + offset])
-        elif layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+            kernel, *bias = layer.get_weights()
+            cloned.set_weights([kernel * scale, (bias[0] if bias else 0.0) * scale + offset])
+        elif isinstance(cloned, keras.layers.Layer) and cloned.weights:  # not an operation
+            cloned.set_weights(layer.get_weights())
     finalize_normalization(copy)
     return copy
 

@@ -1,5 +1,7 @@
 """The graph of functional Keras models: the only module that reads it from Keras's private attributes."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 
 import keras
@@ -34,18 +36,36 @@ def producer(tensor: keras.KerasTensor) -> tuple:
 
 
 def flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Returns the layers of a model, with nested models replaced by their layers."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from flat_layers(layer)
-        else:
-            yield layer
+    """Returns the layers of a model, also those inside other layers, with nested models replaced by their layers."""
+    return (layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model))
 
 
 def precision(model: keras.Model) -> str:
     """Returns `mixed_float16` or `mixed_bfloat16` if a layer computes in that format, otherwise `float32`."""
     formats = {layer.compute_dtype for layer in flat_layers(model) if not isinstance(layer, keras.layers.InputLayer)}
     return next((f"mixed_{name}" for name in ("float16", "bfloat16") if name in formats), "float32")
+
+
+def structure(model: keras.Model) -> str:
+    """Returns a model's layers and their settings as JSON. Names, which Keras numbers, are replaced by their order."""
+    config = keras.saving.serialize_keras_object(model)["config"]
+    numbers: dict[str, str] = {}
+    for name in _names(config):
+        numbers.setdefault(name, f"name_{len(numbers)}")
+    text = json.dumps(config, default=str)
+    return re.sub(r'"([^"\\]+)"', lambda found: f'"{numbers.get(found[1], found[1])}"', text)
+
+
+def _names(config) -> Iterator[str]:
+    """Returns the names of the layers and operations in a serialized model, in order."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return
+        if isinstance(config.get("name"), str):
+            yield config["name"]
+        config = list(config.values())
+    for entry in config if isinstance(config, list | tuple) else []:
+        yield from _names(entry)
 
 
 def run_layers(model: keras.Model, inputs, call: Callable):

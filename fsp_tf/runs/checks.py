@@ -21,12 +21,10 @@ from fsp_tf.config.phases import (
     named_teacher,
 )
 from fsp_tf.distillation import FSPDistiller
-from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import defaults_beside
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
@@ -47,7 +45,7 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
     if path := run.models.given_student_path:
-        _refuse_another_student(run, phases, weights_digest(run.models.read(path, STUDENT_ROLE)))
+        _refuse_another_student(run, phases, run.models.digest_of(run.models.read(path, STUDENT_ROLE)))
     if run.config.holdout and run.config.teacher and run.config.application is None:
         _warn_of_seen_images(run.config, pathlib.Path(run.config.teacher).expanduser())
     trained_here: dict[str, keras.Model | None] = {}  # None where a new model shows what there is to check
@@ -81,6 +79,12 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     except ValueError as error:
         advice = "Choose another --image_size or --fsp_taps, or use --method=kd." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
+    connectors = distiller.connectors if isinstance(distiller, FSPDistiller) else []
+    if len(distiller.trained.trainable_variables) == sum(len(layer.variables) for layer in connectors):
+        raise UserError(
+            "All layers of the student up to the last pair are frozen, so that stage 1 cannot train it: set their "
+            "trainable to True, or use --method=kd."
+        )
     if isinstance(distiller, FSPDistiller) and not any(map(_normalizes, flat_layers(distiller.trained))):
         logger.warning(
             f"the student {distiller.graphs[1].name} has no normalization layers. In docs/stage1.md, stage 1 made such "
@@ -93,9 +97,6 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
                 f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
                 "other layers with --fsp_taps."
             )
-        if run.config.fsp_store_views:
-            for entries in distiller.teacher_entries(images):
-                to_half_precision(entries.numpy(), STAGE1.stores)
 
 
 def _normalizes(layer: keras.layers.Layer) -> bool:
@@ -148,7 +149,7 @@ def _refuse_another_teacher(run: Run) -> None:
     is_trained_here = any(run.folder.has_finished(row) for row in PHASES.values() if row.model == name)
     if not own.exists() or not (run.config.resume or is_trained_here):
         return
-    if run.models.digest(name) != weights_digest(run.models.read(own, TEACHER_ROLE)):
+    if run.models.digest(name) != run.models.digest_of(run.models.read(own, TEACHER_ROLE)):
         restart = "" if is_trained_here else ", or start over with --noresume"
         raise UserError(
             f"{run.folder} holds another {name} than {run.config.teacher}: name the same --teacher, choose another "

@@ -10,13 +10,11 @@ import numpy as np
 
 from fsp_tf.config import APPLICATION, Config, fields
 from fsp_tf.config.flags import parsed
-from fsp_tf.config.phases import DISTILL, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER, Phase
-from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.config.phases import DISTILL, EXPORT, STAGE1, STAGE2, STUDENT_ROLE, TRANSFER, Phase
+from fsp_tf.models import as_classifier, keras_graph, load_keras_file
 from fsp_tf.models.custom import copy_model
 from fsp_tf.models.keras_file import trust
-from fsp_tf.runs import exporting, given_images
-from fsp_tf.runs.defaults import with_defaults
-from fsp_tf.runs.folder import RunFolder
+from fsp_tf.runs import given_images
 from fsp_tf.runs.image_sets import MEMORY, ImageSets
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run
@@ -26,7 +24,6 @@ from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
 DATA_FIELDS = ("dataset", "train_split", "labeled_split", "eval_split", "holdout", "image_size", "image_channels")
-ENDS = {STAGE1: (11, 16, 21), STAGE2: (32, 48, 64)}  # of the learning rates, in proportion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +59,8 @@ class DistilledRun:
         Returns:
             The version folder: a new one, unless the last one has this student and these formats.
         """
-        config = dataclasses.replace(self.run.config, export_formats=tuple(formats))
-        run = Run(config, self.run.strategy, images=self.run.images)
-        run.folder.claim(run.strategy.num_replicas_in_sync)
-        try:
-            exporting.export(run)
-        finally:
-            run.folder.release()
+        config = dataclasses.replace(self.run.config, pipeline=EXPORT, export_formats=tuple(formats))
+        run_pipeline(config, images=self.run.images)
         return self.folder / "student" / str(self.result["export"]["version"])
 
 
@@ -88,7 +80,7 @@ def distill(
     choices = _with_ends(_checked(choices))
     given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
-    classes = _class_names(classifiers["student"], class_names or getattr(train, "class_names", None))
+    classes = _class_names(classifiers["student"], class_names, train)
     sets = given_images.image_sets(classes, train, test, labeled)
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
@@ -98,7 +90,7 @@ def distill(
     decided = {"dataset": f"{MEMORY}{given_images.digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
     decided |= {} if labeled is None else {"labeled_split": "labeled"}
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
-    is_begun = (RunFolder(with_defaults(config)) / "flags.cfg").exists()  # refuses a folder of another run
+    is_begun = (Run(config).folder / "flags.cfg").exists()  # refuses a folder of another run
     trust(*given.values())
     for name, path in paths.items():
         if not (config.resume and is_begun and path.exists()):
@@ -124,9 +116,14 @@ def _checked(choices: dict[str, Any]) -> dict[str, Any]:
     return parsed(choices)
 
 
-def _class_names(student: keras.Model, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the given names of a student's classes, or its numbers; raises UserError if they are not as many."""
+def _class_names(student: keras.Model, given: Sequence[str] | None, train) -> tuple[str, ...]:
+    """Returns the names of a student's classes: the given ones, or those of the training set, or else numbers.
+
+    Raises:
+        UserError: If they are not as many as the student's outputs.
+    """
     num_classes = student.output["logits"].shape[-1]
+    given = getattr(train, "class_names", None) if given is None else given
     names = tuple(map(str, range(num_classes) if given is None else given))
     if len(set(names)) != num_classes:
         raise UserError(f"class_names must be {num_classes} different names, got {len(set(names))}.")
@@ -141,12 +138,13 @@ def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras
     """
     saved = as_classifier(load_keras_file(path), path)
     noise = np.random.default_rng(0).integers(0, 256, (2, *saved.input_shape[1:])).astype(np.float32)
-    is_same = [w.shape for w in saved.weights] == [w.shape for w in classifier.weights]
+    is_same = keras_graph.structure(saved) == keras_graph.structure(classifier)
     is_same = is_same and (name == "student" or weights_digest(saved) == weights_digest(classifier))
     if is_same:
         copy = copy_model(classifier)
         copy.set_weights(saved.get_weights())
-        expected, got = (np.asarray(keras.ops.cast(model(noise)["logits"], "float32")) for model in (copy, saved))
+        logits = [model(noise, training=False)["logits"] for model in (copy, saved)]
+        expected, got = (np.asarray(keras.ops.cast(each, "float32")) for each in logits)
         is_same = np.allclose(got, expected, rtol=1e-2, atol=1e-2)
     if not is_same:
         raise UserError(f"{path.parent.parent} holds a run of another {name}: use another run_dir, or resume=False.")
@@ -167,7 +165,7 @@ def _with_ends(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns choices in which a single number of steps is the length of a schedule of the default rates."""
     ends = {
         f"{phase.schedule}_steps": _ends(phase, choices[f"{phase.schedule}_steps"][0])
-        for phase in ENDS
+        for phase in EPOCHS
         if len(choices.get(f"{phase.schedule}_steps", ())) == 1 and f"{phase.schedule}_learning_rates" not in choices
     }
     return choices | ends
@@ -175,4 +173,5 @@ def _with_ends(choices: dict[str, Any]) -> dict[str, Any]:
 
 def _ends(phase: Phase, length: float) -> tuple[int, ...]:
     """Returns the last step of each default rate in a schedule of some length, in proportion to the paper's."""
-    return tuple(max(n, round(length / ENDS[phase][-1] * end)) for n, end in enumerate(ENDS[phase], 1))
+    ends = getattr(Config, f"{phase.schedule}_steps")
+    return tuple(max(n, round(length * end / ends[-1])) for n, end in enumerate(ends, 1))

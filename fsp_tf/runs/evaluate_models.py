@@ -1,7 +1,6 @@
 """Evaluates models on a run's test images and records their accuracy."""
 
 import logging
-import pathlib
 
 import keras
 
@@ -10,7 +9,7 @@ from fsp_tf.config import UNKNOWN
 from fsp_tf.config.phases import CLASSIFIERS, EXPORT, MODELS, SOURCE_TEACHER, STAGE2, STUDENT_ROLE, named_teacher
 from fsp_tf.data.tfds_sets import is_available
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.run_models import check_fit, weights_digest
+from fsp_tf.runs.run_models import check_fit
 from fsp_tf.system.errors import UserError
 
 WEAK_TEACHER = 1.5  # times the accuracy of guessing
@@ -25,18 +24,16 @@ def models_to_evaluate(run: Run) -> dict[str, keras.Model]:
         UserError: If there are none, one does not fit, or `--trained_student` is not the student of this folder.
     """
     config, models, test_set = run.config, run.models, run.images.test
-    named = {named_teacher(config): config.teacher, STAGE2.model: config.trained_student}
     found = {}
     for name in [STAGE2.model] if config.pipeline == EXPORT else CLASSIFIERS:
-        own, role = models.own_path(name), MODELS[name].role
-        path = pathlib.Path(str(named[name])).expanduser() if named.get(name) else own
-        if path is own and not own.exists():
+        own, path, role = models.own_path(name), models.path(name), MODELS[name].role
+        if path == own and not own.exists():
             continue
         found[name] = models.read(path, role)
         if role == STUDENT_ROLE:
             check_fit(found[name], path, role, test_set.image_shape, len(test_set.class_names))
-        digest = weights_digest(found[name])
-        if path is not own and own.exists() and weights_digest(models.read(own, role)) != digest:
+        digest = models.digest_of(found[name])
+        if path != own and own.exists() and models.digest_of(models.read(own, role)) != digest:
             if not (name == STAGE2.model and run.folder.record_of(STAGE2).get("made_from", "").startswith(digest)):
                 raise UserError(f"{run.folder} holds another {name} than {path}: use a separate --run_dir for {path}.")
             found[name] = models.read(own, role)  # the flag names the model from which stage 2 started
@@ -66,9 +63,9 @@ def evaluate(run: Run, name: str, model: keras.Model) -> None:
 
 def _keep(run: Run, name: str, model: keras.Model) -> None:
     """Saves a model in the run's folder unless it is there; Keras writes the date into every file."""
-    own = run.models.own_path(name)
-    if not own.exists() or weights_digest(run.models.read(own, MODELS[name].role)) != weights_digest(model):
-        run.models.save(name, model)
+    models, own = run.models, run.models.own_path(name)
+    if not own.exists() or models.digest_of(models.read(own, MODELS[name].role)) != models.digest_of(model):
+        models.save(name, model)
 
 
 def evaluate_named_teacher(run: Run) -> None:

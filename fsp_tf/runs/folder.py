@@ -10,8 +10,8 @@ from typing import Any
 import filelock
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import APPLICATION, UNKNOWN, Config
-from fsp_tf.config.phases import DISTILL, TAKES_SOURCE, TRANSFER, Phase, dependents
+from fsp_tf.config import Config
+from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.image_sets import MEMORY
@@ -86,8 +86,6 @@ class RunFolder:
             return
         # A flag that did not exist when the folder was written had its default value.
         before = config_lib.to_flags(with_defaults(Config())) | records.read_flagfile(path)
-        if before["pipeline"] in TAKES_SOURCE and not before.get("teacher", APPLICATION).startswith(APPLICATION):
-            before.setdefault("source_dataset", UNKNOWN)  # version 0.2.0 did not record it
         now = config_lib.to_flags(self.config)
         changed = [
             f"--{name} was {before.get(name, 'not set')} and is {now.get(name, 'not set')}"
@@ -111,8 +109,7 @@ class RunFolder:
 
     def update(self, **entries) -> None:
         """Adds entries to `result.json`, atomically."""
-        if self.writes:
-            self._write(self.result | entries)
+        self._write(self.result | entries)
 
     def _write(self, record: dict[str, Any]) -> None:
         files.write_text(self / "result.json", json.dumps(record, indent=2) + "\n")
@@ -165,8 +162,6 @@ class RunFolder:
 
     def finish(self, phase: Phase, record: dict[str, Any]) -> None:
         """Records a finished phase with its accuracy, atomically, and deletes its checkpoints."""
-        if not self.writes:
-            return
         scores = {f"{phase.model}_{score}": record[score] for score in records.SCORES if score in record}
         self.update(phases=self.result.get("phases", {}) | {phase.name: record}, **scores)
         self.drop_checkpoints(phase)

@@ -1,5 +1,6 @@
 """Image sets of images that were given to `fsp_tf.distill`: arrays, `tf.data` datasets, and sets of `load_split`."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 
@@ -22,13 +23,19 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
     """Returns arrays or a `tf.data` dataset of batches as an image set, without labels unless it needs them.
 
     The images of a dataset are ordered by their contents: one that shuffles gives another order in a resumed run. A set
-    of `load_split` is returned as it is.
+    of `load_split` only gets the names of the classes.
 
     Raises:
         UserError: If they are not images of 0 to 255 and integer labels.
     """
     if isinstance(data, ImageSet):
-        return data
+        are_permuted = data.class_names != classes and set(data.class_names) == set(classes)
+        if len(data.class_names) != len(classes) or are_permuted:
+            raise UserError(
+                f"{name} has {len(data.class_names)} classes {', '.join(data.class_names[:20])}; expected "
+                f"{len(classes)}: {', '.join(classes[:20])}."
+            )
+        return dataclasses.replace(data, class_names=classes)
     try:
         images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)
     except (AttributeError, TypeError, ValueError) as error:

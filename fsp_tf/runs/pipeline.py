@@ -10,12 +10,12 @@ import keras
 from fsp_tf import config as config_lib
 from fsp_tf import export
 from fsp_tf.config import Config
-from fsp_tf.config.phases import DISTILL, ENSEMBLE, EXPORT, STAGE2, TRANSFER, Phase, phases_of
+from fsp_tf.config.phases import DISTILL, ENSEMBLE, EXPORT, STAGE1, STAGE2, TRANSFER, Phase, phases_of
 from fsp_tf.runs import checks, environment, evaluate_models, exporting, summary
 from fsp_tf.runs.ensemble import evaluate_ensemble
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.trainers import TRAINERS, starting_digest
+from fsp_tf.runs.trainers import starting_digest, train_classifier, train_stage1
 from fsp_tf.training import devices
 
 logger = logging.getLogger("fsp_tf")
@@ -111,7 +111,7 @@ def _train(run: Run, phases: list[Phase]) -> None:
                 run.models.get(name)
             # Seeds dropout in custom models, independently of the phases that this process has run before.
             keras.utils.set_random_seed(zlib.crc32(f"{config.seed}/{phase.name}".encode()))
-            TRAINERS[phase.name](run, phase)
+            (train_stage1 if phase is STAGE1 else train_classifier)(run, phase)
         devices.wait_for_workers(strategy)  # the chief has recorded the phase before the others look for it
         finished = [row.name for row in phases if run.folder.has_finished(row)]
         devices.wait_for_workers(strategy, phases_that_have_finished=finished)

@@ -41,7 +41,7 @@ class Run:
                 f"--batch_size={config.batch_size} does not divide among {replicas} replicas: choose a multiple."
             )
         self.config, self.work_after = with_defaults(config), work_after
-        self.folder = RunFolder(self.config, writes=devices.worker_shard(self.strategy).is_chief)
+        self.folder = RunFolder(self.config, writes=devices.worker_shard(self.strategy).index == 0)
         self.images, self.callbacks = images or ImageSets(self.config), callbacks
         self.models = RunModels(self.config, self.folder.path, self.images, models or {})
 

@@ -10,7 +10,7 @@ import keras
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import MODELS, SOURCE_TEACHER, STAGE1, STAGE2, STUDENT_ROLE, TEACHER_ROLE, named_teacher
-from fsp_tf.models import application_classifier, load_keras_file
+from fsp_tf.models import application_classifier, keras_graph, load_keras_file
 from fsp_tf.models.custom import as_classifier
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.image_sets import ImageSets
@@ -42,9 +42,9 @@ class RunModels:
     def path(self, name: str) -> pathlib.Path:
         """Returns the file from which phases read a model: the one that a flag names, or the one in the folder."""
         config, named = self.config, None
-        if name in (SOURCE_TEACHER.model, named_teacher(config)):
+        if name == named_teacher(config):
             named = config.teacher
-        elif name == STAGE1.model and config.pipeline == STAGE2.pipeline:
+        elif name == (STAGE1 if config.pipeline == STAGE2.pipeline else STAGE2).model:
             named = config.trained_student
         return pathlib.Path(named).expanduser() if named else self.own_path(name)
 
@@ -67,7 +67,11 @@ class RunModels:
 
     def digest(self, name: str) -> str:
         """Returns the digest of a model that phases start from."""
-        return weights_digest(self.get(name))
+        return self.digest_of(self.get(name))
+
+    def digest_of(self, model: keras.Model) -> str:
+        """Returns the digest of a model: of its weights and, as flags do not describe a custom model, of its layers."""
+        return weights_digest(model, keras_graph.structure(model) if self.config.has_custom_models else "")
 
     def read(self, path: pathlib.Path, role: str) -> keras.Model:
         """Returns the model in a file; reads the file once.
@@ -185,9 +189,9 @@ def check_fit(model: keras.Model, path: pathlib.Path, role: str, image_shape, nu
         raise UserError(f"The {role} in {path} takes images of {shape}, the data set has {tuple(image_shape)}.")
 
 
-def weights_digest(model: keras.Model) -> str:
-    """Returns the first 16 hex digits of the SHA-256 of a model's weights."""
-    total = hashlib.sha256()
+def weights_digest(model: keras.Model, structure: str = "") -> str:
+    """Returns the first 16 hex digits of the SHA-256 of a model's weights, after those of a text."""
+    total = hashlib.sha256(structure.encode())
     for weight in model.get_weights():
         total.update(weight.tobytes())
     return total.hexdigest()[:16]

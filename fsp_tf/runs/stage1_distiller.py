@@ -1,10 +1,14 @@
 """The distiller that stage 1 fits, and its pairs of layers."""
 
+import re
+
 import keras
 
 from fsp_tf.config import Config
 from fsp_tf.distillation import FSPDistiller, HintDistiller
 from fsp_tf.system.errors import UserError
+
+LAYERS = r":(?!\d+(?:$|:))"  # between the names of two layers; `relu:1` is the second call of a layer
 
 
 def make_distiller(config: Config, teacher: keras.Model, student: keras.Model) -> FSPDistiller | HintDistiller:
@@ -36,7 +40,7 @@ def parse_taps(taps: tuple[str, ...]) -> list:
     """
     pairs: list = []
     for tap in taps:
-        sides = [tuple(side.split(":")) for side in tap.split("=")]
+        sides = [tuple(re.split(LAYERS, side)) for side in tap.split("=")]
         if len(sides) > 2 or any(len(side) != 2 or not all(side) for side in sides):
             raise UserError(
                 "--fsp_taps is auto, or names layers as first:last or first:last=first:last (teacher, student), got "

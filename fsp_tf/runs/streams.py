@@ -9,13 +9,12 @@ import tensorflow as tf
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import Phase
-from fsp_tf.data import Augmentation, ImageSet, StreamOptions, stored_stream, training_stream
+from fsp_tf.data import Augmentation, ImageSet, Shard, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, TeacherStore
 from fsp_tf.models import channel_permutations
 from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs.run import Run
 from fsp_tf.training import devices
-from fsp_tf.training.devices import Shard
 
 Stream = Callable[[int, int, Shard], tf.data.Dataset]  # (first step, last step + 1, this process's shard)
 
@@ -86,5 +85,4 @@ def _augmentation(config: Config, phase: Phase) -> Augmentation:
 
 
 def _options(config: Config, phase: Phase, shard: Shard) -> StreamOptions:
-    augmentation = _augmentation(config, phase)
-    return StreamOptions(config.batch_size, config.seed, phase.stream, augmentation, shard.index, shard.count)
+    return StreamOptions(config.batch_size, config.seed, phase.stream, _augmentation(config, phase), shard)

@@ -8,13 +8,12 @@ import keras
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.config.multiply_adds import phase_multiply_adds
-from fsp_tf.config.phases import BASELINE, FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
+from fsp_tf.config.phases import FINE_TUNING, SOURCE_TEACHER, STAGE1, STAGE2, TEACHER, Phase
 from fsp_tf.distillation import Classifier, FSPDistiller, SoftTargetDistiller
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
-from fsp_tf.runs.run_models import weights_digest
 from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
 from fsp_tf.system import signals
@@ -23,29 +22,6 @@ from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, eval
 logger = logging.getLogger("fsp_tf")
 
 NUM_HEAT_MAP_IMAGES = 64
-
-
-def train_teacher(run: Run, phase: Phase) -> None:
-    """Trains a teacher on its labels."""
-    train_set = run.images.for_training(phase)
-    with run.strategy.scope():
-        teacher = model_forms.build(run.config, phase.role, len(train_set.class_names), train_set.image_shape)
-    _fit_classifier(run, phase, teacher)
-
-
-def fine_tune_teacher(run: Run, phase: Phase) -> None:
-    """Trains a transfer's teacher further, with a new classifier, on the target's labels (Table 5)."""
-    source = run.models.get(SOURCE_TEACHER.model)
-    with run.strategy.scope():
-        teacher = model_forms.with_new_head(run.config, source, len(run.images.train.class_names))
-    _fit_classifier(run, phase, teacher)
-
-
-def train_baseline(run: Run, phase: Phase) -> None:
-    """Trains the student from scratch: stage 1's initial weights, stage 2's batches."""
-    with run.strategy.scope():
-        student = run.models.initial_student()
-    _fit_classifier(run, phase, student)
 
 
 def train_stage1(run: Run, phase: Phase) -> None:
@@ -71,33 +47,52 @@ def train_stage1(run: Run, phase: Phase) -> None:
     _finish(run, phase, model_forms.copy_form(config, phase.role, student, plain=True), record)
 
 
-def train_stage2(run: Run, phase: Phase) -> None:
-    """Trains the student of stage 1 on labels and, with `--stage2_loss=kd`, on soft targets (Algorithm 1)."""
-    config = run.config
+def train_classifier(run: Run, phase: Phase) -> None:
+    """Trains the model of any other phase on labels and, with `--stage2_loss=kd`, soft targets (Algorithm 1).
+
+    It is evaluated on every test image.
+    """
+    config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
+    fit = _phase_fit(run, phase)
     with run.strategy.scope():
-        if STAGE1.model in phase.starts_from(config):
-            student = run.models.student_after_stage1()
+        model = _initial_model(run, phase)
+        fitted: ReplicatedModel
+        if TEACHER.model in phase.starts_from(config):
+            fitted = _soft_target_distiller(config, run.models.frozen(TEACHER.model), model, fit.num_steps)
         else:
-            student = run.models.initial_student()
-        soft_teacher = run.models.frozen(TEACHER.model) if TEACHER.model in phase.starts_from(config) else None
-    _fit_classifier(run, phase, student, soft_teacher)
+            fitted = Classifier(model, config.label_smoothing)
+        fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
+    logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
+    stream, stored = live_stream(config, phase, train_set), {}
+    if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
+        stream, stored["store_seconds"] = stored_entries_stream(run, phase, fitted, TEACHER.model)
+    plain = model_forms.copy_form(config, phase.role, model, plain=True)
+    evaluate, evaluations = evaluator(plain), []
 
+    def accuracy() -> float:
+        """Evaluates the current weights, or their averages."""
+        with signals.allow_signals():
+            plain.set_weights(averaged_weights(model, fitted.optimizer))
+            evaluations.append(evaluate(test_set))
+        return evaluations[-1].scores["accuracy"]
 
-TRAINERS = {
-    SOURCE_TEACHER.name: train_teacher,
-    TEACHER.name: train_teacher,
-    FINE_TUNING.name: fine_tune_teacher,
-    BASELINE.name: train_baseline,
-    STAGE1.name: train_stage1,
-    STAGE2.name: train_stage2,
-}
+    record = fit.run(fitted, stream, accuracy, run.callbacks)
+    if run.writes:
+        last = evaluations[-1]
+        evaluated = {"evaluated_on": test_set.name, "evaluated_images": test_set.num_images}
+        record |= last.scores | evaluated | {"parameters": model.count_params()} | stored
+        log_summary(fit.log_directory, plain, record["steps"], last, test_set.class_names, _hyperparameters(run, phase))
+        _finish(run, phase, plain, record)
+        top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
+        scores = f"accuracy {record['accuracy']:.4f}{top5}"
+        logger.info(f"{phase.name}: {scores} on {test_set.num_images:,} images of {test_set.name}")
 
 
 def starting_digest(run: Run, phase: Phase) -> str:
     """Returns the digests of the models that a phase starts from, a custom student last; empty if there are none."""
     digests = [run.models.digest(name) for name in phase.starts_from(run.config)]
     if (path := run.models.given_student_path) and not phase.trains_teacher:
-        digests.append(weights_digest(run.models.read(path, phase.role)))
+        digests.append(run.models.digest_of(run.models.read(path, phase.role)))
     return "+".join(digests)
 
 
@@ -121,51 +116,17 @@ def _phase_fit(run: Run, phase: Phase) -> PhaseFit:
     return PhaseFit(run.config, run.folder, phase, starting_digest(run, phase), ahead)
 
 
-def _fit_classifier(run: Run, phase: Phase, model: keras.Model, soft_teacher: keras.Model | None = None) -> None:
-    """Fits a model to labels, saves it and records its accuracy on every test image.
-
-    Args:
-        run: The run.
-        phase: Any phase except stage 1.
-        model: The model, built under the strategy.
-        soft_teacher: The teacher for soft targets; None to train on labels alone.
-    """
-    config, train_set, test_set = run.config, run.images.for_training(phase), run.images.for_evaluation(phase)
-    fit = _phase_fit(run, phase)
-    with run.strategy.scope():
-        fitted: ReplicatedModel
-        if soft_teacher:
-            fitted = _soft_target_distiller(config, soft_teacher, model, fit.num_steps)
-        else:
-            fitted = Classifier(model, config.label_smoothing)
-        fitted.compile(fit.optimizer(fitted.trained), jit_compile=False)
-    logger.info(f"{phase.name}: {model.name} on {train_set.num_images:,} images of {train_set.name}")
-    stream, stored = live_stream(config, phase, train_set), {}
-    if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
-        stream, stored["store_seconds"] = stored_entries_stream(run, phase, fitted, TEACHER.model)
-    plain = model_forms.copy_form(config, phase.role, model, plain=True)
-    evaluate, evaluations = evaluator(plain), []
-
-    def accuracy() -> float:
-        """Evaluates the current weights, or their averages."""
-        with signals.allow_signals():
-            plain.set_weights(averaged_weights(model, fitted.optimizer))
-            evaluations.append(evaluate(test_set))
-        return evaluations[-1].scores["accuracy"]
-
-    record = fit.run(fitted, stream, accuracy, run.callbacks)
-    if not run.writes:
-        return
-    last = evaluations[-1]
-    evaluated = {"evaluated_on": test_set.name, "evaluated_images": test_set.num_images}
-    record |= last.scores | evaluated | {"parameters": model.count_params()} | stored
-    hyperparameters = _hyperparameters(config, phase)
-    log_summary(fit.log_directory, plain, record["steps"], last.confusion, test_set.class_names, hyperparameters)
-    _finish(run, phase, plain, record)
-    top5 = f", top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
-    logger.info(
-        f"{phase.name}: accuracy {record['accuracy']:.4f}{top5} on {test_set.num_images:,} images of {test_set.name}"
-    )
+def _initial_model(run: Run, phase: Phase) -> keras.Model:
+    """Returns the model that a phase trains on labels, before its first step."""
+    config, models, train_set = run.config, run.models, run.images.for_training(phase)
+    num_classes = len(train_set.class_names)
+    if phase is FINE_TUNING:  # of the source's teacher, with a new classifier (Table 5)
+        return model_forms.with_new_head(config, models.get(SOURCE_TEACHER.model), num_classes)
+    if phase.trains_teacher:
+        return model_forms.build(config, phase.role, num_classes, train_set.image_shape)
+    if STAGE1.model in phase.starts_from(config):
+        return models.student_after_stage1()
+    return models.initial_student()  # the one from scratch has stage 1's initial weights
 
 
 def _finish(run: Run, phase: Phase, model: keras.Model, record: dict) -> None:
@@ -197,11 +158,11 @@ def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.
     )
 
 
-def _hyperparameters(config: Config, phase: Phase) -> dict[str, str | float | int | bool]:
+def _hyperparameters(run: Run, phase: Phase) -> dict[str, str | float | int | bool]:
     """Returns the flags that affect a phase's results, for TensorBoard."""
-    values: dict = {"phase": phase.name, "experiment": config.experiment}
+    values: dict = {"phase": phase.name, "experiment": run.config.experiment}
     for name in config_lib.decisive_fields():
-        value = getattr(config, name)
+        value = getattr(run.config, name)
         if value is not None:
             values[name] = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return values

@@ -1,7 +1,6 @@
 """The devices that share each batch: one, several on one machine, or those of several workers."""
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -9,25 +8,13 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from fsp_tf.data import Shard
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import cluster
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 
 logger = logging.getLogger("fsp_tf")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """The rows of every batch that a process reads: part `index` of `count` equal parts, in order."""
-
-    index: int = 0
-    count: int = 1
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process writes the results."""
-        return self.index == 0
 
 
 def make_strategy(distribution: str = "auto", num_virtual_devices: int = 1) -> tf.distribute.Strategy:
@@ -79,7 +66,7 @@ def describe(strategy: tf.distribute.Strategy) -> str:
         return "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU"
     names = ", ".join(device.rpartition("device:")[2] for device in strategy.extended.worker_devices)
     shard = worker_shard(strategy)
-    worker = f"worker {shard.index} of {shard.count}{' (chief)' * shard.is_chief}, " if shard.count > 1 else ""
+    worker = f"worker {shard.index} of {shard.count}{' (chief)' * (shard.index == 0)}, " if shard.count > 1 else ""
     return f"{worker}{names} of {strategy.num_replicas_in_sync} replicas"
 
 

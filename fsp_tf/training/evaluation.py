@@ -25,7 +25,7 @@ class Evaluation:
     @property
     def scores(self) -> dict[str, float]:
         """`accuracy` and, with 20 or more classes, `top5_accuracy`, as fractions of all images."""
-        num_images = max(int(self.confusion.sum()), 1)
+        num_images = int(self.confusion.sum())
         scores = {"accuracy": float(np.trace(self.confusion)) / num_images}
         return scores | ({"top5_accuracy": self.num_top5 / num_images} if len(self.confusion) >= TOP5_CLASSES else {})
 

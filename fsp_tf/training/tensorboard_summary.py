@@ -4,10 +4,10 @@ import pathlib
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams_api
 
+from fsp_tf.training.evaluation import Evaluation
 from fsp_tf.training.plots import confusion_image
 
 OUTCOME_SUFFIX = ".outcome"  # of its event file, written after the phase's last step
@@ -22,7 +22,7 @@ def log_summary(
     directory: pathlib.Path,
     model: keras.Model,
     step: int,
-    confusion_matrix: np.ndarray,
+    evaluation: Evaluation,
     class_names: Sequence[str],
     choices: dict[str, str | float | int | bool],
 ) -> None:
@@ -32,20 +32,19 @@ def log_summary(
         directory: The phase's TensorBoard folder.
         model: The trained classifier, in its form for inference.
         step: The phase's last step.
-        confusion_matrix: Integers (classes, classes), the true class in rows.
+        evaluation: The classifier's evaluation after that step.
         class_names: One per class.
         choices: The phase's hyperparameters.
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     graph = tf.function(lambda images: model(images, training=False)["logits"]).get_concrete_function(images).graph
-    accuracy = float(np.trace(confusion_matrix)) / max(int(confusion_matrix.sum()), 1)
     writer = tf.summary.create_file_writer(str(directory), filename_suffix=OUTCOME_SUFFIX)
     with writer.as_default():
         tf.summary.graph(graph)
-        tf.summary.image("confusion", confusion_image(confusion_matrix, class_names), step=step)
+        tf.summary.image("confusion", confusion_image(evaluation.confusion, class_names), step=step)
         columns = [hparams_api.HParam(name) for name in COLUMNS if name in choices]
         accuracies = hparams_api.Metric("final_test_accuracy", display_name="test accuracy")
         hparams_api.hparams_config(columns, [accuracies])
         hparams_api.hparams(choices)
-        tf.summary.scalar("final_test_accuracy", accuracy, step=step)
+        tf.summary.scalar("final_test_accuracy", evaluation.scores["accuracy"], step=step)
     writer.close()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fsp_tf.data import Augmentation, ImageSet, StreamOptions, load_split, sources, training_stream
+from fsp_tf.data import Augmentation, ImageSet, Shard, StreamOptions, load_split, sources, training_stream
 
 KINDS = ("memory", "one_by_one", "records")
 decoded_images = []  # the numbers of the images decoded so far
@@ -111,7 +111,7 @@ def test_parts_of_all_workers_form_the_batch(kind):
     image_set = numbered_set(10, kind)
     whole = list(stream(image_set, 3, 9).as_numpy_iterator())
     decoded_images.clear()
-    parts = [list(stream(image_set, 3, 9, part=part, num_parts=2).as_numpy_iterator()) for part in (0, 1)]
+    parts = [list(stream(image_set, 3, 9, shard=Shard(part, 2)).as_numpy_iterator()) for part in (0, 1)]
     for batch, *halves in zip(whole, *parts, strict=True):
         assert [len(labels) for _, labels in halves] == [2, 2]
         for values, shares in zip(batch, zip(*halves, strict=True), strict=True):
@@ -126,7 +126,7 @@ def test_images_read_one_by_one_have_the_same_batches_as_in_memory():
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_earlier_steps_and_other_workers_images_are_not_decoded(kind):
     image_set = numbered_set(64, kind)
-    ((_, labels),) = stream(image_set, 39, 40, part=1, num_parts=2).as_numpy_iterator()
+    ((_, labels),) = stream(image_set, 39, 40, shard=Shard(1, 2)).as_numpy_iterator()
     assert set(labels) <= set(decoded_images)
     assert len(decoded_images) < 32  # some are prefetched
 

@@ -53,6 +53,31 @@ def test_unpadded_sections_match_padded_ones_of_nearly_the_same_size():
     distiller.fit(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)), verbose=0)
 
 
+def test_layer_that_is_called_several_times_has_a_connector():
+    def model(filters: int) -> keras.Model:
+        images, relu = keras.Input((16, 16, 3)), keras.layers.ReLU(name="relu")
+        x = relu(keras.layers.Conv2D(filters, 3, padding="same")(images))
+        for _ in range(2):
+            x = relu(keras.layers.Conv2D(filters, 3, strides=2, padding="same")(x))
+        return keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
+
+    distiller = FSPDistiller(model(6), model(4), "auto")
+    assert distiller.pair_names == ["relu-relu:1", "relu:1-relu:2"] and len(distiller.connectors) == 3
+    distiller.compile(keras.optimizers.SGD(1e-9))
+    distiller.fit(np.zeros((4, 16, 16, 3)), verbose=0)
+
+
+def test_layers_with_channels_first_are_refused():
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Permute((3, 1, 2))(images)
+    for name in ("first", "last"):
+        x = keras.layers.Conv2D(4, 3, 2, padding="same", data_format="channels_first", name=name)(x)
+    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.Flatten()(x)))
+    for pairs in ("auto", [("first", "last")]):
+        with pytest.raises(ValueError, match="has layers with channels_first: build it with channels_last"):
+            find_pairs(model, model, pairs)
+
+
 def test_layers_of_nested_models_are_paired_by_path():
     inner = keras.Sequential([keras.Input((16, 16, 3)), *plain_cnn(size=16).layers[:3]], name="inner")
     images = keras.Input((16, 16, 3))

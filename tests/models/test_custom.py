@@ -75,6 +75,19 @@ def trained_like(model: keras.Model) -> keras.Model:
     return model
 
 
+def test_copies_keep_the_statistics_of_normalization_inside_other_layers():
+    normalization = keras.layers.Normalization()
+    images = np.random.default_rng(0).uniform(0, 255, (16, 8, 8, 1)).astype(np.float32)
+    normalization.adapt(images)
+    body = [keras.layers.Conv2D(3, 3), keras.layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Pipeline([normalization]), *body])
+    classifier = as_classifier(model, PATH)
+    copies = copy_model(classifier), copy_model(classifier, plain=True), fold_batch_normalization(classifier)
+    for copy in copies:
+        got = copy(images, training=False)["logits"]
+        np.testing.assert_allclose(got, model(images, training=False), atol=1e-5)
+
+
 def test_probabilities_of_nested_models_and_operations_are_recognized():
     inner = model_with(keras.layers.Dense(3, activation="softmax"))
     images = keras.Input((8, 8, 1))

@@ -68,6 +68,30 @@ def test_subclasses_of_batch_normalization_are_not_folded():
         np.testing.assert_allclose(folded(batch)[name], expected, rtol=1e-4, atol=1e-4)
 
 
+class Nameless(keras.layers.Layer):
+    """A layer with weights whose copies get a new name."""
+
+    def __init__(self, filters: int):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(filters, 3, padding="same")
+
+    def build(self, shape):
+        self.convolution.build(shape)
+
+    def call(self, inputs):
+        return self.convolution(inputs)
+
+    def get_config(self):
+        return {"filters": self.convolution.filters}
+
+
+def test_own_layers_that_do_not_keep_their_names_keep_their_weights():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, {"logits": Nameless(3)(Nameless(3)(images))})
+    batch = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(fold_batch_normalization(model)(batch)["logits"], model(batch)["logits"], atol=1e-5)
+
+
 def test_layers_that_are_called_twice_are_not_folded():
     images = keras.Input((8, 8, 4))
     convolution, normalization = keras.layers.Conv2D(4, 3, padding="same"), keras.layers.BatchNormalization()

@@ -127,6 +127,7 @@ def test_malformed_taps_are_refused(taps):
 
 def test_taps_are_parsed_to_pairs():
     assert parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
+    assert parse_taps(("a:1:b", "c:d:12=e:1:f:2")) == [("a:1", "b"), (("c", "d:12"), ("e:1", "f:2"))]
 
 
 def test_store_depends_on_the_teachers_layers(files, tmp_path):
@@ -134,6 +135,23 @@ def test_store_depends_on_the_teachers_layers(files, tmp_path):
     for first in ("early", "pooled"):
         run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
     assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
+
+
+def test_teacher_of_the_same_weights_and_other_layers_is_another_teacher(tmp_path, files):
+    scaled = {}
+    for scale in (1 / 255, 1 / 16):
+        teacher = teacher_model()
+        layers = [keras.layers.Rescaling(scale), *teacher.layers[2:]]
+        scaled[scale] = keras.Sequential([keras.Input(teacher.input_shape[1:]), *layers])
+    path, choices = tmp_path / "teacher.keras", {"pipeline": "stage1", "fsp_store_views": 1}
+    choices |= {"teacher": str(path), "fsp_store_dir": str(tmp_path / "store")}
+    for number, teacher in enumerate(scaled.values()):
+        teacher.set_weights(scaled[1 / 255].get_weights())
+        teacher.save(path)
+        run(tmp_path / str(number), files, **choices)
+    assert len([folder for folder in (tmp_path / "store").iterdir() if folder.is_dir()]) == 2
+    with pytest.raises(UserError, match="started from another model"):
+        run(tmp_path / "0", files, **choices)
 
 
 def test_missing_layer_is_refused_by_name(files, tmp_path):

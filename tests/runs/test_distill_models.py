@@ -15,7 +15,7 @@ from benchmarks.custom_kinds import sequential_cnn
 from fsp_tf.config.phases import STAGE1, STAGE2
 from fsp_tf.data import load_split
 from fsp_tf.models import keras_graph
-from fsp_tf.models.keras_file import trust
+from fsp_tf.models.keras_file import load_keras_file, trust
 from fsp_tf.runs import distill_models, given_images
 from fsp_tf.runs.distill_models import EPOCHS
 from fsp_tf.system import console
@@ -56,7 +56,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     monkeypatch.setattr(console.logger, "handlers", [])
     teacher, student, seen = cnn(8, 12, 16), cnn(4, 6, 8), Batches()
     before = student.get_weights()
-    names = [f"digit {number}" for number in range(10)]
+    names = np.array([f"digit {number}" for number in range(10)])
     run = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path), class_names=names, callbacks=[seen], **TINY)
     assert seen.count == 15 and set(run.result["phases"]) == {"baseline", "stage1", "stage2"}
     for expected, got in zip(before, student.get_weights(), strict=True):
@@ -86,6 +86,10 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     changed.layers[1].activation = keras.activations.tanh
     with pytest.raises(UserError, match="holds a run of another student"):
         fsp_tf.distill(teacher, changed, *arrays, run_dir=str(tmp_path), **TINY)
+    layers = student.layers
+    wild = keras.Sequential([keras.Input((32, 32, 1)), *layers[:-1], keras.layers.Dropout(0.9), layers[-1]])
+    with pytest.raises(UserError, match="holds a run of another student"):
+        fsp_tf.distill(teacher, wild, *arrays, run_dir=str(tmp_path), **TINY)
     with pytest.raises(UserError, match="another configuration: --dataset was memory:"):
         fsp_tf.distill(teacher, student, arrays[1], arrays[1], run_dir=str(tmp_path), **TINY)
 
@@ -202,9 +206,39 @@ def test_sets_of_load_split_keep_their_class_names_and_may_be_on_disk(tmp_path):
     teacher = model(4, 6)
     run = fsp_tf.distill(teacher, model(4, 6), *sets, baseline=False, **choices)
     assert run.result["export"]["class_names"] == list(sets[0].class_names) and sets[0].images is None
+    named = given_images.image_sets(("a", "b", "c"), *sets, None)
+    assert {images.class_names for images in named.values()} == {("a", "b", "c")}
+    for names in (("gray", "dark", "light"), ("a", "b")):
+        with pytest.raises(
+            UserError, match=f"train has 3 classes dark, gray, light; expected {len(names)}: {names[0]}, "
+        ):
+            given_images.image_sets(names, *sets, None)
     assert run.run.config.stage2_steps == (2, 3, 4)
     again = fsp_tf.distill(teacher, model(4, 6), *sets, baseline=False, **choices)
     assert again.result["phases"] == run.result["phases"]
+
+
+def test_models_with_random_layers_are_trained_and_do_not_change(arrays, tmp_path):
+    def model(*channels: int) -> keras.Model:
+        first = [keras.layers.RandomFlip(), keras.layers.RandomContrast(0.5), keras.layers.Pipeline([Scale()])]
+        return keras.Sequential([keras.Input((32, 32, 1)), *first, *cnn(*channels).layers])
+
+    teacher, student = model(4, 6), model(4, 6)
+    choices = {"batch_size": 16, "stage1_steps": 4, "stage2_steps": 4, "run_dir": str(tmp_path)}
+    run = fsp_tf.distill(teacher, student, *arrays, baseline=False, **choices)
+    saved = load_keras_file(tmp_path / "teacher.keras")
+    for expected, got in zip(teacher.weights, saved.weights, strict=True):
+        np.testing.assert_array_equal(expected, got)
+    assert fsp_tf.distill(teacher, student, *arrays, baseline=False, **choices).result == run.result
+
+
+@pytest.mark.parametrize("widths", [(4, 6), (6, 8)])
+def test_student_whose_paired_layers_are_frozen_is_refused(arrays, tmp_path, widths):
+    student = cnn(4, 6)
+    for layer in student.layers[:-1]:
+        layer.trainable = False
+    with pytest.raises(UserError, match="All layers of the student up to the last pair are frozen"):
+        fsp_tf.distill(cnn(*widths), student, *arrays, run_dir=str(tmp_path), **TINY)
 
 
 def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):

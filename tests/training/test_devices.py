@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fsp_tf.data import Shard
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import cluster, devices
-from fsp_tf.training.devices import Shard, make_strategy
+from fsp_tf.training.devices import make_strategy
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_mirrored_strategy_is_created_once():
     strategy = make_strategy(num_virtual_devices=2)
     assert strategy is make_strategy("mirrored", 2)
     assert devices.describe(strategy) == "CPU:0, CPU:1 of 2 replicas"
-    assert devices.worker_shard(strategy).is_chief
+    assert devices.worker_shard(strategy) == Shard()
 
 
 def test_replicas_get_their_rows_in_order():
