@@ -1,7 +1,6 @@
 """The graph of functional Keras models: the only module that reads it from Keras's private attributes."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 
 import keras
@@ -48,24 +47,27 @@ def precision(model: keras.Model) -> str:
 
 def structure(model: keras.Model) -> str:
     """Returns a model's layers and their settings as JSON. Names, which Keras numbers, are replaced by their order."""
-    config = keras.saving.serialize_keras_object(model)["config"]
-    numbers: dict[str, str] = {}
-    for name in _names(config):
-        numbers.setdefault(name, f"name_{len(numbers)}")
-    text = json.dumps(config, default=str)
-    return re.sub(r'"([^"\\]+)"', lambda found: f'"{numbers.get(found[1], found[1])}"', text)
+    return json.dumps(_numbered(keras.saving.serialize_keras_object(model)["config"], {}), default=str)
 
 
-def _names(config) -> Iterator[str]:
-    """Returns the names of the layers and operations in a serialized model, in order."""
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return
-        if isinstance(config.get("name"), str):
-            yield config["name"]
-        config = list(config.values())
-    for entry in config if isinstance(config, list | tuple) else []:
-        yield from _names(entry)
+def _numbered(value, numbers: dict[str, str]):
+    """Returns a serialized model with names replaced by `numbers`, to which new names are added."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "DTypePolicy":
+            return value
+        numbers = {} if "layers" in value else numbers  # a nested model has its own names
+        named = {"name": _number(value["name"], numbers)} if isinstance(value.get("name"), str) else {}
+        rest = {key: entry for key, entry in value.items() if key not in ("compile_config", *named)}
+        return named | {key: _numbered(entry, numbers) for key, entry in rest.items()}
+    if isinstance(value, list | tuple):
+        if len(value) == 3 and isinstance(value[0], str) and all(isinstance(index, int) for index in value[1:]):
+            return [_number(value[0], numbers), *value[1:]]  # an output of a layer
+        return [_numbered(entry, numbers) for entry in value]
+    return value
+
+
+def _number(name: str, numbers: dict[str, str]) -> str:
+    return numbers.setdefault(name, f"name_{len(numbers)}")
 
 
 def run_layers(model: keras.Model, inputs, call: Callable):

@@ -21,6 +21,7 @@ from fsp_tf.config.phases import (
     named_teacher,
 )
 from fsp_tf.distillation import FSPDistiller
+from fsp_tf.distillation.teacher_store import to_half_precision
 from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs import model_forms, records
 from fsp_tf.runs.defaults import defaults_beside
@@ -97,6 +98,9 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
                 f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
                 "other layers with --fsp_taps."
             )
+        if run.config.fsp_store_views:
+            for entries in distiller.teacher_entries(images):
+                to_half_precision(entries.numpy(), STAGE1.stores)
 
 
 def _normalizes(layer: keras.layers.Layer) -> bool:

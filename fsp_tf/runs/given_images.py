@@ -29,8 +29,8 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
         UserError: If they are not images of 0 to 255 and integer labels.
     """
     if isinstance(data, ImageSet):
-        are_permuted = data.class_names != classes and set(data.class_names) == set(classes)
-        if len(data.class_names) != len(classes) or are_permuted:
+        are_mixed_up = data.class_names != classes and set(data.class_names) & set(classes)
+        if len(data.class_names) != len(classes) or are_mixed_up:
             raise UserError(
                 f"{name} has {len(data.class_names)} classes {', '.join(data.class_names[:20])}; expected "
                 f"{len(classes)}: {', '.join(classes[:20])}."

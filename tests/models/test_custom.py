@@ -8,6 +8,7 @@ import pytest
 
 from fsp_tf.models import FusedBatchNormalization, as_classifier, cifar_resnet, fold_batch_normalization
 from fsp_tf.models.custom import copy_model
+from fsp_tf.models.keras_graph import structure
 from fsp_tf.system.errors import UserError
 
 PATH = pathlib.Path("model.keras")
@@ -73,6 +74,22 @@ def trained_like(model: keras.Model) -> keras.Model:
         if variable.dtype.startswith(("float", "bfloat")):
             variable.assign(variable + rng.uniform(0.01, 0.1, variable.shape))
     return model
+
+
+def test_models_are_told_apart_by_their_layers_and_not_by_their_names():
+    def model(activation: str = "relu", rate: float = 0.1, compiled: bool = False) -> keras.Model:
+        inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Activation(activation)])
+        if compiled:
+            inner.compile("sgd")
+        images = keras.Input((8, 8, 1))
+        x = keras.layers.Conv2D(4, 3, activation="relu")(images)
+        x = keras.layers.Dropout(rate)(keras.layers.Activation("relu")(keras.ops.relu(x)))
+        return keras.Model(images, keras.layers.Dense(3)(inner(keras.layers.GlobalAveragePooling2D()(x))))
+
+    keras.backend.clear_session()  # so that the first layers have names without numbers
+    first = structure(model())
+    assert first == structure(model()) == structure(model(compiled=True))
+    assert len({first, structure(model("tanh")), structure(model(rate=0.2))}) == 3
 
 
 def test_copies_keep_the_statistics_of_normalization_inside_other_layers():

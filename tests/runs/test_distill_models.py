@@ -208,7 +208,7 @@ def test_sets_of_load_split_keep_their_class_names_and_may_be_on_disk(tmp_path):
     assert run.result["export"]["class_names"] == list(sets[0].class_names) and sets[0].images is None
     named = given_images.image_sets(("a", "b", "c"), *sets, None)
     assert {images.class_names for images in named.values()} == {("a", "b", "c")}
-    for names in (("gray", "dark", "light"), ("a", "b")):
+    for names in (("gray", "dark", "light"), ("light", "white", "blue"), ("a", "b")):
         with pytest.raises(
             UserError, match=f"train has 3 classes dark, gray, light; expected {len(names)}: {names[0]}, "
         ):
