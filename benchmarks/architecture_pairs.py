@@ -11,7 +11,7 @@ has the same initial weights and the same stage 2.
 
 import statistics
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import command
 from fsp_tf.config import command_line
@@ -25,7 +25,7 @@ SETTINGS: dict[str, dict] = {  # of stage 1
         for norm in (50, 150, 500)
     },
     **{
-        f"Adam, peak rate {rate}": {"stage1_optimizer": "adam", "stage1_learning_rates": (rate,) * 3}
+        f"Adam, peak rate {rate}": {"stage1_optimizer": "adam", "stage1_learning_rates": (rate,)}
         for rate in (0.001, 0.003, 0.01)
     },
 }
@@ -38,28 +38,21 @@ def define_flags() -> None:
     flags.DEFINE_integer("image_size", None, "Side of the images in pixels. Default: their own.")
     flags.DEFINE_bool("test", False, "Evaluate the default setting on the test images.")
     flags.DEFINE_multi_enum("pairs", list(PAIRS), PAIRS, "Pairs of teacher and student.")
-    flags.DEFINE_multi_enum("settings", list(SETTINGS), SETTINGS, "Settings of stage 1, without --test.")
     flags.DEFINE_string("run_dir", None, "Folder of the teachers and runs.", required=True)
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
     flags.DEFINE_integer("teacher_steps", 1_000, "Steps of every teacher.", lower_bound=1)
     flags.DEFINE_integer("stage1_steps", 200, "Steps of stage 1.", lower_bound=1)
     flags.DEFINE_integer("stage2_steps", 300, "Steps of stage 2 and of the student from scratch.", lower_bound=4)
-    flags.DEFINE_float("stage2_rate", 0.1, "First learning rate of stage 2; each later one is a tenth of that before.")
     flags.DEFINE_list("seeds", ["0"], "Seeds of the students.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
-def main(arguments: list[str]) -> None:
-    """Distills every pair with every setting, prints the table and writes the file."""
-    command_line.prepare_tensorflow()
-    command.run(arguments, measure, table, flags.FLAGS.json)
-
-
 def measure() -> dict:
     """Returns accuracies in % and relative errors of every seed, pair and setting."""
+    command_line.prepare_tensorflow()
     from benchmarks import pair_runs
 
-    settings = {"default": {}} if flags.FLAGS.test else {name: SETTINGS[name] for name in flags.FLAGS.settings}
+    settings = {"default": {}} if flags.FLAGS.test else SETTINGS
     return {"versions": command.versions(), **pair_runs.distill_pairs(flags.FLAGS, settings)}
 
 
@@ -82,4 +75,4 @@ def table(measured: dict) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.start(measure, table)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 
+from absl import app, flags
+
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
@@ -30,7 +32,7 @@ def run(
         if path and not path.parent.is_dir():
             raise UserError(f"--json={json_file}: the folder does not exist; create it first.")
         measured = measure()
-    except UserError as error:
+    except (UserError, flags.Error) as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -38,6 +40,15 @@ def run(
     if path:
         path.write_text(json.dumps(measured, indent=2) + "\n")
     return measured
+
+
+def start(measure: Callable[[], dict], table: Callable[[dict], str]) -> None:
+    """Parses the flags, among them --json, and does what `run` does."""
+
+    def main(arguments: list[str]) -> None:
+        run(arguments, measure, table, flags.FLAGS.json)
+
+    app.run(main)
 
 
 def versions() -> dict[str, str]:

@@ -46,9 +46,6 @@ print(json.dumps(found))
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.DEFINE_string("dataset", "digits", "Images of 32x32 pixels and ten classes: digits, or cifar10.")
-    flags.DEFINE_string("data_dir", None, "Data folder of TFDS.")
-    flags.DEFINE_list("kinds", [], "Kinds to distill. Default: all.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
@@ -58,21 +55,13 @@ def measure() -> dict:
     from benchmarks.custom_kinds import KINDS
     from fsp_tf.data import load_split
 
-    options = flags.FLAGS
-    if unknown := set(options.kinds) - set(KINDS):
-        raise UserError(f"--kinds has no {', '.join(sorted(unknown))}; expected some of {', '.join(KINDS)}.")
-    sets = [load_split(options.dataset, split, data_dir=options.data_dir) for split in ("train[:256]", "test[:200]")]
-    data = [(_rgb(image_set.images), image_set.labels) for image_set in sets]
+    sets = [load_split("digits", split) for split in ("train[:256]", "test[:200]")]
+    data = [(image_set.images.repeat(3, axis=-1), image_set.labels) for image_set in sets]
     with tempfile.TemporaryDirectory() as folder:
-        names = options.kinds or list(KINDS)
-        paths = [pathlib.Path(folder) / str(number) for number in range(len(names))]
-        rows = {name: distill_kind(KINDS[name], *data, path) for name, path in zip(names, paths, strict=True)}
+        paths = [pathlib.Path(folder) / str(number) for number in range(len(KINDS))]
+        rows = {name: distill_kind(make, *data, path) for (name, make), path in zip(KINDS.items(), paths, strict=True)}
         evaluate_files(rows, paths, *data[1])
-    return {"versions": command.versions(), "images": f"{options.dataset}, {len(data[1][0])} test images", "rows": rows}
-
-
-def _rgb(images):
-    return images.repeat(3 // images.shape[-1], axis=-1)
+    return {"versions": command.versions(), "num_images": len(data[1][0]), "rows": rows}
 
 
 def distill_kind(make, train, test, folder: pathlib.Path) -> dict:
@@ -146,12 +135,13 @@ def table(found: dict) -> str:
         "| kind | pairs of the student | recorded | `student.keras` | largest difference |",
         "|---|---|---|---|---|",
     ]
-    num_images = int(found["images"].split()[1])
     for name, row in found["rows"].items():
         if "refused" in row:
             lines.append(f"| {name} | refused: {row['refused']} | | | |")
             continue
-        recorded, reloaded = (f"{row[key] / num_images:.1%}" for key in ("recorded_correct", "reloaded_correct"))
+        recorded, reloaded = (
+            f"{row[key] / found['num_images']:.1%}" for key in ("recorded_correct", "reloaded_correct")
+        )
         pairs = ", ".join(f"`{pair}`" for pair in row["pairs"])
         lines.append(f"| {name} | {pairs} | {recorded} | {reloaded} | {row['largest_difference']:.1e} |")
     return "\n".join(lines)

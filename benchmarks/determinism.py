@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import statistics
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import command, training
 from benchmarks.contenders import Workload
@@ -65,11 +65,6 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str]) -> None:
-    """Measures and prints the table."""
-    command.run(arguments, measure, table, flags.FLAGS.json)
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.start(measure, table)

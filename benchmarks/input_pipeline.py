@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import command, training
 from benchmarks.contenders import Workload
@@ -27,11 +27,6 @@ def define_flags() -> None:
     flags.DEFINE_string("json", None, "File to write the figures to.")
     flags.DEFINE_integer("batch_size", 128, "Images per batch, at most 512.", lower_bound=1, upper_bound=512)
     flags.DEFINE_integer("depth", 26, "Depth of the trained network, 6k+2.", lower_bound=8)
-
-
-def main(arguments: list[str]) -> None:
-    """Measures, prints the table and writes the file."""
-    command.run(arguments, measure, table, flags.FLAGS.json)
 
 
 def measure() -> dict:
@@ -121,4 +116,4 @@ def table(measured: dict) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.start(measure, table)

@@ -11,7 +11,6 @@ from fsp_tf.models import as_classifier, cifar_resnet, load_keras_file
 
 NUM_HELD_OUT = 5_000
 TEACHER_SEED = 1_000  # of every pair; --seeds are those of students
-STAGE1_ENDS, STAGE2_ENDS = (11, 16, 21), (32, 48, 64)  # of the paper's learning rates, in thousands of steps
 
 
 def resnet(depth: int):
@@ -115,16 +114,13 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
         run = fsp_tf.distill(
             teacher,
             make_student(shape, num_classes, seed),
-            (train.images, train.labels),
-            (test.images, test.labels),
+            train,
+            test,
             run_dir=str(folder / f"{name}-s{seed}"),
             seed=seed,
             batch_size=options.batch_size,
             baseline=has_baseline,
-            stage1_steps=ends(STAGE1_ENDS, options.stage1_steps),
-            stage2_steps=ends(STAGE2_ENDS, options.stage2_steps),
-            stage2_learning_rates=tuple(options.stage2_rate / divisor for divisor in (1, 10, 100)),
-            **choices,
+            **{"stage1_steps": options.stage1_steps, "stage2_steps": options.stage2_steps} | choices,
         )
         result = run.result
         scalars = result["phases"]["stage1"]["scalars"]
@@ -140,11 +136,6 @@ def distill_pair(pair: str, seed: int, train: ImageSet, test: ImageSet, options,
             }
         )
     return rows
-
-
-def ends(shares: tuple[int, ...], num_steps: int) -> tuple[int, ...]:
-    """Returns the ends of the paper's learning rates in a shorter schedule."""
-    return tuple(round(num_steps * share / shares[-1]) for share in shares)
 
 
 def trained_teacher(teacher: keras.Model, path: pathlib.Path, train: ImageSet, options) -> keras.Model:

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import command
 from benchmarks.recipe_variants import BASELINE, EQUAL, RESULTS, SEARCH, STAGE2_FLAGS, TEACHER, VARIANTS
@@ -47,11 +47,6 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("variants", None, "Only these variants of the questions. Default: all.")
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
-
-
-def main(arguments: list[str]) -> None:
-    """Runs every variant, prints the table and writes the file."""
-    command.run(arguments, measure, table, flags.FLAGS.json)
 
 
 def measure() -> dict:
@@ -202,4 +197,4 @@ def interval(values: list[float], sign: str = "") -> str:
 
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.start(measure, table)

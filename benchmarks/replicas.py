@@ -18,7 +18,7 @@ import tempfile
 from absl import app, flags, logging
 
 from benchmarks import command
-from benchmarks.worker_jobs import LOOPBACK, RESNET_JOBS, Workers, accuracies, job_flags, largest_difference, losses
+from benchmarks.worker_jobs import RESNET_JOBS, Workers, accuracies, job_flags, largest_difference, losses
 from fsp_tf import config
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
@@ -60,9 +60,8 @@ def compare(job: str, folder: pathlib.Path) -> list[dict]:
     job_command = [sys.executable, "-m", "benchmarks.replicas", "--worker", *job_flags(folder, job, NUM_STEPS)]
 
     def start(devices: str, *options: str, num_workers: int = 1, **settings) -> Workers:
-        where = [each[:num_workers] for each in LOOPBACK]
         log_folder = folder / f"logs of {devices}"
-        return Workers([*job_command, f"--run_dir={folder / devices}", *options], log_folder, *where, **settings)
+        return Workers([*job_command, f"--run_dir={folder / devices}", *options], log_folder, num_workers, **settings)
 
     jobs = {
         "one device": start("one device"),

@@ -32,7 +32,7 @@ REFERENCE = "reference"
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.", required=True)
     flags.DEFINE_string("data_dir", None, "TFDS's folder. Default: the run's own.")
     flags.DEFINE_integer("rounds", 75, "Number of rounds.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the figures to.")
@@ -49,10 +49,8 @@ def main(arguments: list[str]) -> None:
         command.run(arguments, measure, table, flags.FLAGS.json)
 
 
-def finished_run(name: str | None) -> pathlib.Path:
+def finished_run(name: str) -> pathlib.Path:
     """Returns the run's folder; raises UserError if it has no exported student."""
-    if not name:
-        raise UserError("--run_dir is required: the folder of a finished run, such as saved_models/demo.")
     folder = pathlib.Path(name).expanduser().absolute()
     for part in ("result.json", "student.keras", "student"):
         if not (folder / part).exists():

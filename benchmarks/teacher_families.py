@@ -9,7 +9,7 @@ and 96 pixels for which Keras builds it, and a small CNN as student.
 import contextlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from benchmarks import command
 from benchmarks.random_images import random_images
@@ -27,7 +27,6 @@ HEAD = "| model | images | pairs: the teacher's first and last layer | stage 1 |
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.DEFINE_multi_enum("family", FAMILIES, FAMILIES, "The families; all by default.")
     flags.DEFINE_string("json", None, "File to write the rows to.")
 
 
@@ -48,7 +47,7 @@ def measure() -> dict:
     """Returns a row per family: the size, the pairs, and the result of stage 1 or the reason why there is none."""
     command_line.prepare_tensorflow()
     rows = {}
-    for name in flags.FLAGS.family:
+    for name in FAMILIES:
         print(name, end=" ", file=sys.stderr, flush=True)
         rows[name] = measure_family(name)
     return rows
@@ -99,11 +98,6 @@ def table_row(name: str, row: dict) -> str:
     return f"| {name} | {row['size']}×{row['size']} | {pairs} | {row['result']} |"
 
 
-def main(arguments: list[str]) -> None:
-    """Prints the table."""
-    command.run(arguments, measure, table, flags.FLAGS.json)
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    command.start(measure, table)

@@ -12,8 +12,6 @@ two per multiply-add, three forward passes for training, and one more for a live
 import contextlib
 import dataclasses
 import os
-import pathlib
-import re
 import sys
 
 from absl import app, flags
@@ -112,10 +110,10 @@ def runnable_contenders(has_bfloat16: bool) -> list[Contender]:
     ]
 
 
-def start_worker(name: str, workload: Workload, *options: str) -> Worker:
+def start_worker(name: str, workload: Workload) -> Worker:
     """Starts a contender's process and waits for the end of its warm-up."""
     print(f"starting {name}", flush=True)
-    return Worker(name, worker_command(name, workload, *options))
+    return Worker(name, worker_command(name, workload))
 
 
 def worker_command(name: str, workload: Workload, *options: str) -> list[str]:
@@ -142,15 +140,10 @@ def run_contender(timer: StepTimer) -> dict | None:
     if contender:
         environment.compute_deterministically(flags.FLAGS.deterministic)
         return keras_training.run(contender, timer, workload)
-    has_bfloat16 = environment.resolve_precision("auto") == "mixed_bfloat16" or processor_has_bfloat16()
+    extensions = {"amx_bf16", "avx512_bf16"} & set(environment.processor("flags").split())
+    has_bfloat16 = bool(extensions) or environment.resolve_precision("auto") == "mixed_bfloat16"  # the latter on GPUs
     timer.info = {"device": environment.device(), "has_bfloat16": has_bfloat16}
     return keras_training.multiply_matrices(timer, MATRIX_SIDE)
-
-
-def processor_has_bfloat16() -> bool:
-    """Returns whether the processor has AVX512-BF16 or AMX."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    return cpuinfo.exists() and bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", cpuinfo.read_text()))
 
 
 if __name__ == "__main__":

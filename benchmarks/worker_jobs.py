@@ -7,8 +7,9 @@ import signal
 import subprocess
 import time
 
+from fsp_tf.config.phases import PHASES
+
 CHECKPOINT_STEPS = 3
-LOOPBACK = ((), ()), ("127.0.0.1", "127.0.0.1")  # no command prefix; the address of each process
 RATES = "0.0001,0.0001,0.0001"  # larger rates magnify the rounding errors of the first steps
 COMMON_FLAGS = {
     "dataset": "digits",
@@ -36,7 +37,6 @@ RESNET_JOBS: dict[str, dict] = {
     "stored": {"fsp_store_views": 1},
     "transfer": {"pipeline": "transfer", "source_dataset": "digits", "baseline": "false"},
 }
-PHASES = ("source_teacher", "teacher", "fine_tuning", "baseline", "stage1", "stage2")
 TIMEOUT_SECONDS = 1800
 
 
@@ -79,26 +79,23 @@ class Workers:
     Args:
         command: Command of every process.
         log_folder: Folder for the output of each process.
-        prefixes: Words to put before each process's command.
-        addresses: Address of each process.
+        num_workers: Number of processes.
         first_port: Port of the first process; the others follow.
         variables: Additional environment variables.
     """
 
-    def __init__(
-        self, command: list[str], log_folder: pathlib.Path, prefixes, addresses, first_port=24680, variables=None
-    ):
-        workers = [f"{address}:{first_port + index}" for index, address in enumerate(addresses)]
+    def __init__(self, command: list[str], log_folder: pathlib.Path, num_workers=2, first_port=24680, variables=None):
+        workers = [f"127.0.0.1:{first_port + index}" for index in range(num_workers)]
         log_folder.mkdir(parents=True, exist_ok=True)
         self.logs = [log_folder / f"worker_{index}.log" for index in range(len(workers))]
         self.processes = []
-        for index, (prefix, log) in enumerate(zip(prefixes, self.logs, strict=True)):
+        for index, log in enumerate(self.logs):
             tf_config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
             environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
             environment |= {"TF_CONFIG": json.dumps(tf_config)} if len(workers) > 1 else {}
             environment |= variables or {}
             with log.open("w") as file:
-                process = subprocess.Popen([*prefix, *command], env=environment, stdout=file, stderr=subprocess.STDOUT)
+                process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
             self.processes.append(process)
 
     def wait(self) -> list[int]:

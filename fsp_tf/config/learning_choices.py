@@ -107,7 +107,7 @@ class Method:
         (),
         "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
         "first:last=first:last for teacher and student. --teacher and --student then name the models. auto is the "
-        "default for a teacher of keras.applications.",
+        "default with --student and for a teacher of keras.applications.",
     )
     fsp_connector: bool = option(
         False,

@@ -17,11 +17,11 @@ PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 def decode_image(
     data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None = None, limit: int = PIXEL_LIMIT
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes a JPEG or PNG file after checking its header. Drops alpha, keeps the upper 8 bits of 16-bit samples.
+    """Decodes a JPEG or PNG file after checking its header. Keeps the upper 8 bits of 16-bit samples.
 
     Args:
         data: String (), the file's contents.
-        channels: Number of channels of the result.
+        channels: Number of channels of the result; alpha is dropped unless there are 4.
         shape: The shape to which the image is resized and cropped; None to keep its size.
         limit: The largest allowed number of pixels.
     Returns:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fsp_tf.data import ImageSet
+from fsp_tf.data.datasets import random_part
 from fsp_tf.system.errors import UserError
 
 FILES = {
@@ -50,10 +51,9 @@ def package_versions(formats: Iterable[str]) -> dict[str, str]:
 
 
 def calibration_images(train_set: ImageSet) -> np.ndarray:
-    """Returns up to 200 evenly spaced training images: uint8 (images, height, width, channels)."""
-    step = max(1, train_set.num_images // CALIBRATION_IMAGES)
-    chosen = train_set.batches(1).shard(step, 0).take(CALIBRATION_IMAGES)
-    return np.concatenate([images.numpy() for images, _ in chosen])
+    """Returns up to 200 random training images, the same in every run: uint8 (images, height, width, channels)."""
+    images, _ = next(iter(random_part(train_set, CALIBRATION_IMAGES).batches(CALIBRATION_IMAGES)))
+    return images.numpy()
 
 
 def write_format(

@@ -92,6 +92,7 @@ def make_card(
     """
     num_images, num_classes = len(reference.labels), len(reference.class_names)
     height, width, channels = student.input_shape[1:]
+    kinds, alpha = ("PNG", "") if channels == 4 else ("JPEG or PNG", "alpha, ")
     return {
         "model": student.name,
         "parameters": student.count_params(),
@@ -110,8 +111,8 @@ def make_card(
             "those of its data set.",
             "Its probabilities are softmax outputs and are not calibrated.",
             f"Its input is {height}x{width} pixels of {channels} channel(s). Image files are resized to cover it and "
-            "cropped to the center; alpha, EXIF orientation and color profiles are ignored.",
-            f"Image files must be JPEG or PNG and have at most {PIXEL_LIMIT:,} pixels.",
+            f"cropped to the center; {alpha}EXIF orientation and color profiles are ignored.",
+            f"Image files must be {kinds} and have at most {PIXEL_LIMIT:,} pixels.",
         ],
         "data_terms": DATA_TERMS,
     }

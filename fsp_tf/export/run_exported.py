@@ -1,6 +1,6 @@
 """Runs an exported student in its own runtime, as a script in a process that cannot import fsp_tf.
 
-python -I run_exported.py FORMAT MODEL IMAGE_SHAPE_AS_JSON OUTPUTS.npz SYS_PATH_AS_JSON < PIXELS
+python -I run_exported.py FORMAT MODEL IMAGE_SHAPE_AS_JSON BATCH_SIZE OUTPUTS.npz SYS_PATH_AS_JSON < PIXELS
 """
 
 import json
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-BATCH_SIZES = {"saved_model": 250, "onnx": 250, "litert": 1, "litert_int8": 1}
 LATENCY_CALLS, LATENCY_SECONDS = 200, 2.0
 NUM_IMAGE_FILES = 8
 
@@ -70,10 +69,10 @@ def read_batches(image_shape: tuple[int, ...], batch_size: int) -> Iterator[np.n
         yield np.frombuffer(data, np.uint8).reshape(-1, *image_shape)
 
 
-def main(name: str, path: str, image_shape: str, outputs_file: str) -> None:
+def main(name: str, path: str, image_shape: str, batch_size: str, outputs_file: str) -> None:
     """Writes the outputs for all images and the latency; for a SavedModel also the probabilities of image files."""
     classify = OPENERS[name](path)
-    images = read_batches(json.loads(image_shape), BATCH_SIZES[name])
+    images = read_batches(json.loads(image_shape), int(batch_size))
     first = next(images)
     batches = [classify(first), *map(classify, images)]
     outputs = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
@@ -85,7 +84,7 @@ def main(name: str, path: str, image_shape: str, outputs_file: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:] = json.loads(sys.argv[5])
+    sys.path[:] = json.loads(sys.argv[6])
     for blocked in ("fsp_tf", "keras", *(() if sys.argv[1] == "saved_model" else ("tensorflow",))):
         sys.modules[blocked] = None  # type: ignore[assignment]  # importing it raises ImportError
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

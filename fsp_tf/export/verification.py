@@ -77,11 +77,13 @@ def run_in_fresh_process(name: str, path: pathlib.Path, image_set: ImageSet) -> 
     """
     with tempfile.TemporaryDirectory() as folder:
         outputs, errors = pathlib.Path(folder) / "outputs.npz", pathlib.Path(folder) / "errors.txt"
-        command = [sys.executable, "-I", run_exported.__file__, name, str(path), json.dumps(image_set.image_shape)]
+        batch_size = 1 if name.startswith("litert") else image_set.inference_batch(BATCH_SIZE)
+        command = [sys.executable, "-I", run_exported.__file__, name, str(path)]
+        command += [json.dumps(image_set.image_shape), str(batch_size), str(outputs), json.dumps(sys.path)]
         with (
             errors.open("wb") as stderr,
             subprocess.Popen(
-                [*command, str(outputs), json.dumps(sys.path)],
+                command,
                 env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -103,7 +105,7 @@ def run_in_fresh_process(name: str, path: pathlib.Path, image_set: ImageSet) -> 
 def _send_images(process: subprocess.Popen, image_set: ImageSet) -> None:
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:  # broken if the process has failed
-        for images, _ in image_set.batches(BATCH_SIZE):
+        for images, _ in image_set.batches(image_set.inference_batch(BATCH_SIZE)):
             pipe.write(images.numpy().data)
 
 

@@ -41,7 +41,7 @@ def resolve_precision(wanted: str) -> str:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16" if capability >= (7, 0) else "float32"
-    extensions, is_amd = _processor("flags").split(), _processor("vendor_id") == "AuthenticAMD"
+    extensions, is_amd = processor("flags").split(), processor("vendor_id") == "AuthenticAMD"
     # Intel's AVX512-BF16 instructions run slower than its float32 ones.
     return "mixed_bfloat16" if "amx_bf16" in extensions or ("avx512_bf16" in extensions and is_amd) else "float32"
 
@@ -52,10 +52,10 @@ def device() -> str:
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     count = len(os.sched_getaffinity(0))
-    return f"{_processor('model name') or platform.machine()}, {count} core{'s' if count > 1 else ''}"
+    return f"{processor('model name') or platform.machine()}, {count} core{'s' if count > 1 else ''}"
 
 
-def _processor(entry: str) -> str:
+def processor(entry: str) -> str:
     """Returns an entry of `/proc/cpuinfo` for the first processor; empty if there is none."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

@@ -48,7 +48,7 @@ def test_kind_is_refused_before_the_first_step(kind, data, tmp_path):
 @pytest.mark.long
 def test_accepted_kind_serves_what_it_recorded(data, tmp_path):
     row = custom_models.distill_kind(KINDS["softmax in a nested head"], *data, tmp_path / "0")
-    found = {"images": "digits, 50 test images", "rows": {"kind": row}}
+    found = {"num_images": 50, "rows": {"kind": row}}
     custom_models.evaluate_files(found["rows"], [tmp_path / "0"], *data[1])
     assert len(row["pairs"]) == 2 and custom_models.faults(found) == []
     line = custom_models.table(found).splitlines()[2]

@@ -88,15 +88,16 @@ def test_gray_images_and_projections_are_exported(tmp_path):
     np.testing.assert_allclose(got, probabilities_of(model, pixels), atol=1e-5)
 
 
-@pytest.mark.parametrize(("num_images", "expected"), [(50, range(50)), (1000, range(0, 1000, 5)), (399, range(200))])
-def test_calibration_images_are_evenly_spaced(num_images, expected):
+@pytest.mark.parametrize("num_images", [50, 1000])
+def test_calibration_images_are_different_ones_and_the_same_in_memory_and_on_disk(num_images):
     images = np.arange(num_images, dtype=np.uint16).view(np.uint8).reshape(num_images, 1, 2, 1)
     labels = np.zeros(num_images, np.int64)
     in_memory = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, images, labels)
     source = RandomAccess(np.arange(num_images), lambda row: (tf.constant(images)[row], tf.constant(labels)[row]), ())
     on_disk = ImageSet("set", CLASS_NAMES, (1, 2, 1), num_images, source=source)
-    for image_set in (in_memory, on_disk):
-        assert calibration_images(image_set).reshape(-1, 2).view(np.uint16).ravel().tolist() == list(expected)
+    chosen = [calibration_images(each).reshape(-1, 2).view(np.uint16).ravel() for each in (in_memory, on_disk)]
+    assert len(set(chosen[0])) == min(num_images, 200)
+    np.testing.assert_array_equal(*chosen)
 
 
 def test_missing_package_error_names_the_extra(monkeypatch):

@@ -23,7 +23,7 @@ def test_named_precision_is_used():
     ],
 )
 def test_auto_selects_bfloat16_on_processors_where_it_is_faster(monkeypatch, vendor, flags, expected):
-    monkeypatch.setattr(environment, "_processor", {"flags": flags, "vendor_id": vendor}.get)
+    monkeypatch.setattr(environment, "processor", {"flags": flags, "vendor_id": vendor}.get)
     assert environment.resolve_precision("auto") == expected
 
 

@@ -17,14 +17,14 @@ NUM_STEPS = 7
 def test_killed_and_restarted_workers_match_one_device(tmp_path):
     flags = [*worker_jobs.job_flags(tmp_path, "synchronized", NUM_STEPS), "--pipeline=teacher"]
     together = [sys.executable, "-m", "fsp_tf.main", *flags, f"--run_dir={tmp_path / 'together'}"]
-    workers = worker_jobs.Workers(together, tmp_path / "killed", *worker_jobs.LOOPBACK, first_port=24690)
+    workers = worker_jobs.Workers(together, tmp_path / "killed", first_port=24690)
     codes, seconds = workers.kill_when(1, tmp_path / "together" / "checkpoints" / "teacher")
     last_line = workers.logs[0].read_text().splitlines()[-1]
     assert codes == [1, -9] and seconds < 60, workers.logs[0].read_text()
     assert last_line.startswith("fsp_tf: worker 0 of 2 stops: another worker has ended or cannot be reached."), (
         last_line
     )
-    again = worker_jobs.Workers(together, tmp_path / "again", *worker_jobs.LOOPBACK, first_port=24690)
+    again = worker_jobs.Workers(together, tmp_path / "again", first_port=24690)
 
     runs.run_pipeline(dataclasses.replace(parse(*flags), run_dir=str(tmp_path / "one")), exports=False)
     assert again.wait() == [0, 0], again.logs[1].read_text()
