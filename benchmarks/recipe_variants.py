@@ -40,7 +40,10 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
         f"peak rate {rate}": (*BATCH_128, *STEPS_128, f"--stage2_learning_rates={rate}") for rate in (0.15, 0.3)
     },
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
-    "weight of the soft targets": {f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
+    "weight of the soft targets": {
+        **{f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
+        "0.9 at first, 0 at last": ("--kd_weights=0.9,0",),
+    },
     "steps of stage 1, of the same multiply-adds": {
         "656": ("--stage1_steps=656", EQUAL),
         "5,248": ("--stage1_steps=5248", EQUAL),
