@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long faults fuzz mutants audit docs lint format release clean
+.PHONY: demo test test-long faults audit docs lint format release clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m fsp_tf.main --flagfile=flags/demo.cfg
@@ -18,15 +18,6 @@ test-long: $(VENV)/.installed-dev
 # Injects real faults: signals, full disks, read-only folders, broken files. Mounting disks needs root.
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m faults --capture=no
-
-# Fuzzes whatever reads files, with more cases than `make test`. FSP_TF_FUZZ_CASES is the number of cases of each kind.
-fuzz: $(VENV)/.installed-dev
-	FSP_TF_FUZZ_CASES=$${FSP_TF_FUZZ_CASES:-2000} $(BIN)/python -m pytest tests/test_fuzz.py
-
-mutants: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0
-	$(BIN)/python -m tests.support.mutation_testing fsp_tf/distillation/fsp.py \
-	    tests/distillation/test_fsp.py tests/distillation/test_fsp_properties.py
 
 # Asks a network service for known vulnerabilities of every package in the lock, so CI does not run it. It also fails if
 # the service cannot be asked about a package, which pip-audit alone does not report.

@@ -33,7 +33,7 @@ def data_dir() -> str:
 @pytest.fixture(scope="module")
 def short_export_checks():
     """Checks SavedModels in this process, and shortens the measurement of inference speed."""
-    from fsp_tf.export import verification  # imported here, since `make mutants` starts a session per mutant
+    from fsp_tf.export import verification
     from fsp_tf.runs import summary
     from tests.support.saved_models import run_in_this_process
 

@@ -1,16 +1,11 @@
 """Properties of any input: flags and folding."""
 
-import keras
-import numpy as np
-import pytest
 from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsp_tf import config as config_lib
 from fsp_tf.config import EXPORT_FORMATS, Config
-from fsp_tf.config.phases import PHASES
-from fsp_tf.models import cifar_resnet, fold_batch_normalization
 from fsp_tf.runs.records import read_flagfile
 from fsp_tf.system.errors import UserError
 from tests.support.command_line import parse
@@ -88,39 +83,3 @@ def test_any_flag_text_gives_a_config_or_a_user_error(name, text):
         assert str(error)
     else:
         assert all("\n" not in value for value in config_lib.to_flags(config).values())
-
-
-@given(configs())
-@settings(max_examples=60)
-def test_schedules_increase_and_no_phase_is_empty(config):
-    for phase in (PHASES[name] for name in ("teacher", "stage1", "stage2", "baseline")):
-        rates, steps = config.rates_and_steps(phase)
-        assert len(rates) == len(steps)
-        assert all(earlier < later for earlier, later in zip((0, *steps), steps, strict=False))
-        assert steps[-1] <= max(len(steps), getattr(config, f"{phase.schedule}_steps")[-1])
-
-
-# --- Models.
-
-
-@pytest.fixture(scope="module")
-def small_model() -> keras.Model:
-    return cifar_resnet(8, 3, (8, 8, 1), fused=False)
-
-
-@given(SEEDS, st.floats(0, 4), st.floats(1e-3, 1e3), st.floats(0, 10))
-@settings(max_examples=8)
-def test_folding_preserves_outputs_for_any_statistics(small_model, seed, gamma, variance, mean):
-    rng = np.random.default_rng(seed)
-    for layer in small_model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            shape = layer.gamma.shape
-            scale = gamma * rng.normal(size=shape) * np.sqrt(variance)
-            layer.set_weights(
-                [scale, rng.normal(size=shape), mean * rng.normal(size=shape), variance * rng.uniform(0.5, 2, shape)]
-            )
-    images = rng.integers(0, 256, (2, 8, 8, 1)).astype(np.float32)
-    expected, got = small_model(images, training=False), fold_batch_normalization(small_model)(images, training=False)
-    for head in expected:
-        largest = float(np.abs(expected[head]).max())
-        np.testing.assert_allclose(got[head], expected[head], atol=1e-4 * largest + 1e-6, err_msg=head)

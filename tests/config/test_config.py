@@ -195,6 +195,12 @@ def test_list_flag_with_a_word_raises_user_error():
         parse("--stage1_steps=soon")
 
 
+def test_experiment_names_outside_their_folder_are_refused():
+    for name in ("../x", "/x", "a/../../x", "..", ".", "", "x" * 300, "a\nb"):
+        with pytest.raises(UserError, match="--experiment"):
+            Config(experiment=name)
+
+
 def test_every_flag_has_a_help_sentence():
     for field in dataclasses.fields(Config):
         assert field.metadata["help"].endswith("."), field.name

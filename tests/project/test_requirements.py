@@ -58,7 +58,7 @@ def test_extras_are_the_imports_of_tests_and_benchmarks_and_the_tools():
     missing = (imports | tools) - listed - set(ranges()) - set(ranges("export"))
     assert not missing, f"pyproject.toml: add {missing} to the extra dev."
     assert listed <= imports | tools, f"pyproject.toml: remove {listed - imports - tools} from the extra dev."
-    assert set(ranges("bench")) == {label(package) for package in OPTIONAL - {"cosmic_ray"}}
+    assert set(ranges("bench")) == {label(package) for package in OPTIONAL}
 
 
 def test_no_other_file_lists_requirements():

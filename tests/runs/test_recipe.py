@@ -10,8 +10,8 @@ import pytest
 from fsp_tf import runs, training
 from fsp_tf.config import Config
 from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, Phase
-from fsp_tf.data import load_split
-from fsp_tf.runs import fitting
+from fsp_tf.data import ImageSet, Shard, load_split
+from fsp_tf.runs import fitting, streams
 from tests.support import tiny_runs
 from tests.support.small_convnet import small_convnet
 from tests.support.tiny_runs import have_equal_weights, result
@@ -39,6 +39,17 @@ def teacher(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("teacher")
     train(folder, pipeline="teacher")
     return str(folder / "teacher.keras")
+
+
+@pytest.mark.parametrize(("padding", "value"), [("reflect", 7), ("zeros", 0)])
+def test_crops_have_the_chosen_padding(padding, value):
+    images = np.full((4, 8, 8, 1), 7, np.uint8)
+    train_set = ImageSet("sevens", ("a",), (8, 8, 1), 4, images, np.zeros(4, np.int64))
+    config = dataclasses.replace(tiny_runs.CONFIG, batch_size=4, crop_pixels=2, crop_padding=padding)
+    batches = streams.live_stream(config, BASELINE, train_set)(0, 20, Shard()).as_numpy_iterator()
+    cropped = np.concatenate([batch for batch, _ in batches])
+    assert set(np.unique(cropped)) == {7, value}
+    assert padding == "reflect" or (cropped == 0).sum(axis=(1, 2, 3)).max() == 64 - 6 * 6
 
 
 def test_label_smoothing_changes_the_weights(baseline, tmp_path):

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
-OPTIONAL = {"cosmic_ray", "openvino", "torch"}  # used by benchmarks and `make mutants`; absent from Bazel's lock
+OPTIONAL = {"openvino", "torch"}  # used by benchmarks; absent from Bazel's lock
 PACKAGES = {  # imports whose package has another name
     "absl": "absl-py",
     "grpc": "grpcio",

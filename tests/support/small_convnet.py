@@ -9,16 +9,15 @@ from fsp_tf.models import FusedBatchNormalization
 IMAGE_SHAPE, BATCH_SIZE = (8, 8, 3), 8
 
 
-def small_convnet(seed: int = 1, *, channels: int = 4, decay: float = 0.0, dropout: float = 0.0) -> keras.Model:
-    """Returns conv-BN-ReLU, pooling, logits; with Keras's L2 on every trained weight if decay is given."""
-    regularizer = keras.regularizers.L2(decay) if decay else None
-    options = {"kernel_regularizer": regularizer, "use_bias": False}
+def small_convnet(seed: int = 1, *, channels: int = 4, dropout: float = 0.0) -> keras.Model:
+    """Returns conv-BN-ReLU, pooling, logits."""
+    first, second = (keras.initializers.HeNormal(number) for number in (seed, seed + 1))
     images = keras.Input(IMAGE_SHAPE)
-    x = keras.layers.Conv2D(channels, 3, kernel_initializer=keras.initializers.HeNormal(seed), **options)(images)
-    x = FusedBatchNormalization(momentum=0.9, beta_regularizer=regularizer, gamma_regularizer=regularizer)(x)
+    x = keras.layers.Conv2D(channels, 3, kernel_initializer=first, use_bias=False)(images)
+    x = FusedBatchNormalization(momentum=0.9)(x)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU(name="features")(x))
     x = keras.layers.Dropout(dropout, seed=seed)(x) if dropout else x
-    logits = keras.layers.Dense(5, kernel_initializer=keras.initializers.HeNormal(seed + 1), **options)(x)
+    logits = keras.layers.Dense(5, kernel_initializer=second, use_bias=False)(x)
     return keras.Model(images, {"logits": logits})
 
 
