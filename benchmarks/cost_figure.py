@@ -101,8 +101,10 @@ def draw(points: list[dict]) -> Figure:
             look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": 11 if is_recipe else 6}
             axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
             if is_recipe:
-                place = {"xytext": (-10, 6), "textcoords": "offset points", "ha": "right"}
-                axes.annotate(point["recipe"], (point["cost"], point["mean"]), color=mark["color"], **place)
+                right = model == "student from scratch"  # of the point, otherwise left: both have similar accuracies
+                place = {"xytext": (10 if right else -10, 4), "ha": "left" if right else "right"}
+                at = point["cost"], point["mean"]
+                axes.annotate(point["recipe"], at, color=mark["color"], textcoords="offset points", **place)
     handles = [Line2D([], [], linestyle="", label=model, **mark) for model, mark in MARKS.items()]
     handles.append(Line2D([], [], linestyle="", label="published by Yim et al.", **PAPER_MARK))
     axes.legend(handles=handles, loc="lower right")
