@@ -65,7 +65,7 @@ def crops(pipeline: tuple[str, ...], *choices: tuple[int, str]) -> dict[str, tup
 
 
 UNLABELED = ("--kd_weights=1,1", *LIVE)  # soft targets of all images
-DEEP = ("--student_depth=26", "--stage2_steps=4000", *LIVE)
+DEEP = ("--student_depth=26", "--stage2_steps=4000", *LIVE)  # a third of those of the fast teacher
 SHORT = (*BATCH_128, "--noflip", "--stage2_learning_rates=0.3")
 VIEWS = ("--kd_store_views=8",)
 FEW, SHORT_DEEP = (*SHORT, "--stage2_steps=2000"), (*SHORT, "--student_depth=26", "--stage2_steps=2667")
@@ -75,7 +75,7 @@ RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-ad
     "padding of the student from scratch": crops(BASELINE, (2, "zeros"), (4, "reflect")),
     "crops of the teacher": crops(TEACHER, (4, "zeros"), (2, "reflect")),
     "without FSP": {"soft targets": KD},
-    "ResNet-26 in a third of the steps": {
+    "ResNet-26 in few steps": {
         "soft targets": (*KD, *DEEP),
         "from scratch": (*BASELINE, *DEEP),
         "FSP, then labels": (*DEEP, "--stage2_loss=cross_entropy"),
