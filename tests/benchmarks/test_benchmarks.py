@@ -8,14 +8,13 @@ import time
 
 import pytest
 
-from benchmarks import contenders, determinism, input_pipeline, replicas, serving, training
+from benchmarks import contenders, determinism, replicas, serving, training
 from benchmarks.command import versions
 from benchmarks.contenders import CONTENDERS, Workload
 from benchmarks.interleaved_timing import WARM_UP_STEPS, StepTimer, Worker, median_ratio, take_turns
 from benchmarks.runtimes import RUNTIMES, Runtime
 from benchmarks.training_summary import MATRIX_PRODUCT, MATRIX_SIDE, RATIOS, interquartile_range, summarize, table
 from fsp_tf import distillation
-from fsp_tf.data import load_split
 from fsp_tf.system.errors import UserError
 
 BY_NAME = training.BY_NAME
@@ -24,7 +23,7 @@ KEYS = {
     *("interquartile_seconds", "peak_memory_bytes", "flops_per_second"),
 }
 ENTRY_POINTS = (
-    *("training", "serving", "input_pipeline", "determinism", "replicas", "custom_models"),
+    *("training", "serving", "determinism", "replicas", "custom_models"),
     *("architecture_pairs", "recipe_search"),
 )
 # A worker that does no work: it logs the beginning and the end of each turn in a common file.
@@ -220,32 +219,6 @@ serve_turns(run_steps)
     assert last["weights"] == "abc" and last["peak_memory_bytes"] > 10**6
 
 
-# --- The input pipeline.
-
-
-def test_digits_on_disk_are_read_in_every_epoch(tmp_path):
-    image_set, digits = input_pipeline.digits_on_disk(tmp_path, "train[:40]"), load_split("digits", "train[:40]")
-    assert image_set.images is None and image_set.num_images == 40
-    found = {images[0, :, :, 0].tobytes() for images, _ in image_set.batches(1).as_numpy_iterator()}
-    assert found == {image[:, :, 0].tobytes() for image in digits.images}
-
-
-def test_streams_yield_batches_of_their_size(tmp_path):
-    for title, stream in input_pipeline.make_streams(tmp_path, 16).items():
-        images, labels = next(iter(stream))
-        side = int(title.partition("x")[0])
-        assert images.shape[:3] == (16, side, side) and labels.shape == (16,)
-
-
-def test_images_per_second_of_a_stream_of_known_speed():
-    def batches():
-        while True:
-            time.sleep(0.01)
-            yield None, range(10)
-
-    assert 100 < input_pipeline.images_per_second(batches(), 0.2) <= 1000
-
-
 # --- Serving.
 
 
@@ -368,22 +341,6 @@ def test_small_measurement_of_training(tmp_path):
     ratios = {name for name, value in measured["ratios"].items() if value is not None}
     assert ratios == {"plain_vs_keras_bfloat16", "plain_bfloat16_vs_float32"}
     assert finished.stdout.endswith(f"{training.format_report(measured)}\n")
-
-
-@pytest.mark.long
-def test_small_measurement_of_the_input_pipeline(tmp_path):
-    path = tmp_path / "streams.json"
-    finished = run("benchmarks.input_pipeline", "--seconds=0.05", "--depth=8", "--batch_size=4", f"--json={path}")
-    assert finished.returncode == 0, finished.stderr
-    measured = json.loads(path.read_text())
-    assert set(measured) == {
-        *("device", "versions", "batch_size", "depth", "plain_training_images_per_second", "streams"),
-    }
-    assert len(measured["streams"]) == 4
-    for title, row in measured["streams"].items():
-        assert title in finished.stdout and row["images_per_second"] > 1
-        is_compared = title.startswith("32x32")
-        assert (row["times_plain_training"] is not None) == is_compared
 
 
 @pytest.mark.long

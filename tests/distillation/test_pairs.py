@@ -160,19 +160,6 @@ def test_nested_students_of_other_widths_get_connectors():
     assert any(layer.name.startswith("connector_inner_") for layer in distiller.trained.layers)
 
 
-def test_layers_that_are_called_twice_have_two_names():
-    relu = keras.layers.ReLU(name="relu")
-    images = keras.Input((16, 16, 3))
-    x = relu(keras.layers.Conv2D(4, 3, padding="same")(images))
-    x = relu(keras.layers.Conv2D(4, 3, padding="same")(x))
-    x = relu(keras.layers.Conv2D(6, 3, strides=2, padding="same")(x))
-    model = keras.Model(images, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
-    assert find_pairs(model, model) == [(pair, pair) for pair in (("relu", "relu:1"), ("relu:1", "relu:2"))]
-    distiller = FSPDistiller(model, keras.models.clone_model(model), "auto")
-    distiller.compile(keras.optimizers.SGD(1e-9))
-    distiller.fit(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)), verbose=0)
-
-
 def test_squeeze_and_excitation_does_not_end_a_section():
     def block(x, filters, strides, name):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same", activation="relu")(x)

@@ -13,7 +13,7 @@ from fsp_tf import runs
 from fsp_tf.config import Config
 from fsp_tf.config.phases import phases_of
 from fsp_tf.data import load_split
-from fsp_tf.runs import ensemble, exporting, records
+from fsp_tf.runs import exporting, records
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -108,14 +108,6 @@ def test_ensemble_is_the_mean_softmax_of_its_members(teacher, tmp_path):
     with pytest.raises(UserError, match=r"--members names nothing\.keras, which does not exist"):
         train(tiny(tmp_path / "c", pipeline="ensemble", members=(teacher, "nothing.keras")))
     assert not (tmp_path / "c").exists(), "a mistake leaves no run in the way of the next"
-
-
-def test_agreement_by_hand():
-    outputs = np.array([[[0.6, 0.4], [0.9, 0.1]], [[0.1, 0.9], [0.8, 0.2]], [[0.6, 0.4], [0.3, 0.7]]])
-    record = ensemble.agreement(outputs, np.array([1, 0]))
-    assert record["member_accuracies"] == [0.5, 1.0, 0.0]
-    assert record["ensemble_accuracy"] == 1.0 and record["ensemble_gain"] == pytest.approx(0.5)
-    assert record["pairwise_disagreement"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
 
 
 @pytest.fixture(scope="module")

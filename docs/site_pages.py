@@ -1,6 +1,7 @@
-"""MkDocs hook: renders the notebooks, which have no outputs, as pages."""
+"""MkDocs hook: the README is the first page, and the notebooks, which have no outputs, are pages."""
 
 import json
+import pathlib
 import re
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -8,7 +9,10 @@ from mkdocs.structure.files import File, Files
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Replaces each notebook by a Markdown page of the same name."""
+    """Adds the README, whose links to files outside docs/ become text, and replaces each notebook by a page."""
+    readme = pathlib.Path(config.config_file_path).with_name("README.md").read_text(encoding="utf-8")
+    readme = re.sub(r"\[([^]]*)\]\((?!docs/|#|https:)[^)]*\)", r"\1", readme).replace("](docs/", "](")
+    files.append(File.generated(config, "index.md", content=readme))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         page = notebook.src_uri.replace(".ipynb", ".md")
         cells = json.loads(notebook.content_string)["cells"]
