@@ -21,7 +21,7 @@ faults: $(VENV)/.installed-dev
 
 # Asks a network service for known vulnerabilities of every package in the lock, so CI does not run it. It also fails if
 # the service cannot be asked about a package, which pip-audit alone does not report.
-audit: | $(VENV)/bin/python
+audit: | $(VENV)/bin/pip
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --strict --requirement requirements-lock.txt --require-hashes --disable-pip || \
@@ -47,14 +47,14 @@ release: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV) site
 
-$(VENV)/bin/python:
+$(VENV)/bin/pip: # written last, so that a venv without pip is completed
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed.")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-lock.txt | $(VENV)/bin/python
+$(VENV)/.installed-dev: requirements-lock.txt | $(VENV)/bin/pip
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-lock.txt
 	touch $@ $(VENV)/.installed

@@ -24,7 +24,7 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
         test: The test images, in the same form.
         run_dir: The run's folder.
         labeled: The images of stage 2, the student from scratch and fine-tuning, in the same form. The labels of
-            `train` are then not used, and can be any. Default: `train`.
+            `train` are then not used, and can be None. Default: `train`.
         class_names: Names of the classes for the record, the model card and the served answers. Default: those that
             `train` has, otherwise 0, 1, ...
         callbacks: Keras callbacks for every phase.

@@ -10,6 +10,7 @@ the exit code is 1.
 """
 
 import json
+import os
 import pathlib
 import re
 import sys
@@ -27,7 +28,7 @@ Classify = Callable[[bytes], list[dict]]
 
 def define_flags(into: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags. Importing this module defines none, since other commands have flags of the same names."""
-    versions = "The student folder of a run, whose highest version is used, or one of its version folders."
+    versions = "A run's folder or the student folder in it, whose highest version is used, or a version folder."
     flags.DEFINE_string("model", None, versions, flag_values=into)
     formats = "Output format; json prints one line per image."
     flags.DEFINE_enum("format", "text", ["text", "json"], formats, flag_values=into)
@@ -55,12 +56,13 @@ def find_images(names: list[str]) -> list[str]:
         raise UserError("- was given twice: only one image can be read from standard input.")
     images = []
     for name in names:
-        path = pathlib.Path(name).expanduser()
+        path = pathlib.Path(name)
+        if not path.exists():
+            path = path.expanduser()
         if name == "-" or path.is_file():
             images.append(name if name == "-" else str(path))
         elif path.is_dir():
-            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not found:
+            if not (found := images_in(path)):
                 raise UserError(f"{name} contains no images; their names must end in {', '.join(SUFFIXES)}.")
             images += found
         else:
@@ -68,14 +70,26 @@ def find_images(names: list[str]) -> list[str]:
     return images
 
 
+def images_in(folder: pathlib.Path) -> list[str]:
+    """Returns the image files in a folder and its subfolders, also those that cannot be read."""
+
+    def fail(error: OSError):
+        raise error
+
+    walk = os.walk(folder, onerror=fail, followlinks=True)
+    files = (pathlib.Path(parent, name) for parent, _, names in walk for name in names)
+    return sorted(str(file) for file in files if file.suffix.lower() in SUFFIXES)
+
+
 def find_version(model: str | None) -> pathlib.Path:
-    """Returns the folder of the SavedModel that --model names, or of the highest version in it."""
+    """Returns the folder of the SavedModel that --model names, or of the highest version in it or in its `student`."""
     hint = "name the student folder of a run, or one of its version folders"
     if not model:
         raise UserError(f"--model is missing: {hint}.")
     path = pathlib.Path(model).expanduser()
     if not path.is_dir():
         raise UserError(f"--model={model} is not a folder: {hint}.")
+    path = path / "student" if (path / "student").is_dir() else path
     if (path / "saved_model.pb").is_file():
         return path
     found = [file.parent for file in path.glob("*/saved_model.pb") if file.parent.name.isdecimal()]
@@ -145,6 +159,7 @@ def command() -> None:
     """Runs `fsp-tf-predict`."""
     define_flags()
     flags.FLAGS.set_gnu_getopt()  # flags may follow images
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names in other encodings
     command_line.run(main)
 
 

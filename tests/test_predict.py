@@ -100,6 +100,22 @@ def test_json_output_includes_errors(images, capsys):
 def test_highest_version_is_used(student):
     assert predict.find_version(str(student)) == student / "10"
     assert predict.find_version(str(student / "2")) == student / "2"
+    assert predict.find_version(str(student.parent)) == student / "10"
+
+
+def test_linked_folders_and_broken_links_are_listed(images, tmp_path):
+    (tmp_path / "linked").symlink_to(images / "below")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    assert predict.find_images([str(tmp_path)]) == [
+        str(tmp_path / name) for name in ("gone.png", "linked/broken.png", "linked/two.JPG")
+    ]
+
+
+def test_name_that_is_not_utf8_is_printed_escaped(student, images, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    pathlib.Path(os.fsdecode(name)).write_bytes((images / "one.png").read_bytes())
+    finished = run_predict(f"--model={student}", "--format=json", name)
+    assert finished.returncode == 0 and b'caf\\udce9.png", "classes"' in finished.stdout
 
 
 def test_help_does_not_import_tensorflow(student):
@@ -117,6 +133,7 @@ def test_help_does_not_import_tensorflow(student):
     [
         (["{images}/one.png"], "--model is missing: name the student folder"),
         (["--model={student}"], "no images given: name image files or folders, or -"),
+        (["--model={student}", "~nobody_here/a.png"], "a path begins with ~ and a name that no user has"),
         (["--model={student}", "{images}/gone.png"], "gone.png is not a file or folder"),
         (["--model={student}", "{student}/11"], "11 contains no images; their names must end in .jpeg, .jpg, .png"),
         (["--model={student}", "-", "-"], "- was given twice: only one image"),

@@ -46,7 +46,7 @@ class PrintFlag(flags.BooleanFlag):
 
 
 def prepare_tensorflow() -> None:
-    """Imports TensorFlow with oneDNN kernels enabled, and applies `--verbosity` to it and to the progress output.
+    """Imports TensorFlow, as Keras's backend and with oneDNN kernels, and applies `--verbosity` to all messages.
 
     TensorFlow logs errors only, unless --verbosity is 1. Its C++ libraries still print a few INFO lines while they are
     loaded, before TF_CPP_MIN_LOG_LEVEL takes effect; no setting turns them off.
@@ -56,6 +56,7 @@ def prepare_tensorflow() -> None:
         logging.set_verbosity(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     import tensorflow  # noqa: F401
 
 

@@ -1,5 +1,6 @@
 """Reads flagfiles, from the current folder or among those that come with fsp_tf."""
 
+import os
 import pathlib
 import re
 
@@ -40,7 +41,7 @@ def expand(arguments: list[str], open_files: tuple[pathlib.Path, ...] = ()) -> l
 
 def find(name: str) -> pathlib.Path:
     """Returns the path of a flagfile; `demo.cfg` and `flags/demo.cfg` are also found from other folders."""
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))  # noqa: PTH111 - keeps ~name if there is no such user
     is_ours = path.parent.as_posix() in (".", "flags") and (FOLDER / path.name).is_file()
     return FOLDER / path.name if is_ours and not path.exists() else path
 

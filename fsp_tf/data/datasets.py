@@ -189,7 +189,7 @@ def _report_damaged_files(title: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        assertion = re.search(r"assertion failed: \[(.*?)\]", error.message)
+        assertion = re.search(r"assertion failed: \[(.*)\]", error.message)
         reason = assertion[1] if assertion else error.message
         raise UserError(f"{title} cannot be read because an image or a file is damaged: {reason}.") from error
 

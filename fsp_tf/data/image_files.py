@@ -34,7 +34,7 @@ def decode_image(
         image = tf.io.decode_image(data, channels=channels, expand_animations=False)
         return resize_and_crop(image, shape) if shape else image
 
-    problem = _header_problem(data, shape, limit)
+    problem = _header_problem(data, channels, shape, limit)
     return tf.cond(problem == "", decoded, lambda: tf.zeros(shape or [1, 1, channels], tf.uint8)), problem
 
 
@@ -64,7 +64,7 @@ def resize_and_crop(image: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(cropped), 0, 255), tf.uint8), shape)
 
 
-def _header_problem(data: tf.Tensor, shape: tuple[int, int, int] | None, limit: int) -> tf.Tensor:
+def _header_problem(data: tf.Tensor, channels: int, shape: tuple[int, int, int] | None, limit: int) -> tf.Tensor:
     """Returns the problem that an image file's header shows: string (), empty if there is none."""
     is_png = tf.strings.substr(data, 0, len(PNG_START)) == PNG_START
     is_jpeg = tf.strings.substr(data, 0, len(JPEG_START)) == JPEG_START
@@ -76,7 +76,8 @@ def _header_problem(data: tf.Tensor, shape: tuple[int, int, int] | None, limit: 
         scale = tf.maximum(shape[0] / height, shape[1] / width)
         fits &= height * width * scale * scale <= PIXEL_LIMIT
         too_large += f", or too many after resizing to cover {shape[0]}x{shape[1]}"
-    return tf.where(is_png | is_jpeg, tf.where(fits, "", too_large), "is neither JPEG nor PNG")
+    problem = tf.where(is_png | is_jpeg, tf.where(fits, "", too_large), "is neither JPEG nor PNG")
+    return tf.where(is_jpeg, "is a JPEG, which has no fourth channel", problem) if channels == 4 else problem
 
 
 def _png_size(data: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,11 @@ def prepared_builder(name: str, data_dir: str | None, image_channels: int = 3) -
         builder = tfds.ImageFolder(str(path), shape=(None, None, image_channels)) if path.is_dir() else None
         if builder is None or not builder.info.splits:
             raise UserError(f"{name} contains no images; expected PATH/split/class/image.")
+        with_images = {file.label for files in builder._split_examples.values() for file in files}
+        if empty := [label for label in builder.info.features["label"].names if label not in with_images]:
+            raise UserError(
+                f"--dataset={name}: the class {empty[0]!r} has no JPEG or PNG file in any split; remove its folders."
+            )
         return builder
     if (
         data_dir
@@ -75,7 +80,7 @@ def _download(builder: tfds.core.DatasetBuilder, name: str) -> None:
         raise UserError(f"{name} is not in {folder} and cannot be downloaded without a network; {advice}") from error
     try:
         builder.download_and_prepare()
-    except (OSError, tfds.download.DownloadError, AssertionError) as error:
+    except Exception as error:  # those of TFDS have no other base
         reason = str(error).strip().partition("\n")[0]
         if manual := re.match(r"Manual directory (.*) does not exist or is empty", reason):
             reason = "TFDS prepares it from files that you download yourself"

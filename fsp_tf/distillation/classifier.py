@@ -20,7 +20,7 @@ def label_loss(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float = 0.
     """
     if not label_smoothing:
         return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    targets = tf.one_hot(tf.cast(labels, tf.int32), logits.shape[-1])
+    targets = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), [-1]), logits.shape[-1])
     return keras.losses.categorical_crossentropy(targets, logits, from_logits=True, label_smoothing=label_smoothing)
 
 
@@ -71,3 +71,15 @@ class Classifier(ReplicatedModel):
             return label_loss(labels, logits, self.label_smoothing)
 
         return self.minimize(image_losses, sample_weight)
+
+    def test_step(self, data):
+        """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)`; see `train_step`."""
+        return validate(self, self(data[0], training=False)["logits"], data[1])
+
+
+def validate(model, logits: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Adds the cross entropy and the accuracy of a batch to a model's metrics `total` and `accuracy`; returns both."""
+    logits = tf.cast(logits, tf.float32)
+    model.total.update_state(label_loss(labels, logits))
+    model.accuracy.update_state(labels, logits)
+    return {metric.name: metric.result() for metric in (model.total, model.accuracy)}

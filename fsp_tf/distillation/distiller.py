@@ -79,6 +79,7 @@ class FSPDistiller(ReplicatedModel):
         teacher_maps = [[teacher_graph[name] for name in pair] for pair, _ in names]
         student_maps = [[student_graph[name] for name in pair] for _, pair in names]
         self.matched = f"pairs {', '.join(map(_described, names, teacher_maps, student_maps))}"
+        own_last_maps = [last for _, last in student_maps]
         self.connectors: list[keras.layers.Layer] = []
         if connectors or pairs == "auto":
             student_maps, self.connectors = _connected(names, teacher_maps, student_maps)
@@ -89,7 +90,7 @@ class FSPDistiller(ReplicatedModel):
         self.num_entries = sum(rows * columns for rows, columns in self.matrix_shapes)
         expected, got = keras.tree.flatten(teacher_maps), keras.tree.flatten(student_maps)
         self.teacher_features = keras.Model(teacher_graph.input, expected, name="teacher_features")
-        self.trained = keras.Model(student_graph.input, got, name="student_features")
+        self.trained = keras.Model(student_graph.input, [*got, *own_last_maps], name="student_features")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]
@@ -100,7 +101,7 @@ class FSPDistiller(ReplicatedModel):
         Returns:
             For each pair (first, last), two tensors (batch, h, w, channels).
         """
-        return _by_pair(self.trained(inputs, training=training))
+        return self._by_pair(self.trained(inputs, training=training))
 
     @property
     def metrics(self):
@@ -128,7 +129,7 @@ class FSPDistiller(ReplicatedModel):
 
     def matrices(self, maps: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the FSP matrix of each pair from the outputs of `teacher_features` or `trained`."""
-        return [fsp_matrix(*pair) for pair in _by_pair(keras.tree.flatten(maps))]
+        return [fsp_matrix(*pair) for pair in self._by_pair(maps)]
 
     def teacher_entries(self, images) -> list[tf.Tensor]:
         """Returns what a `TeacherStore` stores of images: the matrix of each pair, float32 (batch, m n)."""
@@ -137,7 +138,7 @@ class FSPDistiller(ReplicatedModel):
 
     def image_losses(self, teacher_matrices: list[tf.Tensor], student_maps: list[tf.Tensor]) -> tf.Tensor:
         """Returns each image's loss, (batch,), from the outputs of `trained`; updates the metrics of the pairs."""
-        self._update_dead_channels(keras.tree.flatten(student_maps)[1::2])
+        self._update_dead_channels(keras.tree.flatten(student_maps)[2 * len(self.pair_names) :])
         matrices = zip(teacher_matrices, self.matrices(student_maps), strict=True)
         return tf.add_n([self._pair_losses(index, *pair) for index, pair in enumerate(matrices)])
 
@@ -164,18 +165,18 @@ class FSPDistiller(ReplicatedModel):
         norms = [squared_norm(matrix).numpy().mean() for matrix in matrices]
         return [name for name, norm in zip(self.pair_names, norms, strict=True) if not norm > ZERO_NORM]
 
+    def _by_pair(self, maps) -> list:
+        """Groups [first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one."""
+        of_pairs = keras.tree.flatten(maps)[: 2 * len(self.pair_names)]  # before the student's own last maps
+        return list(zip(of_pairs[::2], of_pairs[1::2], strict=True))
+
     def _update_dead_channels(self, maps: list[tf.Tensor]) -> None:
-        """Counts the channels of each pair's last map that are zero at every position of every image of the batch."""
+        """Counts the channels of the student's own last maps that are zero everywhere in every image of the batch."""
         alive = [tf.cast(tf.reduce_any(features != 0, axis=[0, 1, 2]), tf.float32) for features in maps]
         alive = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.concat(alive, axis=0))
-        dead = tf.split(tf.cast(alive == 0, tf.float32), [columns for _, columns in self.matrix_shapes])
+        dead = tf.split(tf.cast(alive == 0, tf.float32), [features.shape[-1] for features in maps])
         for metric, channels in zip(self.dead_channels, dead, strict=True):
             metric.update_state(tf.reduce_mean(channels))
-
-
-def _by_pair(maps: list) -> list:
-    """Groups [first, last, first, last, ...] as [(first, last), ...]; Keras would unpack a nested list of one pair."""
-    return list(zip(maps[::2], maps[1::2], strict=True))
 
 
 def _described(names, teacher_maps: list, student_maps: list) -> str:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fsp_tf.distillation.classifier import label_loss
+from fsp_tf.distillation.classifier import label_loss, validate
 from fsp_tf.distillation.distiller import FSPDistiller
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
@@ -153,3 +153,7 @@ class SoftTargetDistiller(ReplicatedModel):
             return loss
 
         return self.minimize(image_losses, sample_weight)
+
+    def test_step(self, data):
+        """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)`; see `train_step`."""
+        return validate(self, self(data[0], training=False), data[1])

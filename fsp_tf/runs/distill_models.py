@@ -19,7 +19,7 @@ from fsp_tf.runs.image_sets import MEMORY, ImageSets
 from fsp_tf.runs.pipeline import run_pipeline
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.run_models import weights_digest
-from fsp_tf.system import console, files
+from fsp_tf.system import console, files, signals
 from fsp_tf.system.errors import UserError
 
 EPOCHS = {STAGE1: 55, STAGE2: 165}  # about the paper's on CIFAR-10
@@ -77,6 +77,8 @@ def distill(
     **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise UserError(f"Keras uses {backend}; fsp_tf needs KERAS_BACKEND=tensorflow, set before Keras is imported.")
     choices = _with_ends(_checked(choices))
     given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
@@ -104,7 +106,8 @@ def distill(
     if not console.logger.handlers:
         console.install_handler()
     models = {path: classifiers[name] for name, path in paths.items()}
-    return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
+    with signals.stop_on_signals():
+        return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 
 def _checked(choices: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import shutil
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import filelock
@@ -12,6 +14,7 @@ import filelock
 from fsp_tf import config as config_lib
 from fsp_tf.config import Config
 from fsp_tf.config.phases import DISTILL, TRANSFER, Phase, dependents
+from fsp_tf.data import ImageSet
 from fsp_tf.runs import environment, folder_lock, records
 from fsp_tf.runs.defaults import with_defaults
 from fsp_tf.runs.image_sets import MEMORY
@@ -45,14 +48,19 @@ class RunFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    def claim(self, num_replicas: int) -> None:
+    def claim(self, num_replicas: int, image_sets: Sequence[ImageSet] = (), *, has_phases: bool = True) -> None:
         """Reserves the folder for this configuration and this process, until `release`.
 
+        Args:
+            num_replicas: The number of devices.
+            image_sets: The sets of the run, which must keep their classes.
+            has_phases: Whether the run trains, for which they must also keep their number of images.
         Raises:
-            UserError: If the folder cannot be written, or another process uses it.
+            UserError: If the folder cannot be written, another process uses it, or a set has changed.
         """
         if not self.writes:
             return
+        images = self._unchanged(image_sets, has_phases)
         values = config_lib.to_flags(self.config) | {"run_dir": str(self.path)}
         del values["resume"]
         lines = [f"--{name}={value}" for name, value in values.items()]
@@ -71,6 +79,7 @@ class RunFolder:
                 num_replicas=num_replicas,
                 seed=self.config.seed,
                 config=dataclasses.asdict(self.config),
+                images=images,
             )
         except OSError as error:
             raise UserError(f"--run_dir={self.path} cannot be written ({error.strerror}): choose another.") from error
@@ -97,6 +106,22 @@ class RunFolder:
                 f"{self.path} holds a run of another configuration: {'; '.join(changed)}. "
                 "Use the same flags, or another --run_dir."
             )
+
+    def _unchanged(self, image_sets: Sequence[ImageSet], has_phases: bool) -> dict[str, list[int]]:
+        """Returns the number of images and a digest of the classes of each set; raises UserError if one has changed."""
+        before = self.result.get("images", {}) if self.config.resume else {}
+        if self.config.dataset.startswith(MEMORY):  # a digest of the images, whose classes may get other names
+            image_sets = []
+        now = {row.name: [row.num_images, zlib.crc32(repr(row.class_names).encode())] for row in image_sets}
+        for name, (num_images, classes) in now.items():
+            num_before, classes_before = before.get(name, now[name])
+            if classes != classes_before or (has_phases and num_images != num_before):
+                what = "other classes" if classes != classes_before else f"{num_images} images instead of {num_before}"
+                raise UserError(
+                    f"{name} has {what} since the run in {self.path} began: restore the images, choose another "
+                    "--run_dir, or start over with --noresume."
+                )
+        return before | now
 
     @property
     def result(self) -> dict[str, Any]:

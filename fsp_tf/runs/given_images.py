@@ -16,6 +16,13 @@ ROUNDED_AT_ONCE = 1000  # images
 def image_sets(classes: tuple[str, ...], train, test, labeled) -> dict[str, ImageSet]:
     """Returns the sets by name; `train` needs no labels if there is a set `labeled`."""
     given = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
+    own_names = {name: list(data.class_names) for name, data in given.items() if hasattr(data, "class_names")}
+    for name, class_names in own_names.items():
+        if class_names != own_names.get("train", class_names):
+            raise UserError(
+                f"{name} has the classes {', '.join(class_names[:20])}, and train has "
+                f"{', '.join(own_names['train'][:20])}: give both the same classes in the same order."
+            )
     return {name: image_set(name, data, classes, labeled is None or name != "train") for name, data in given.items()}
 
 
@@ -44,6 +51,8 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
             f"{name} must be two arrays, images and labels, or a tf.data.Dataset of batches of them, got {found}: "
             f"{error}."
         ) from error
+    if not needs_labels:
+        labels = np.full(len(images), -1)
     labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
         raise UserError(
@@ -55,7 +64,7 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
     else:
         pixels = _rounded(name, np.split(images, range(ROUNDED_AT_ONCE, len(images), ROUNDED_AT_ONCE)))
     if not needs_labels:
-        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, np.full(len(pixels), -1))
+        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
         raise UserError(
             f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "
@@ -99,7 +108,7 @@ def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
             extremes += [images.min(), images.max()]
         parts.append(pixels)
     change = np.max(changes)  # NaN if a pixel is
-    if not change <= 0.5 or (change > 0 and max(extremes) <= 1):
+    if not change <= 0.5 or (change > 0 and max(extremes) <= 2):
         raise UserError(
             f"{name} must have images of 0 to 255, got {kind} from {np.min(extremes):g} to {np.max(extremes):g}."
         )

@@ -98,6 +98,10 @@ class ImageSets:
         rows = sorted(phases, key=lambda row: row.on_source, reverse=True)
         return list({id(images): images for images in map(self.for_training, rows)}.values())
 
+    def of_phases(self, phases: list[Phase]) -> list[ImageSet]:
+        """Returns the sets that phases train on or are evaluated on."""
+        return [images for row in phases for images in (self.for_training(row), self.for_evaluation(row))]
+
     def _load(self, name: str, split: str, **options) -> ImageSet:
         own = {field: getattr(self.config, field) for field in ("data_dir", "image_size", "image_channels")}
         return _load_once(name, split, **own, **options)

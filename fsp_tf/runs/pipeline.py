@@ -66,7 +66,7 @@ def _run(run: Run, exports: bool) -> None:
     num_replicas = run.strategy.num_replicas_in_sync
     if phases:
         checks.check_inputs(run, phases)
-        run.folder.claim(num_replicas)
+        run.folder.claim(num_replicas, run.images.of_phases(phases))
         _train(run, phases)
         if not (exports and run.writes):
             return
@@ -74,7 +74,7 @@ def _run(run: Run, exports: bool) -> None:
             exporting.export(run)
     else:
         found = evaluate_models.models_to_evaluate(run)
-        run.folder.claim(num_replicas)
+        run.folder.claim(num_replicas, [run.images.test], has_phases=False)
         for name, model in found.items():
             evaluate_models.evaluate(run, name, model)
         if config.pipeline == EXPORT:

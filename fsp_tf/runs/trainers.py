@@ -73,7 +73,7 @@ def train_classifier(run: Run, phase: Phase) -> None:
         """Evaluates the current weights, or their averages."""
         with signals.allow_signals():
             plain.set_weights(averaged_weights(model, fitted.optimizer))
-            evaluations.append(evaluate(test_set))
+            evaluations[:] = [evaluate(test_set)]
         return evaluations[-1].scores["accuracy"]
 
     record = fit.run(fitted, stream, accuracy, run.callbacks)

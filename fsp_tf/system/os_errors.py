@@ -24,6 +24,8 @@ def describe(error: BaseException) -> str | None:
     kind, text = type(error), str(error)
     if isinstance(error, MemoryError):
         return NO_MEMORY
+    if isinstance(error, RuntimeError) and "home directory" in text:  # of pathlib
+        return "a path begins with ~ and a name that no user has; write the whole path"
     if isinstance(error, OSError) and error.errno in MESSAGES:
         return f"{error.filename or _summary(error)}: {MESSAGES[error.errno]}"
     if not (isinstance(error, OSError) or kind.__module__.startswith("tensorflow.")):

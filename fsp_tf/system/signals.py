@@ -28,24 +28,38 @@ class _State:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[None]:
-    """Turns SIGTERM and SIGINT into `Stopped`, immediately or at the points that `defer_signals` allows.
+    """Does what `stop_on_signals` does, and exits the process at a second signal or `GRACE_SECONDS` after the first.
 
-    A second signal, or `GRACE_SECONDS` without an end, exits the process even in the middle of a step. Python handles
-    signals in the main thread only.
+    Both happen even in the middle of a step.
     """
-    _State.received, _State.is_deferred = None, False
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
+    with stop_on_signals():
+        wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reading,), daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            os.close(writing)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turns SIGTERM and SIGINT into `Stopped`, immediately or at the points that `defer_signals` allows.
+
+    A second signal is ignored. In other threads than the main one, which alone can handle signals, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _State.received, _State.is_deferred = None, False
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
-    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading,), daemon=True).start()
     try:
         yield
     finally:
-        signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(writing)
         _State.received = None
 
 

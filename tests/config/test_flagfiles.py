@@ -47,6 +47,7 @@ def test_file_of_the_current_folder_comes_first(tmp_path, monkeypatch):
     [
         ("--flagfile=missing.cfg", "--flagfile=missing.cfg: No such file or directory"),
         ("--flagfile=elsewhere/demo.cfg", "--flagfile=elsewhere/demo.cfg: No such file or directory"),
+        ("--flagfile=~nobody_here/a.cfg", "--flagfile=~nobody_here/a.cfg: No such file or directory"),
         ("--flagfile=.", "--flagfile=.: Is a directory"),
         ("--flagfile", "--flagfile must name a file"),
         ("--flagfile=a.cfg", "--flagfile=a.cfg includes itself"),

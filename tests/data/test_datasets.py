@@ -156,6 +156,8 @@ class TestFolder:
 
     def test_split_without_images_is_refused(self, tmp_path):
         (tmp_path / "train" / "cat").mkdir(parents=True)
+        (tmp_path / "test" / "cat").mkdir(parents=True)
+        tf.io.write_file(str(tmp_path / "test" / "cat" / "0.png"), tf.io.encode_png(np.zeros([8, 8, 3], np.uint8)))
         with pytest.raises(UserError, match="has no images in 'train'"):
             load_split(f"folder:{tmp_path}", "train", image_size=8)
 

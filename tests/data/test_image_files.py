@@ -82,6 +82,22 @@ def test_paths_that_are_not_regular_files_are_never_opened(folder, make, sentenc
     refuse(folder, sentence)
 
 
+def test_jpeg_is_refused_where_images_have_four_channels(folder):
+    (folder / "train" / "a" / "photo.jpg").write_bytes(JPEG)
+    with pytest.raises(UserError, match=r"photo\.jpg is a JPEG, which has no fourth channel"):
+        load_split(f"folder:{folder}", "train", image_size=8, image_channels=4)
+
+
+def test_class_without_images_is_refused(folder):
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    refuse(folder, "the class '.ipynb_checkpoints' has no JPEG or PNG file in any split; remove its folders")
+
+
+def test_damaged_image_in_a_folder_with_brackets_is_named(folder):
+    (folder / "train" / "a" / "photo [2].png").write_bytes(PNG[:60])
+    refuse(folder, r"train/a/photo \[2\]\.png cannot be decoded because it is damaged or incomplete")
+
+
 @pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", os.fsdecode(b"\xff"), " spaced"])
 def test_unprintable_class_name_is_refused(folder, name):
     (folder / "train" / name).mkdir()

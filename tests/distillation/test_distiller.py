@@ -113,6 +113,23 @@ def test_train_step_equals_computation_by_hand(weighting):
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_dead_channels_are_the_students_own_also_behind_connectors():
+    def model(channels: int) -> keras.Model:
+        images = keras.Input((8, 8, 3))
+        first = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name="first")(images)
+        last = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name="last")(first)
+        logits = keras.layers.Dense(5, name="logits")(keras.layers.GlobalAveragePooling2D()(last))
+        return keras.Model(images, logits)
+
+    student = model(4)
+    kernel, bias = student.get_layer("last").get_weights()
+    student.get_layer("last").set_weights([kernel, bias - [1e6, 1e6, 1e6, 0]])
+    distiller = FSPDistiller(model(6), student, [("first", "last")], connectors=True)
+    distiller.compile(keras.optimizers.SGD(0.0))
+    logs = distiller.train_on_batch(random_normal(4, 8, 8, 3), return_dict=True)
+    assert logs["dead_channels/first-last"] == 0.75
+
+
 def test_default_lambda_is_that_of_the_command_line():
     models = small_model(1), small_model(2)
     weights = [FSPDistiller(*models, PAIRS, weighting=name).weight for name in ("relative", "equal")]

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import json
 import re
+import shutil
+import signal
 
 import keras
 import numpy as np
@@ -101,6 +103,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     [
         (lambda images, labels: (images / 255, labels), r"images of 0 to 255, got float64 from 0 to 1\."),
         (lambda images, labels: (images, labels[:-1]), "as many labels"),
+        (lambda images, labels: (images / 200, labels), r"images of 0 to 255, got float64 from 0 to 1\.275\."),
         (lambda images, labels: (images[0], labels), "must be images"),
         (lambda images, labels: (images, labels + 1), r"integer labels from 0 to 9, got int64 \[ 1  2 "),
         (lambda images, labels: (images[:0], labels[:0]), "must be images"),
@@ -253,9 +256,37 @@ def test_refused_model_can_be_replaced_in_the_same_folder(arrays, tmp_path):
     assert set(run.result["phases"]) == {"stage1", "stage2"}
 
 
+def test_sets_whose_own_classes_differ_are_refused(tmp_path):
+    folder = tmp_path / "images"
+    tiny_runs.write_images(folder, labels=3)
+    shutil.rmtree(folder / "test" / "1")
+    train, test = (
+        keras.utils.image_dataset_from_directory(folder / split, image_size=(32, 32), verbose=False)
+        for split in ("train", "test")
+    )
+    with pytest.raises(UserError, match="test has the classes 0, 2, and train has 0, 1, 2: give both the same classes"):
+        given_images.image_sets(("a", "b", "c"), train, test, None)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Presses Ctrl-C in a batch of stage 1."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 3 and self.model.name == "fsp_distiller":
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_interrupted_call_resumes_after_the_last_step(arrays, tmp_path, capsys):
+    teacher, student, choices = cnn(4, 6), cnn(4, 6), TINY | {"run_dir": str(tmp_path), "baseline": False}
+    with pytest.raises(KeyboardInterrupt):
+        fsp_tf.distill(teacher, student, *arrays, callbacks=[Interrupt()], **choices)
+    fsp_tf.distill(teacher, student, *arrays, **choices)
+    assert "stage1: resumes after step 4" in capsys.readouterr().out
+
+
 def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
     (images, labels), test = arrays
-    train, labeled = (images, np.full(len(images), -1)), (images[:20], labels[:20])
+    train, labeled = (images, None), (images[:20], labels[:20])
     choices = {"schedule_scale": 0.02, "baseline": False, "labeled_images": 18}
     run = fsp_tf.distill(cnn(4, 6), cnn(4, 6), train, test, labeled=labeled, run_dir=str(tmp_path), **choices)
     sizes = [run.run.images.for_training(phase).num_images for phase in (STAGE1, STAGE2)]
@@ -264,6 +295,7 @@ def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
     assert card["trained_on"].endswith(", labels of memory/labeled (18 of them)")
     with pytest.raises(UserError, match=r"train must have integer labels from 0 to 9, got int64 \[-1\]"):
+        train = images, np.full(len(images), -1)
         fsp_tf.distill(cnn(4, 6), cnn(4, 6), train, test, run_dir=str(tmp_path), **TINY)
 
 

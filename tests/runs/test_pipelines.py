@@ -18,7 +18,7 @@ from fsp_tf.config.multiply_adds import forward_multiply_adds
 from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, phases_of
 from fsp_tf.data import datasets, load_split
 from fsp_tf.models import cifar_resnet
-from fsp_tf.runs import checks, exporting, fitting, model_forms, run_models
+from fsp_tf.runs import checks, exporting, fitting, image_sets, model_forms, run_models
 from fsp_tf.runs.image_sets import ImageSets
 from fsp_tf.system import console
 from fsp_tf.system.errors import UserError
@@ -396,6 +396,32 @@ def test_test_set_is_checked_before_training(tmp_path):
     with pytest.raises(UserError, match="has the splits test, train, got 'validation'"):
         runs.run_pipeline(dataclasses.replace(config, eval_split="validation"))
     assert not (tmp_path / "run").exists()
+
+
+def test_images_that_changed_since_the_run_began_are_refused(tmp_path):
+    config = tiny(
+        tmp_path / "run",
+        dataset=tiny_runs.write_images(tmp_path / "images", labels=3),
+        image_size=8,
+        train_split="train",
+        eval_split="test",
+        pipeline="baseline",
+    )
+    train(config)
+    test = tmp_path / "images" / "test"
+    for change, message in (
+        (lambda: shutil.copy(test / "0/0.png", test / "0/more.png"), "/test has 49 images instead of 48 since"),
+        (
+            lambda: [path.rename(path.with_name("zebra")) for path in test.parent.glob("*/0")],
+            "/train has other classes",
+        ),
+    ):
+        change()
+        image_sets._load_once.cache_clear()
+        with pytest.raises(UserError, match=message):
+            train(config)
+    train(dataclasses.replace(config, resume=False))
+    assert result(tmp_path / "run")["phases"]["baseline"]["evaluated_images"] == 49
 
 
 def test_holdout_replaces_the_test_set(tmp_path):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fsp_tf.data import ImageSet
+from fsp_tf.distillation import SoftTargetDistiller
 from fsp_tf.distillation.classifier import Classifier
 from fsp_tf.system.errors import UserError
 from fsp_tf.training import (
@@ -213,18 +214,30 @@ def test_sample_and_class_weights_scale_the_losses():
 def test_label_smoothing_changes_the_loss_but_not_the_accuracy():
     images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
     logs = {}
-    for smoothing in (0.0, 0.2):
+    for smoothing, given in ((0.0, labels), (0.2, labels[:, np.newaxis])):
         model = small_convnet()
         logits = model(images, training=True)["logits"].numpy().astype(np.float64)
         classifier = Classifier(small_convnet(), smoothing)
         classifier.compile(keras.optimizers.SGD(0.0))
-        logs[smoothing] = classifier.train_on_batch(images, labels, return_dict=True)
+        logs[smoothing] = classifier.train_on_batch(images, given, return_dict=True)
         log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         targets = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
         np.testing.assert_allclose(
             logs[smoothing]["loss"], -(targets * log_probabilities).sum(axis=1).mean(), rtol=1e-5
         )
     assert logs[0.0]["logits_accuracy"] == logs[0.2]["logits_accuracy"]
+
+
+def test_validation_has_the_loss_and_the_accuracy_of_the_labels():
+    images, labels = (np.asarray(part) for part in batch_of_step(tf.constant(0, tf.int64)))
+    model = small_convnet()
+    logits = model(images, training=False)["logits"]
+    loss = np.mean(keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True))
+    accuracy = np.mean(np.argmax(logits, axis=-1) == labels)
+    for trained in (Classifier(model), SoftTargetDistiller(small_convnet(), model, num_steps=2)):
+        trained.compile(keras.optimizers.SGD(0.0))
+        found = trained.evaluate(images, labels, batch_size=4, verbose=0, return_dict=True)
+        assert found == {"loss": pytest.approx(loss), "logits_accuracy": pytest.approx(accuracy)}
 
 
 def test_accuracy_counts_every_image_once():
