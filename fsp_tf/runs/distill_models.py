@@ -77,8 +77,6 @@ def distill(
     **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
-    if (backend := keras.backend.backend()) != "tensorflow":
-        raise UserError(f"Keras uses {backend}; fsp_tf needs KERAS_BACKEND=tensorflow, set before Keras is imported.")
     choices = _with_ends(_checked(choices))
     given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
@@ -90,7 +88,7 @@ def distill(
     num_labeled = choices.get("labeled_images") or sets.get("labeled", sets["train"]).num_images
     defaults |= _lengths(sets["train"].num_images, num_labeled, choices.get("batch_size"))
     decided = {"dataset": f"{MEMORY}{given_images.digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}
-    decided |= {} if labeled is None else {"labeled_split": "labeled"}
+    decided["labeled_split"] = None if labeled is None else "labeled"
     config = Config(**defaults | choices | decided | {name: str(path) for name, path in paths.items()})
     is_begun = (Run(config).folder / "flags.cfg").exists()  # refuses a folder of another run
     trust(*given.values())
@@ -110,8 +108,19 @@ def distill(
         return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 
+def _save(model: keras.Model, path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as aside:
+        model.save(aside)
+
+
 def _checked(choices: dict[str, Any]) -> dict[str, Any]:
-    """Returns choices as flags have them. Raises UserError if one is not a flag, names data, or cannot be converted."""
+    """Returns choices as flags have them. Raises UserError if one is not a flag, names data, or cannot be converted.
+
+    Raises it too if Keras does not use TensorFlow.
+    """
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise UserError(f"Keras uses {backend}; fsp_tf needs KERAS_BACKEND=tensorflow, set before Keras is imported.")
     if unknown := sorted(choices.keys() - fields().keys()):
         raise UserError(f"{', '.join(unknown)}: unknown; expected the name of a flag of fsp_tf.main.")
     if superfluous := sorted(choices.keys() & set(DATA_FIELDS)):

@@ -67,7 +67,8 @@ def train_classifier(run: Run, phase: Phase) -> None:
     if isinstance(fitted, SoftTargetDistiller) and phase.store_views(config):
         stream, stored["store_seconds"] = stored_entries_stream(run, phase, fitted, TEACHER.model)
     plain = model_forms.copy_form(config, phase.role, model, plain=True)
-    evaluate, evaluations = evaluator(plain), []
+    evaluate = evaluator(plain)
+    evaluations: list = []  # the last one
 
     def accuracy() -> float:
         """Evaluates the current weights, or their averages."""
