@@ -94,9 +94,7 @@ def distill(
     trust(*given.values())
     for name, path in paths.items():
         if not (config.resume and is_begun and path.exists()):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with files.atomic_write(path) as aside:
-                given[name].save(aside)
+            _save(given[name], path)
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)
