@@ -53,7 +53,9 @@ def measure() -> dict:
     from benchmarks import pair_runs
 
     settings = {"default": {}} if flags.FLAGS.test else SETTINGS
-    return {"versions": command.versions(), **pair_runs.distill_pairs(flags.FLAGS, settings)}
+    names = ("dataset", "image_size", "test", "batch_size", "teacher_steps", "stage1_steps", "stage2_steps")
+    chosen = {name: flags.FLAGS[name].value for name in names}
+    return {"versions": command.versions(), "settings": chosen, **pair_runs.distill_pairs(flags.FLAGS, settings)}
 
 
 def table(measured: dict) -> str:

@@ -142,6 +142,7 @@ def folder(seed: str, *names: str) -> pathlib.Path:
 
 def row(question: str, variant: str, changes: tuple[str, ...], seed: str, phases: list[dict]) -> dict:
     """Returns a row of the table: the accuracy after the last phase of a variant, and the work of all its phases."""
+    process = phases[-1]["processes"][-1]
     return {
         "question": question,
         "variant": variant,
@@ -150,6 +151,8 @@ def row(question: str, variant: str, changes: tuple[str, ...], seed: str, phases
         "accuracy": 100 * phases[-1]["accuracy"],
         "minutes": sum(phase["training_seconds"] for phase in phases) / 60,
         "multiply_adds": sum(phase["multiply_adds"] for phase in phases),
+        "device": process["device"],
+        "precision": process["precision"],
     }
 
 
@@ -181,7 +184,7 @@ def table(measured: dict) -> str:
 def reference_of(question: str) -> tuple[str, str]:
     """Returns the question and variant to which a question's variants are compared."""
     if question in SEARCH or question == "without FSP":
-        return "recipe", "teacher" if question == "teacher" else "student distilled"
+        return "recipe", "student distilled"
     return question, next(iter(RESULTS[question]))
 
 

@@ -43,14 +43,14 @@ def judge_costs(plan: Plan, records: dict[str, dict]) -> list[dict]:
         text = f"A stage-1 step takes less than {cost:g} times the time of a plain step{suffix}"
         ratios = _time_ratios(plan, records, "student", stored)
         differences = {seed: cost - stage1 for seed, (stage1, _) in ratios.items()}
-        claims.append(_claim(f"table1_stage1_cost_{kind}", text, 0.0, "times", differences))
+        claims.append(_claim(f"table1_stage1_cost_{kind}", text, None, "times", differences))
     for row, stored, speed_up in paper.STUDENTS_SPEED_UP:
         kind, suffix = suffixes[stored]
         title = paper.TABLES["table1"].rows[row].title.partition(" (")[0]
         text = f"Three models of {title} train more than {speed_up:g} times as fast as three Teachers{suffix}"
         ratios = _time_ratios(plan, records, row, stored)
         differences = {seed: students - speed_up for seed, (_, students) in ratios.items()}
-        claims.append(_claim(f"table1_{row}_time_{kind}", text, 0.0, "times", differences))
+        claims.append(_claim(f"table1_{row}_time_{kind}", text, None, "times", differences))
     return claims
 
 
@@ -94,13 +94,19 @@ def _time_ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool) -
         found = [records.get(unit.id) for unit in (*teachers, *students)]
         if bool(students[0].config.fsp_store_views) != stored or None in found:
             continue
-        if len({record.get("device") for record in found if record}) == 1:
+        if len({device for record in found if record for device in devices(record)}) == 1:
             plain, trained, stage1 = (
                 sum(step_seconds(records[unit.id]) for unit in units) for units in (teachers, students, students[:1])
             )
             plain_step = plain / sum(unit.steps for unit in teachers)
             ratios[str(seed)] = (stage1 / students[0].steps / plain_step, plain / trained)
     return ratios
+
+
+def devices(record: dict) -> set[str | None]:
+    """Returns the devices of all processes that trained a unit; of the last one if its record names no others."""
+    processes = (process for phase in record["phases"].values() for process in phase.get("processes", []))
+    return {process.get("device") for process in processes} or {record.get("device")}
 
 
 def step_seconds(record: dict) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import recipe_search, recipe_variants
 from fsp_tf.config.multiply_adds import step_multiply_adds
-from fsp_tf.config.phases import STAGE1, STAGE2
+from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2
 
 
 def measure(module: str, folder: pathlib.Path, *flags: str) -> list[dict]:
@@ -97,6 +97,9 @@ def test_every_variant_is_valid_and_those_of_equal_work_have_it():
             config = recipe_search.config_of(flagfile, recipe_search.with_equal_work(flagfile, changes))
             if recipe_variants.EQUAL in changes and question in (*recipe_variants.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
+            if variant == "from scratch, of the same multiply-adds":
+                own = config.num_steps(BASELINE) * step_multiply_adds(config, BASELINE)
+                assert own == pytest.approx(work(recipe_search.config_of(flagfile, recipe_variants.DEEP)), rel=1e-3)
             if question == "no labels":
                 few = work(recipe_search.config_of(flagfile, recipe_variants.FEW))
                 assert work(config) == pytest.approx(few, rel=1e-3), variant
