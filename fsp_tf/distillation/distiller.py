@@ -89,8 +89,8 @@ class FSPDistiller(ReplicatedModel):
         self.entry_names = [f"{first}-{last}" for first, last in self.teacher_pairs]  # both for a `TeacherStore`
         self.num_entries = sum(rows * columns for rows, columns in self.matrix_shapes)
         expected, got = keras.tree.flatten(teacher_maps), keras.tree.flatten(student_maps)
-        self.teacher_features = keras.Model(teacher_graph.input, expected, name="teacher_features")
-        self.trained = keras.Model(student_graph.input, [*got, *own_last_maps], name="student_features")
+        self.teacher_features = teacher_graph.up_to(expected, "teacher_features")
+        self.trained = student_graph.up_to([*got, *own_last_maps], "student_features")
         self.losses_per_pair = [keras.metrics.Mean(f"loss/{name}") for name in self.pair_names]
         self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.pair_names]
         self.dead_channels = [keras.metrics.Mean(f"dead_channels/{name}") for name in self.pair_names]

@@ -91,8 +91,8 @@ class HintDistiller(ReplicatedModel):
                     f"{student_name} {tuple(got.shape[1:])} differ in shape: use models of one family and width, with "
                     "the same sections."
                 )
-        self.teacher_features = keras.Model(teacher_graph.input, hints, name="teacher_features")
-        self.trained = keras.Model(student_graph.input, guided, name="student_features")
+        self.teacher_features = teacher_graph.up_to(hints, "teacher_features")
+        self.trained = student_graph.up_to(guided, "student_features")
         self.losses_per_hint = [keras.metrics.Mean(f"loss/{name}") for name in self.hint_names]
         self.relative_errors = [keras.metrics.Mean(f"relative_error/{name}") for name in self.hint_names]
 

@@ -37,12 +37,15 @@ class ModelGraph:
     Attributes:
         input: The symbolic images.
         outputs: The symbolic output of every layer by name, `outer/inner` for a layer of a nested model and `name:1`
-            for the second call of a layer. The names of the model's heads come first.
+            for the second call of a layer. A head hides a layer of its name, which is `name:1`.
+        heads: Those of them that the model returns by name.
+        operations: The layers of nested models, whose names may be equal.
     """
 
     def __init__(self, model: keras.Model):
         self.name = model.name
         self.outputs: dict[str, keras.KerasTensor] = {}
+        self.operations: list = []
         functional = keras_graph.as_functional(model)
         self.input = functional.inputs[0]
         heads = functional.output
@@ -51,16 +54,24 @@ class ModelGraph:
         else:
             for node in keras_graph.nodes(functional):
                 self._add(node.operation.name, node.outputs[0])
-        if isinstance(heads, dict):
-            self.outputs |= heads
+        self.heads = heads if isinstance(heads, dict) else {}
+        layers, self.outputs = self.outputs, dict(self.heads)
+        for name, output in layers.items():
+            if output is not self.heads.get(name):
+                self._add(name, output)
         self.logits = keras.tree.flatten(heads["logits"] if isinstance(heads, dict) and "logits" in heads else heads)[0]
-        self.model = keras.Model(self.input, self.logits)
+        self.model = self.up_to(self.logits)
 
     def __getitem__(self, name: str) -> keras.KerasTensor:
         """Returns a layer's or head's output. Raises ValueError if there is none of this name."""
         if name not in self.outputs:
             raise ValueError(f"{self.name} has no head or layer named {name!r}.")
         return self.outputs[name]
+
+    def up_to(self, outputs, name: str | None = None) -> keras.Model:
+        """Returns the model from the images to some of the outputs, which shares its layers."""
+        with keras_graph.unique_names(self.operations):
+            return keras.Model(self.input, outputs, name=name)
 
     def _add(self, name: str, output) -> None:
         """Adds a layer's output; the second call of a layer is `name:1`."""
@@ -75,6 +86,7 @@ class ModelGraph:
                 outputs = self._run(keras_graph.as_functional(operation), args[0], f"{prefix}{operation.name}/")
             else:
                 outputs = operation(*args, **kwargs)
+                self.operations.append(operation)
             self._add(f"{prefix}{operation.name}", keras.tree.flatten(outputs)[0])
             return outputs
 
@@ -101,7 +113,7 @@ class ModelGraph:
                 continue  # in a branch of another size
             if not starts or _differ(sizes[index], sizes[starts[-1]]):
                 starts.append(index)
-        names = {id(tensor): name for name, tensor in self.outputs.items()}
+        names = {id(tensor): name for name, tensor in [*self.outputs.items(), *self.heads.items()]}
         sections = []
         for start, end in itertools.pairwise([*starts, len(nodes)]):
             before = [cut for cut in cuts if cut < start]

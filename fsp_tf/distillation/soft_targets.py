@@ -93,8 +93,8 @@ class SoftTargetDistiller(ReplicatedModel):
         self.soft_target_weights, self.fsp, self.fsp_weights = weights, fsp, fsp_weights
         self.form, self.label_smoothing, self.stored = form, label_smoothing, stored
         teacher_maps, student_maps = (fsp.teacher_features.outputs, fsp.trained.outputs) if fsp else ([], [])
-        self.teacher_outputs = keras.Model(teacher_graph.input, [teacher_logits, *teacher_maps], name="teacher_outputs")
-        self.trained = keras.Model(student_graph.input, [student_logits, *student_maps], name="student_outputs")
+        self.teacher_outputs = teacher_graph.up_to([teacher_logits, *teacher_maps], "teacher_outputs")
+        self.trained = student_graph.up_to([student_logits, *student_maps], "student_outputs")
         self.entry_names, self.num_entries = ["logits"], teacher_logits.shape[-1]
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")

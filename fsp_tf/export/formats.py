@@ -67,12 +67,22 @@ def write_format(
         path: The file to write.
         class_names: One name per class; stored in ONNX files.
         calibration: Images for `litert_int8`; see `calibration_images`.
+    Raises:
+        UserError: If a converter does not support one of the model's layers.
     """
     path.parent.mkdir(exist_ok=True)
-    if name == "onnx":
-        _write_onnx(model, path, class_names)
-    else:
-        path.write_bytes(_to_litert(model, calibration if name in QUANTIZED else None))
+    try:
+        if name == "onnx":
+            _write_onnx(model, path, class_names)
+        else:
+            path.write_bytes(_to_litert(model, calibration if name in QUANTIZED else None))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the converters have their own types
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UserError(
+            f"the student cannot be converted to {name} ({reason}): leave it out of --export_formats."
+        ) from error
 
 
 def _probabilities_of(model: keras.Model, batch_size: int | None, dtype: tf.DType):

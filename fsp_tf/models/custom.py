@@ -51,6 +51,8 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     Raises:
         UserError: If the object is not a functional or sequential image classifier with one input.
     """
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise UserError(f"{path} is not built: begin it with keras.Input((height, width, channels)).")
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None) or len(model.inputs) != 1:
         raise UserError(f"{path} does not contain a functional or sequential Keras model with one input.")
     output = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
@@ -72,9 +74,10 @@ def as_classifier(model, path: pathlib.Path) -> keras.Model:
     if logits.shape[-1] == 1 or _ends_in_sigmoid(logits):
         outputs = "one output" if logits.shape[-1] == 1 else f"{logits.shape[-1]} sigmoid outputs"
         raise UserError(f"{path} has {outputs}; expected the logits or softmax probabilities of two or more classes.")
-    if _are_probabilities(keras.Model(model.inputs[0], logits)):
-        logits = _before_softmax(logits)
     heads = output if isinstance(output, dict) else {}
+    if _are_probabilities(keras.Model(model.inputs[0], logits)):
+        probabilities, logits = logits, _before_softmax(logits)
+        heads = {name: head for name, head in heads.items() if head is not probabilities}
     return keras.Model(model.inputs[0], heads | {"logits": logits}, name=model.name)
 
 

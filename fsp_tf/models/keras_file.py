@@ -74,10 +74,11 @@ def trust(*models: keras.Model) -> None:
     for layer in (layer for model in models for layer in model._flatten_layers()):
         if type(layer).__name__ in LAYERS_THAT_RUN_CODE:
             raise UserError(f"a model has a {type(layer).__name__} layer: use a layer class of your own instead.")
-        for value in (layer, *vars(layer).values()):
+        own_values = (value for name, value in vars(layer).items() if not hasattr(type(layer), name))
+        for value in (layer, *own_values):  # without the wrappers with which Keras replaces methods
             kind = value if isinstance(value, types.FunctionType) else type(value)
             is_known = kind.__module__.partition(".")[0] in ("keras", "fsp_tf")
-            if isinstance(value, SERIALIZED) and not is_known:
+            if isinstance(value, SERIALIZED) and not is_known and kind.__name__ != "<lambda>":
                 name = keras.saving.get_registered_name(kind)
                 if own.setdefault(name, kind) is not kind:
                     raise UserError(f"two classes or functions of the models have the name {name}: rename one.")

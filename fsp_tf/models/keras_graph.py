@@ -1,7 +1,8 @@
 """The graph of functional Keras models: the only module that reads it from Keras's private attributes."""
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 
@@ -46,7 +47,10 @@ def precision(model: keras.Model) -> str:
 
 
 def structure(model: keras.Model) -> str:
-    """Returns a model's layers and their settings as JSON. Names, which Keras numbers, are replaced by their order."""
+    """Returns a model's layers and their settings as JSON, without seeds, which Keras draws for some layers.
+
+    Names, which Keras numbers, are replaced by their order.
+    """
     return json.dumps(_numbered(keras.saving.serialize_keras_object(model)["config"], {}), default=str)
 
 
@@ -57,7 +61,7 @@ def _numbered(value, numbers: dict[str, str]):
             return value
         numbers = {} if "layers" in value else numbers  # a nested model has its own names
         named = {"name": _number(value["name"], numbers)} if isinstance(value.get("name"), str) else {}
-        rest = {key: entry for key, entry in value.items() if key not in ("compile_config", *named)}
+        rest = {key: entry for key, entry in value.items() if key not in ("compile_config", "seed", *named)}
         return named | {key: _numbered(entry, numbers) for key, entry in rest.items()}
     if isinstance(value, list | tuple):
         if len(value) == 3 and isinstance(value[0], str) and all(isinstance(index, int) for index in value[1:]):
@@ -68,6 +72,19 @@ def _numbered(value, numbers: dict[str, str]):
 
 def _number(name: str, numbers: dict[str, str]) -> str:
     return numbers.setdefault(name, f"name_{len(numbers)}")
+
+
+@contextlib.contextmanager
+def unique_names(operations: Iterable) -> Iterator[None]:
+    """Gives layers and operations other names for a while: Keras refuses to build a model of two of one name."""
+    names = {id(operation): (operation, operation.name) for operation in operations}
+    for number, (operation, name) in enumerate(names.values()):
+        operation.name = f"{name}_{number}"
+    try:
+        yield
+    finally:
+        for operation, name in names.values():
+            operation.name = name
 
 
 def run_layers(model: keras.Model, inputs, call: Callable):

@@ -94,7 +94,7 @@ def distill(
     trust(*given.values())
     for name, path in paths.items():
         if not (config.resume and is_begun and path.exists()):
-            _save(given[name], path)
+            _save(classifiers[name], path)  # without the user's class and optimizer
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config)

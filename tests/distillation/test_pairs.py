@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from fsp_tf.distillation import FSPDistiller, find_pairs, fsp_matrix
+from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, find_pairs, fsp_matrix
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.models import cifar_resnet, imagenet_resnet
 
@@ -51,6 +51,38 @@ def test_unpadded_sections_match_padded_ones_of_nearly_the_same_size():
     assert distiller.teacher_pairs == [pair for pair, _ in pairs]
     distiller.compile(keras.optimizers.SGD(1e-9))
     distiller.fit(np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3)), verbose=0)
+
+
+def test_nested_models_may_have_layers_of_equal_names():
+    def block(filters: int, size: int, channels: int) -> keras.Sequential:
+        images = keras.Input((size, size, channels))
+        layers = [keras.layers.Conv2D(filters, 3, padding="same", name="conv"), keras.layers.ReLU(name="relu")]
+        return keras.Sequential([images, *layers, keras.layers.MaxPooling2D(name="pool")])
+
+    def model() -> keras.Model:
+        blocks = [block(4, 16, 3), block(6, 8, 4), block(8, 4, 6)]
+        head = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5, name="logits")]
+        return keras.Sequential([keras.Input((16, 16, 3)), *blocks, *head])
+
+    teacher, student = model(), model()
+    assert [pair for _, pair in find_pairs(teacher, student)] == [
+        (student.layers[number - 1].name, f"{student.layers[number].name}/relu") for number in (1, 2)
+    ]
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3))
+    for distiller in (FSPDistiller(teacher, student), SoftTargetDistiller(teacher, student, num_steps=1)):
+        distiller.compile(keras.optimizers.SGD(1e-9))
+        distiller.fit(images, np.zeros(4, np.int64), verbose=0)
+    assert [layer.name for layer in student.layers[0].layers] == ["conv", "relu", "pool"]
+
+
+def test_head_with_the_name_of_another_layer_hides_it():
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(images)
+    x = keras.layers.MaxPooling2D(name="stem")(x)
+    last = keras.layers.Conv2D(6, 3, padding="same", name="last")(x)
+    logits = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(last))
+    model = keras.Model(images, {"logits": logits, "stem": last})
+    assert find_pairs(model, model) == [(("stem:1", "stem"), ("stem:1", "stem"))]
 
 
 def test_layer_that_is_called_several_times_has_a_connector():

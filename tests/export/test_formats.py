@@ -88,6 +88,14 @@ def test_gray_images_and_projections_are_exported(tmp_path):
     np.testing.assert_allclose(got, probabilities_of(model, pixels), atol=1e-5)
 
 
+def test_layer_that_a_format_does_not_support_is_one_sentence(tmp_path):
+    images = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(3, activation="gelu")(keras.layers.Flatten()(images))
+    model = keras.Model(images, {"logits": logits})
+    with pytest.raises(UserError, match=r"cannot be converted to onnx \(No Op registered for Erfc .*\): leave it out"):
+        write_format("onnx", model, tmp_path / "a" / "model.onnx", CLASS_NAMES, None)
+
+
 @pytest.mark.parametrize("num_images", [50, 1000])
 def test_calibration_images_are_different_ones_and_the_same_in_memory_and_on_disk(num_images):
     images = np.arange(num_images, dtype=np.uint16).view(np.uint8).reshape(num_images, 1, 2, 1)

@@ -39,6 +39,13 @@ def test_softmax_of_the_logits_is_the_probabilities(layers):
     np.testing.assert_allclose(keras.ops.softmax(classifier(images)["logits"]), model(images), atol=1e-6)
 
 
+def test_probabilities_under_two_names_are_replaced_by_one_head():
+    model = model_with(keras.layers.Dense(3, activation="softmax"))
+    heads = {"logits": model.output, "probabilities": model.output, "features": model.layers[1].output}
+    classifier = as_classifier(keras.Model(model.input, heads), PATH)
+    assert list(classifier.output) == ["features", "logits"]
+
+
 def test_logits_stay_as_they_are_in_functional_and_sequential_models():
     functional = model_with(keras.layers.Dense(3))
     sequential = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
@@ -54,7 +61,9 @@ def test_other_objects_and_models_are_refused():
     model = model_with(keras.layers.Dense(3))
     images, others = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
     two_inputs = keras.Model([images, others], keras.layers.Add()([images, others]))
-    for refused in (keras.layers.Dense(3), keras.Sequential([keras.layers.Dense(3)]), two_inputs):
+    with pytest.raises(UserError, match=r"is not built: begin it with keras\.Input\(\(height, width, channels\)\)"):
+        as_classifier(keras.Sequential([keras.layers.Dense(3)]), PATH)
+    for refused in (keras.layers.Dense(3), two_inputs):
         with pytest.raises(UserError, match="does not contain a functional or sequential Keras model with one input"):
             as_classifier(refused, PATH)
     for outputs in (images, [model.outputs[0], model.outputs[0]]):
@@ -82,7 +91,7 @@ def test_models_are_told_apart_by_their_layers_and_not_by_their_names():
         if compiled:
             inner.compile("sgd")
         images = keras.Input((8, 8, 1))
-        x = keras.layers.Conv2D(4, 3, activation="relu")(images)
+        x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.RandomCrop(6, 6)(images))
         x = keras.layers.Dropout(rate)(keras.layers.Activation("relu")(keras.ops.relu(x)))
         return keras.Model(images, keras.layers.Dense(3)(inner(keras.layers.GlobalAveragePooling2D()(x))))
 

@@ -302,8 +302,18 @@ def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
 class Scale(keras.layers.Layer):
     """A layer that is not Keras's own, and not registered."""
 
+    def build(self, input_shape):
+        self.shortcut = lambda inputs: inputs
+
     def call(self, inputs):
-        return inputs * 2.0
+        return self.shortcut(inputs) * 2.0
+
+
+class Constant(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that cannot be saved."""
+
+    def __call__(self, step):
+        return 0.1
 
 
 class Small(keras.initializers.Initializer):
@@ -329,12 +339,14 @@ def test_own_classes_and_functions_of_a_script_are_read_again(arrays, tmp_path, 
 
     choices = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False}
     choices |= {"run_dir": str(tmp_path), "fsp_taps": ("first:last",)}
-    run = fsp_tf.distill(model(), model(), *arrays, **choices)
+    teacher = model()
+    teacher.compile(keras.optimizers.SGD(Constant()), "mse")
+    run = fsp_tf.distill(teacher, model(), *arrays, **choices)
     assert isinstance(run.student.get_layer("scale"), Scale)
 
 
 def test_models_that_cannot_be_read_again_are_refused():
-    other = type("Scale", (keras.layers.Layer,), {"call": Scale.call})
+    other = type("Scale", (keras.layers.Layer,), {"build": Scale.build, "call": Scale.call})
     with_lambda = keras.layers.Lambda(lambda images: images)
     cases = {"a model has a Lambda layer": [with_lambda], "have the name Scale: rename": [Scale(), other()]}
     for words, layers in cases.items():
