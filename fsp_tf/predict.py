@@ -71,14 +71,21 @@ def find_images(names: list[str]) -> list[str]:
 
 
 def images_in(folder: pathlib.Path) -> list[str]:
-    """Returns the image files in a folder and its subfolders, also those that cannot be read."""
+    """Returns the image files in a folder and its subfolders, also broken links; each folder is read once."""
 
     def fail(error: OSError):
         raise error
 
-    walk = os.walk(folder, onerror=fail, followlinks=True)
-    files = (pathlib.Path(parent, name) for parent, _, names in walk for name in names)
-    return sorted(str(file) for file in files if file.suffix.lower() in SUFFIXES)
+    files: list[pathlib.Path] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+        else:
+            files += (pathlib.Path(parent, name) for name in names)
+        seen.add(real)
+    images = (file for file in files if file.suffix.lower() in SUFFIXES and (file.is_file() or file.is_symlink()))
+    return sorted(map(str, images))
 
 
 def find_version(model: str | None) -> pathlib.Path:

@@ -106,6 +106,8 @@ def test_highest_version_is_used(student):
 def test_linked_folders_and_broken_links_are_listed(images, tmp_path):
     (tmp_path / "linked").symlink_to(images / "below")
     (tmp_path / "gone.png").symlink_to("nowhere")
+    (tmp_path / "again").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
     assert predict.find_images([str(tmp_path)]) == [
         str(tmp_path / name) for name in ("gone.png", "linked/broken.png", "linked/two.JPG")
     ]

@@ -33,9 +33,7 @@ def prepared_builder(name: str, data_dir: str | None, image_channels: int = 3) -
             raise UserError(f"{name} contains no images; expected PATH/split/class/image.")
         with_images = {file.label for files in builder._split_examples.values() for file in files}
         if empty := [label for label in builder.info.features["label"].names if label not in with_images]:
-            raise UserError(
-                f"--dataset={name}: the class {empty[0]!r} has no JPEG or PNG file in any split; remove its folders."
-            )
+            raise UserError(f"{name}: the class {empty[0]!r} has no JPEG or PNG file in any split; remove its folders.")
         return builder
     if (
         data_dir

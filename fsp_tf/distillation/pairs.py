@@ -39,7 +39,7 @@ class ModelGraph:
         outputs: The symbolic output of every layer by name, `outer/inner` for a layer of a nested model and `name:1`
             for the second call of a layer. A head hides a layer of its name, which is `name:1`.
         heads: Those of them that the model returns by name.
-        operations: The layers of nested models, whose names may be equal.
+        operations: All layers and operations, of which nested models may have several of one name.
     """
 
     def __init__(self, model: keras.Model):

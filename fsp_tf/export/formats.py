@@ -76,7 +76,7 @@ def write_format(
             _write_onnx(model, path, class_names)
         else:
             path.write_bytes(_to_litert(model, calibration if name in QUANTIZED else None))
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, tf.errors.OpError):  # of the system
         raise
     except Exception as error:  # the converters have their own types
         reason = str(error).strip().partition("\n")[0].rstrip(".")

@@ -74,7 +74,7 @@ def trust(*models: keras.Model) -> None:
     for layer in (layer for model in models for layer in model._flatten_layers()):
         if type(layer).__name__ in LAYERS_THAT_RUN_CODE:
             raise UserError(f"a model has a {type(layer).__name__} layer: use a layer class of your own instead.")
-        own_values = (value for name, value in vars(layer).items() if not hasattr(type(layer), name))
+        own_values = (value for name, value in vars(layer).items() if not callable(getattr(type(layer), name, None)))
         for value in (layer, *own_values):  # without the wrappers with which Keras replaces methods
             kind = value if isinstance(value, types.FunctionType) else type(value)
             is_known = kind.__module__.partition(".")[0] in ("keras", "fsp_tf")

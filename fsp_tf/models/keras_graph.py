@@ -61,8 +61,8 @@ def _numbered(value, numbers: dict[str, str]):
             return value
         numbers = {} if "layers" in value else numbers  # a nested model has its own names
         named = {"name": _number(value["name"], numbers)} if isinstance(value.get("name"), str) else {}
-        rest = {key: entry for key, entry in value.items() if key not in ("compile_config", "seed", *named)}
-        return named | {key: _numbered(entry, numbers) for key, entry in rest.items()}
+        rest = {key: entry for key, entry in value.items() if key not in ("compile_config", *named)}
+        return named | {key: None if key == "seed" else _numbered(entry, numbers) for key, entry in rest.items()}
     if isinstance(value, list | tuple):
         if len(value) == 3 and isinstance(value[0], str) and all(isinstance(index, int) for index in value[1:]):
             return [_number(value[0], numbers), *value[1:]]  # an output of a layer

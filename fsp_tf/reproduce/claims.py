@@ -94,7 +94,7 @@ def _time_ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool) -
         found = [records.get(unit.id) for unit in (*teachers, *students)]
         if bool(students[0].config.fsp_store_views) != stored or None in found:
             continue
-        if len({device for record in found if record for device in devices(record)}) == 1:
+        if len({device for record in found if record for device in devices_of(record)}) == 1:
             plain, trained, stage1 = (
                 sum(step_seconds(records[unit.id]) for unit in units) for units in (teachers, students, students[:1])
             )
@@ -103,10 +103,10 @@ def _time_ratios(plan: Plan, records: dict[str, dict], row: str, stored: bool) -
     return ratios
 
 
-def devices(record: dict) -> set[str | None]:
+def devices_of(record: dict) -> set[str]:
     """Returns the devices of all processes that trained a unit; of the last one if its record names no others."""
-    processes = (process for phase in record["phases"].values() for process in phase.get("processes", []))
-    return {process.get("device") for process in processes} or {record.get("device")}
+    processes = (process for phase in record.get("phases", {}).values() for process in phase.get("processes", []))
+    return {process["device"] for process in processes} or {record["device"]}
 
 
 def step_seconds(record: dict) -> float:

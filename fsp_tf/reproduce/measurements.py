@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fsp_tf.export.model_card import accuracy_interval
 from fsp_tf.reproduce import paper
-from fsp_tf.reproduce.claims import judge, step_seconds
+from fsp_tf.reproduce.claims import devices_of, judge, step_seconds
 from fsp_tf.reproduce.intervals import summarise
 from fsp_tf.reproduce.plans import Cell, Plan
 from fsp_tf.reproduce.runner import finished_record
@@ -35,7 +35,7 @@ def collect(plan: Plan, command: str, given: dict[str, str]) -> dict:
         "command": command,
         "given": given,
         "versions": _versions(list(records.values())),
-        "devices": sorted({record["device"] for record in records.values()}),
+        "devices": sorted(set().union(*map(devices_of, records.values()))),
         "dataset": config.dataset,
         "source_dataset": config.source_dataset,
         "paper_data": [table.dataset, table.source_dataset],

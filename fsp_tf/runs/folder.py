@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -109,19 +110,22 @@ class RunFolder:
 
     def _unchanged(self, image_sets: Sequence[ImageSet], has_phases: bool) -> dict[str, list[int]]:
         """Returns the number of images and a digest of the classes of each set; raises UserError if one has changed."""
-        before = self.result.get("images", {}) if self.config.resume else {}
+        before = self.result.get("images", {}) if self.config.resume or not has_phases else {}
         if self.config.dataset.startswith(MEMORY):  # a digest of the images, whose classes may get other names
             image_sets = []
-        now = {row.name: [row.num_images, zlib.crc32(repr(row.class_names).encode())] for row in image_sets}
+        now = {
+            re.sub(r": \d+\)$", ")", row.name): [row.num_images, zlib.crc32(repr(row.class_names).encode())]
+            for row in image_sets  # the name of a held-out part contains its number of images
+        }
         for name, (num_images, classes) in now.items():
             num_before, classes_before = before.get(name, now[name])
             if classes != classes_before or (has_phases and num_images != num_before):
                 what = "other classes" if classes != classes_before else f"{num_images} images instead of {num_before}"
                 raise UserError(
-                    f"{name} has {what} since the run in {self.path} began: restore the images, choose another "
-                    "--run_dir, or start over with --noresume."
+                    f"{name} has {what} since the run in {self.path} began: restore the images, or choose another "
+                    "--run_dir."
                 )
-        return before | now
+        return now | before
 
     @property
     def result(self) -> dict[str, Any]:

@@ -16,12 +16,13 @@ ROUNDED_AT_ONCE = 1000  # images
 def image_sets(classes: tuple[str, ...], train, test, labeled) -> dict[str, ImageSet]:
     """Returns the sets by name; `train` needs no labels if there is a set `labeled`."""
     given = {"train": train, "test": test} | ({} if labeled is None else {"labeled": labeled})
-    own_names = {name: list(data.class_names) for name, data in given.items() if hasattr(data, "class_names")}
-    for name, class_names in own_names.items():
-        if class_names != own_names.get("train", class_names):
+    with_labels = given if labeled is None else {"labeled": labeled, "test": test}
+    own_names = [(name, list(data.class_names)) for name, data in with_labels.items() if hasattr(data, "class_names")]
+    for name, class_names in own_names:
+        if class_names != own_names[0][1]:
             raise UserError(
-                f"{name} has the classes {', '.join(class_names[:20])}, and train has "
-                f"{', '.join(own_names['train'][:20])}: give both the same classes in the same order."
+                f"{name} has the classes {', '.join(class_names[:20])}, and {own_names[0][0]} has "
+                f"{', '.join(own_names[0][1][:20])}: give both the same classes in the same order."
             )
     return {name: image_set(name, data, classes, labeled is None or name != "train") for name, data in given.items()}
 

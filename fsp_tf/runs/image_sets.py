@@ -100,7 +100,8 @@ class ImageSets:
 
     def of_phases(self, phases: list[Phase]) -> list[ImageSet]:
         """Returns the sets that phases train on or are evaluated on."""
-        return [images for row in phases for images in (self.for_training(row), self.for_evaluation(row))]
+        evaluated = [self.for_evaluation(row) for row in phases if row is not STAGE1]
+        return [*map(self.for_training, phases), *evaluated]
 
     def _load(self, name: str, split: str, **options) -> ImageSet:
         own = {field: getattr(self.config, field) for field in ("data_dir", "image_size", "image_channels")}

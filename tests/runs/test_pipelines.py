@@ -422,6 +422,9 @@ def test_images_that_changed_since_the_run_began_are_refused(tmp_path):
             train(config)
     train(dataclasses.replace(config, resume=False))
     assert result(tmp_path / "run")["phases"]["baseline"]["evaluated_images"] == 49
+    shutil.rmtree(test)
+    image_sets._load_once.cache_clear()
+    assert len(ImageSets(config).of_phases([STAGE1])) == 1, "stage 1 needs no test images"
 
 
 def test_holdout_replaces_the_test_set(tmp_path):
