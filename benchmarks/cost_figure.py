@@ -112,8 +112,11 @@ def draw(points: list[dict]) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator([20, 50, 100, 200, 500, 1000, 2000]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("multiply-adds of the training, in 10¹²; those of a distilled student include its teacher")
-    axes.set_ylabel("test accuracy, % (bars: 95 % interval over seeds; none: one seed)")
+    axes.set_xlabel(
+        "multiply-adds of the training, in 10¹²; those of a distilled student include its teacher\n"
+        "bars: 95 % intervals over seeds; points without a bar have one seed"
+    )
+    axes.set_ylabel("test accuracy, %")
     return figure
 
 
