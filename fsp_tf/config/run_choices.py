@@ -83,7 +83,7 @@ class Machine:
     deterministic: bool | None = free_option(
         None,
         "Use only deterministic kernels, so that an interrupted run ends with the same weights as an uninterrupted "
-        "one. Default: true on a CPU, where it is free, and false on a GPU. See docs/faults.md.",
+        "one. Default: true on a CPU and false on a GPU.",
     )
     distribution: str = free_option(
         "auto",
