@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     """Draws the figure and prints its points."""
     points = command.run(arguments, measure, table)["points"]
     with matplotlib.style.context(["default", STYLE]):
-        draw(points).savefig(flags.FLAGS.out, metadata=METADATA["svg"])
+        draw(points).savefig(flags.FLAGS.out, metadata=METADATA)
 
 
 def measure() -> dict:

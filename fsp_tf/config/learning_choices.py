@@ -16,8 +16,8 @@ class Data:
     )
     source_dataset: str | None = option(
         None,
-        "Data set that the teacher of a transfer was trained on. If --teacher is a file, --pipeline=transfer and teacher "
-        "set it to unknown; other pipelines in that folder then need --source_dataset=unknown.",
+        "Data set that the teacher of a transfer was trained on. If --teacher is a file, --pipeline=transfer and "
+        "teacher set it to unknown; other pipelines in that folder then need --source_dataset=unknown.",
     )
     data_dir: str | None = free_option(None, "Data folder of TFDS. Default: TFDS's own.")
     train_split: str = option("train", "Split to train on; may be a slice such as train[:1000].")

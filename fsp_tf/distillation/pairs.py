@@ -156,7 +156,8 @@ def find_pairs(teacher: keras.Model, student: keras.Model, pairs="auto") -> list
     Returns:
         A list of ((teacher_first, teacher_last), (student_first, student_last)).
     Raises:
-        ValueError: If the pairs are unknown or name a layer that a model does not have, or if no sections match.
+        ValueError: If the pairs are unknown, repeat a pair of the student or name a layer that a model does not have,
+            or if no sections match.
     """
     return resolve_pairs(ModelGraph(teacher), ModelGraph(student), pairs)
 
@@ -186,6 +187,9 @@ def resolve_pairs(teacher: ModelGraph, student: ModelGraph, pairs) -> list[tuple
         else:
             pairs = [(f"{section}_first_block", section) for section in sections]
     resolved = [(pair, pair) if isinstance(pair[0], str) else pair for pair in pairs]
+    of_student = [tuple(pair) for _, pair in resolved]
+    if len(set(of_student)) < len(of_student):  # the logs name a pair by the student's layers
+        raise ValueError(f"pairs must name each pair of the student's layers once, got {of_student}.")
     for teacher_pair, student_pair in resolved:
         for graph, names in ((teacher, teacher_pair), (student, student_pair)):
             for name in names:

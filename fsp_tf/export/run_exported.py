@@ -9,6 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+if __name__ == "__main__":
+    sys.path[:] = json.loads(sys.argv[6])  # -I ignores PYTHONPATH
+
 import numpy as np
 
 LATENCY_CALLS, LATENCY_SECONDS = 200, 2.0
@@ -84,7 +87,6 @@ def main(name: str, path: str, image_shape: str, batch_size: str, outputs_file: 
 
 
 if __name__ == "__main__":
-    sys.path[:] = json.loads(sys.argv[6])
     for blocked in ("fsp_tf", "keras", *(() if sys.argv[1] == "saved_model" else ("tensorflow",))):
         sys.modules[blocked] = None  # type: ignore[assignment]  # importing it raises ImportError
     main(*sys.argv[1:6])

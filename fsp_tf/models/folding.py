@@ -14,12 +14,12 @@ TAKES_NO_MASK = (keras.layers.Identity, keras.layers.Rescaling)
 
 
 def fold_batch_normalization(model: keras.Model) -> keras.Model:
-    """Returns a float32 copy of a functional model with each batch normalization folded into the convolution before it.
+    """Returns a copy of a functional model with each batch normalization folded into the convolution before it.
 
         s = gamma / sqrt(variance + epsilon),   kernel' = s * kernel,   bias' = s * (bias - mean) + beta
 
-    The copy computes the inference mode, with the same inputs, outputs and layer names. A batch normalization that does
-    not follow a convolution becomes a multiplication and an addition.
+    The copy computes the inference mode, with the same inputs, outputs, layer names and precision. A batch
+    normalization that does not follow a convolution becomes a multiplication and an addition.
     """
     convolutions = _foldable_convolutions(model)
     folded = set(convolutions.values())
@@ -36,7 +36,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         if type(layer) not in FOLDABLE:
             return type(layer).from_config(config)
         if layer.name in folded:
-            return keras.layers.Identity(name=layer.name, dtype="float32")
+            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
         if layer.axis not in (-1, len(layer.output.shape) - 1):
             return type(layer).from_config(config)
         scale, offset = _affine(layer)

@@ -80,7 +80,7 @@ def _run(plan: Plan, folder: pathlib.Path) -> None:
 
     wanted = [_UNIT.value] if _UNIT.value else list(plan.units)
     runner.run_units(plan.units, wanted, after_each=write_report)
-    print(f"\n{report.text_report(write_report())}\n\nReport: {folder / 'report.html'}")
+    print(f"\n{report.text_report(write_report())}\n\nReport: {folder / 'report.md'}")
 
 
 def _command(arguments: list[str]) -> str:

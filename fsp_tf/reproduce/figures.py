@@ -30,17 +30,13 @@ STYLE = {
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
     "text.parse_math": False,
-    "savefig.dpi": 200,
     "savefig.facecolor": "white",
     # The SVG keeps its text as text. Matplotlib ships the first font, so the layout is the same on every machine.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "svg.fonttype": "none",
     "svg.hashsalt": "fsp_tf",
 }
-METADATA: dict[str, dict[str, Any]] = {  # by format: nothing that changes between two runs
-    "png": {"Software": None},
-    "svg": dict.fromkeys(("Creator", "Date", "Format", "Type")),
-}
+METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # nothing that changes between two runs
 PAPER_MARK: dict[str, Any] = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "markeredgecolor": INK}
 BARS = {  # in words, its seeds' color, its bar's color
     "average": ("one model", COLORS[0], "#99c7e0"),
@@ -49,11 +45,11 @@ BARS = {  # in words, its seeds' color, its bar's color
 
 
 def draw(results: dict[str, Any]) -> dict[str, bytes]:
-    """Draws the figures of results that `measurements.collect` returns; returns PNG and SVG files by name."""
+    """Draws the figures of results that `measurements.collect` returns; returns SVG files by name."""
     with matplotlib.style.context(["default", STYLE]):
         figures = {"learning_curves": _learning_curves(results)} if results["curves"] else {}
         figures["accuracy"] = _bar_chart(results)
-        return {f"{stem}.{kind}": _save(figure, kind) for stem, figure in figures.items() for kind in METADATA}
+        return {f"{stem}.svg": _save(figure) for stem, figure in figures.items()}
 
 
 def _bar_chart(results: dict[str, Any]) -> Figure:
@@ -157,10 +153,8 @@ def _accuracy_label(results: dict[str, Any]) -> str:
     return f"accuracy on {results['evaluated_on'] or 'the test images'}, %"
 
 
-def _save(figure: Figure, kind: str) -> bytes:
-    """Returns a figure in a format. Of an SVG, coordinates are cut to two decimals."""
+def _save(figure: Figure) -> bytes:
+    """Returns a figure as SVG with coordinates of two decimals; text between the tags stays as it is."""
     file = io.BytesIO()
-    figure.savefig(file, format=kind, metadata=METADATA[kind])
-    if kind == "svg":  # text between the tags stays as it is
-        return re.sub(rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), file.getvalue())
-    return file.getvalue()
+    figure.savefig(file, format="svg", metadata=METADATA)
+    return re.sub(rb"<[^>]+>", lambda tag: re.sub(rb"(\.\d\d)\d+", rb"\1", tag[0]), file.getvalue())

@@ -1,6 +1,6 @@
-"""Writes a report: `report.json`, `report.md`, `report.html` and figures.
+"""Writes a report: `report.json`, `report.md` and figures.
 
-`python -m fsp_tf.reproduce.report FOLDER` redraws the figures and pages from the `report.json` in FOLDER.
+`python -m fsp_tf.reproduce.report FOLDER` redraws the figures and the page from the `report.json` in FOLDER.
 """
 
 import json
@@ -12,7 +12,6 @@ from typing import Any
 
 from fsp_tf.config import command_line
 from fsp_tf.reproduce import figures, paper, report_tables
-from fsp_tf.reproduce.html_page import html_page
 from fsp_tf.reproduce.report_tables import MISSING, TextTable, aligned, has_ensembles
 
 ALTERNATIVE_TEXTS = {
@@ -28,11 +27,9 @@ def write_report(results: dict[str, Any], folder: pathlib.Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = figures.draw(results)
-    svgs = {name: files[name].decode() for name in ALTERNATIVE_TEXTS if name in files}
-    text = markdown(results, list(svgs))
+    text = markdown(results, [name for name in ALTERNATIVE_TEXTS if name in files])
     files["report.json"] = (json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     files["report.md"] = text.encode()
-    files["report.html"] = html_page(results["title"], text, svgs).encode()
     for name, content in files.items():
         unfinished = folder / f".{name}.{os.getpid()}.writing"
         unfinished.write_bytes(content)

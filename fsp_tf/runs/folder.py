@@ -72,16 +72,18 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = folder_lock.take(self.path)
-            if self.config.pipeline in (DISTILL, TRANSFER) or not (self / "flags.cfg").exists():
+            is_new = not (self / "flags.cfg").exists()
+            if self.config.pipeline in (DISTILL, TRANSFER) or is_new:
                 files.write_text(self / "flags.cfg", text)
-            self.update(
-                versions=environment.versions(),
-                device=environment.device(),
-                num_replicas=num_replicas,
-                seed=self.config.seed,
-                config=dataclasses.asdict(self.config),
-                images=images,
-            )
+            if has_phases or is_new:  # evaluate and export leave the record of the training as it is
+                self.update(
+                    versions=environment.versions(),
+                    device=environment.device(),
+                    num_replicas=num_replicas,
+                    seed=self.config.seed,
+                    config=dataclasses.asdict(self.config),
+                    images=images,
+                )
         except OSError as error:
             raise UserError(f"--run_dir={self.path} cannot be written ({error.strerror}): choose another.") from error
 

@@ -109,7 +109,7 @@ def _rounded(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
             extremes += [images.min(), images.max()]
         parts.append(pixels)
     change = np.max(changes)  # NaN if a pixel is
-    if not change <= 0.5 or (change > 0 and max(extremes) <= 2):
+    if not change <= 0.5 or (extremes and max(extremes) <= 2):
         raise UserError(
             f"{name} must have images of 0 to 255, got {kind} from {np.min(extremes):g} to {np.max(extremes):g}."
         )

@@ -182,6 +182,10 @@ def test_pairs_with_different_names(models):
         ("section_output", "section_input, first_block"),
         ([("stem", "section_4")], "teacher has no head or layer named 'section_4'"),
         ([("stem", "section_1_block_2")], "student has no head or layer named 'section_1_block_2'"),
+        (
+            [(("stem", "section_1"), ("stem", "section_1")), ("stem", "section_1")],
+            "each pair of the student's layers once",
+        ),
     ],
 )
 def test_unknown_pairs_raise(models, pairs, message):

@@ -1,7 +1,9 @@
 """Tests of the comparison of exported formats with the student."""
 
+import json
 import signal
 import subprocess
+import sys
 import tempfile
 
 import keras
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from fsp_tf.data import ImageSet
 from fsp_tf.data.sources import RandomAccess
-from fsp_tf.export import verification
+from fsp_tf.export import run_exported, verification
 from fsp_tf.system.errors import UserError
 from tests.support.small_resnet import CLASS_NAMES, IMAGE_SHAPE, probabilities_of, random_images
 
@@ -34,6 +36,13 @@ def reference_of(model: keras.Model) -> verification.Reference:
     labels = probabilities.argmax(axis=-1)
     labels[:5] += 1
     return verification.Reference(probabilities, labels % 10, CLASS_NAMES)
+
+
+def test_runtime_finds_packages_outside_the_interpreters_own_folders():
+    arguments = ["none", "path", "[1]", "1", "file", json.dumps(sys.path)]
+    command = [sys.executable, "-I", "-S", run_exported.__file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyError: 'none'" in done.stderr
 
 
 def test_saved_model_without_fsp_tf_matches_the_student(outputs, model):

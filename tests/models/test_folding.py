@@ -111,3 +111,9 @@ def test_folded_model_is_in_float32_under_a_mixed_policy():
     finally:
         keras.config.set_dtype_policy("float32")
     assert keras_graph.precision(folded) == "float32"
+
+
+def test_folded_model_has_the_precision_of_the_model():
+    folded = fold_batch_normalization(cifar_resnet(8, 5, dtype="mixed_bfloat16"))
+    identities = [layer for layer in folded.layers if isinstance(layer, keras.layers.Identity)]
+    assert identities and {str(layer.output.dtype) for layer in identities} == {"bfloat16"}

@@ -375,8 +375,7 @@ def test_processes_share_a_table_and_a_second_call_only_reports(table_3):
     for row in report["rows"]:
         low, high = row["test_interval"]
         assert low < row["seeds"]["0"]["net_1"] < high
-    assert all((table_3 / f"report.{ending}").exists() for ending in ("md", "html"))
-    assert list(table_3.glob("*.png")) and list(table_3.glob("*.svg"))
+    assert (table_3 / "report.md").exists() and list(table_3.glob("*.svg"))
     refused = reproduce(*arguments, "--momentum=0.5")
     assert refused.returncode == 1 and "--momentum was 0.9 and is 0.5" in refused.stderr
 

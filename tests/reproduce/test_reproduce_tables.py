@@ -22,7 +22,7 @@ def test_figure_3_shares_models_with_rows_of_table_1(tmp_path):
     for curve in report["curves"]:
         assert [step for step, _ in curve["seeds"]["0"]["test_accuracy"]] == [1, 2, 3, 4, 5, 6]
     assert [list(claim["differences"]) for claim in report["claims"]] == [["0"], ["0"]]
-    assert (figure / "learning_curves.png").exists()
+    assert (figure / "learning_curves.svg").exists()
     for unit, ran in (("ensemble-student_shuffled", 7), ("ensemble-teacher_continued", 4), ("resnet8-fitnet_3-5-1", 2)):
         done = reproduce("--table=1", f"--run_dir={table}", *shared, f"--unit=digits-s0-{unit}")
         assert done.returncode == 0, done.stderr

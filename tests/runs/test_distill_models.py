@@ -102,6 +102,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     ("change", "words"),
     [
         (lambda images, labels: (images / 255, labels), r"images of 0 to 255, got float64 from 0 to 1\."),
+        (lambda images, labels: (images > 127, labels), r"images of 0 to 255, got bool from 0 to 1\."),
         (lambda images, labels: (images, labels[:-1]), "as many labels"),
         (lambda images, labels: (images / 200, labels), r"images of 0 to 255, got float64 from 0 to 1\.275\."),
         (lambda images, labels: (images[0], labels), "must be images"),

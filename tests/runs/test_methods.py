@@ -200,8 +200,10 @@ def test_teacher_pipeline_fine_tunes_a_named_teacher(transfer, tmp_path):
     )
     train(alone)
     assert have_equal_weights(tmp_path / "teacher.keras", pathlib.Path(transfer.run_dir) / "teacher.keras")
+    of_training = result(tmp_path)["config"]
     train(parse(f"--flagfile={tmp_path / 'flags.cfg'}", "--pipeline=evaluate"))
     assert result(tmp_path)["teacher_accuracy"] == result(pathlib.Path(transfer.run_dir))["teacher_accuracy"]
+    assert result(tmp_path)["config"] == of_training
 
 
 @pytest.mark.long

@@ -11,7 +11,6 @@ PACKAGES = {  # imports whose package has another name
     "absl": "absl-py",
     "grpc": "grpcio",
     "PIL": "pillow",
-    "markdown_it": "markdown-it-py",
     "sklearn": "scikit-learn",
     "tensorflow_serving": "tensorflow-serving-api",
 }
