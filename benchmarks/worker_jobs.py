@@ -54,7 +54,7 @@ def job_flags(folder: pathlib.Path, job: str, num_steps: int) -> list[str]:
         values |= RESNET_FLAGS | RESNET_JOBS[job]
     else:
         values |= {role: write_cnn(folder / f"{role}.keras", seed) for seed, role in enumerate(("teacher", "student"))}
-        values |= {"fsp_taps": "first:last"}
+        values |= {"fsp_pairs": "first:last"}
     return [f"--{name}={value}" for name, value in values.items()]
 
 

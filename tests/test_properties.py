@@ -51,7 +51,7 @@ def configs(draw) -> Config:
         "schedule_scale": draw(st.floats(0, 1, exclude_min=True)),
         "kd_weights": tuple(draw(st.lists(POSITIVE, min_size=2, max_size=2))),
         "export_formats": tuple(draw(st.lists(st.sampled_from(EXPORT_FORMATS), max_size=4))),
-        "fsp_taps": tuple(draw(st.lists(NAMES, max_size=3))),
+        "fsp_pairs": draw(st.sampled_from([("auto",), ("first_block",), ("a:b", "c:d=e:f")])),
     }
     values["num_virtual_devices"] = draw(st.integers(1, 8))
     values["batch_size"] = values["num_virtual_devices"] * draw(st.integers(1, 100))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from fsp_tf.config.fsp_pairs import AUTO, OF_RESNETS
 from fsp_tf.config.learning_choices import Data, Method, Models
 from fsp_tf.config.phases import FITNET_SCHEDULE, STAGE1, TAKES_SOURCE, Phase
 from fsp_tf.config.run_choices import Machine, Run, Schedules
@@ -20,8 +21,8 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
     def __post_init__(self):
         if self.stage2_loss is None:
             object.__setattr__(self, "stage2_loss", self.default_stage2_loss)
-        if (self.application is not None or self.student) and not self.fsp_taps:
-            object.__setattr__(self, "fsp_taps", ("auto",))
+        if not self.fsp_pairs:
+            object.__setattr__(self, "fsp_pairs", self.default_pairs)
         is_file = self.teacher is not None and self.application is None
         if self.pipeline in TAKES_SOURCE and is_file and self.source_dataset is None:
             object.__setattr__(self, "source_dataset", UNKNOWN)
@@ -37,8 +38,13 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
 
     @property
     def has_custom_models(self) -> bool:
-        """Whether `--fsp_taps` is set: teacher and student then count as custom models."""
-        return bool(self.fsp_taps)
+        """Whether teacher and student count as custom models: `--fsp_pairs` does not name pairs of fsp_tf's ResNets."""
+        return self.fsp_pairs[0] not in OF_RESNETS
+
+    @property
+    def default_pairs(self) -> tuple[str, ...]:
+        """The pairs of layers for the given models."""
+        return (AUTO if self.application is not None or self.student else OF_RESNETS[0],)
 
     @property
     def transfers(self) -> bool:

@@ -97,27 +97,18 @@ class Method:
         "fine-tuning on --dataset.",
         choices=("source", "fine_tuned"),
     )
-    fsp_pairs: str = option(
-        "section_input",
-        "Pair of layers for each section's FSP matrix: the section's input and output, or the output of its first "
-        "block and its output.",
-        choices=("section_input", "first_block"),
-    )
-    fsp_taps: tuple[str, ...] = option(
-        (),
-        "Pairs of layers of custom models, instead of --fsp_pairs: auto, first:last for both models, or "
-        "first:last=first:last for teacher and student. --teacher and --student then name the models. auto is the "
-        "default with --student and for a teacher of keras.applications.",
-    )
-    fsp_connector: bool = option(
-        False,
-        "Learn a 1x1 convolution in stage 1 for each feature map of the student whose number of channels differs from "
-        "the teacher's; always with --fsp_taps=auto.",
+    fsp_pairs: tuple[str, ...] | None = option(
+        None,
+        "Pairs of layers for the FSP matrices. section_input, the default: input and output of each section of the "
+        "ResNets. first_block: output of each section's first block, and its output. For custom models, which "
+        "--teacher and --student name, auto: the sections that both models have (the default with --student and for a "
+        "teacher of keras.applications); or names of layers: first:last for both models, or first:last=first:last for "
+        "teacher and student.",
     )
     fsp_weight: float | None = option(
         None,
         "Lambda, the weight of every pair's loss. Default: 10000 for --fsp_weighting=relative, 1 for equal; a tenth of "
-        "that with --fsp_taps.",
+        "that with custom models.",
     )
     fsp_weighting: str = option(
         "relative",
@@ -149,7 +140,7 @@ class Method:
     stage1_clipnorm: float | None = option(
         None,
         "Largest global norm of the gradient in stage 1; 0 does not clip. Default: 0 with --stage1_optimizer=adam, "
-        "otherwise 500, or 50 with --fsp_taps.",
+        "otherwise 500, or 50 with custom models.",
     )
     num_hints: int = option(
         1, "Number of layers that FitNet matches in stage 1: 1, the middle one, or 3, at the quarters of the network."

@@ -134,7 +134,7 @@ class Run:
         "of weights without the classifier (include_top=False).",
     )
     student: str | None = free_option(
-        None, "A .keras file with the student before training; sets --fsp_taps=auto. Default: a new ResNet."
+        None, "A .keras file with the student before training; sets --fsp_pairs=auto. Default: a new ResNet."
     )
     trained_student: str | None = free_option(
         None,

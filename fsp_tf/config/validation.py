@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from fsp_tf.config import phases
+from fsp_tf.config.fsp_pairs import parse_pairs
 from fsp_tf.resnet_layout import section_blocks
 
 LARGEST_NUMBER = 2**31 - 1
@@ -98,9 +99,14 @@ def _model_problems(config) -> Iterator[str]:
             section_blocks(config.architecture, getattr(config, name))
         except ValueError as error:
             yield str(error).replace("The depth", f"--{name}")
-    if config.sync_batch_norm and config.fsp_taps:
+    if (config.student or config.application is not None) and not config.has_custom_models:
+        yield (
+            "--student and teachers of keras.applications need --fsp_pairs=auto or names of layers, got "
+            f"--fsp_pairs={written(config.fsp_pairs)}."
+        )
+    if config.sync_batch_norm and config.has_custom_models:
         yield "--sync_batch_norm does not apply to custom models: set synchronized=True in their normalization layers."
-    if config.fsp_taps and config.precision.startswith("mixed"):
+    if config.has_custom_models and config.precision.startswith("mixed"):
         yield (
             f"--precision={config.precision} does not apply to custom models: set the dtype policy of their layers, or "
             "leave out --precision."
@@ -111,12 +117,9 @@ def _method_problems(config) -> Iterator[str]:
     for name in ("kd_weights", "stage2_fsp_weights"):
         if len(getattr(config, name)) != 2:
             yield f"--{name} must be two numbers, got {written(getattr(config, name))!r}."
-    connects = config.fsp_connector or config.fsp_taps == ("auto",)  # connectors do not outlive stage 1
-    if config.keeps_fsp and (connects or config.fsp_shuffle or config.fsp_teacher_statistics == "batch"):
-        yield (
-            "--stage2_fsp_weights cannot be combined with --fsp_connector, --fsp_taps=auto, --fsp_shuffle or "
-            "--fsp_teacher_statistics=batch."
-        )
+    parse_pairs(config.fsp_pairs)
+    if config.keeps_fsp and (config.fsp_shuffle or config.fsp_teacher_statistics == "batch"):
+        yield "--stage2_fsp_weights cannot be combined with --fsp_shuffle or --fsp_teacher_statistics=batch."
     if config.keeps_fsp and config.learns_from_source:
         yield "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source."
     if config.kd_store_views and config.stage2_loss != "kd":
@@ -129,17 +132,19 @@ def _method_problems(config) -> Iterator[str]:
         yield "--method=kd needs --stage2_loss=kd, got --stage2_loss=cross_entropy."
     if config.method == "kd" and config.pipeline == phases.STAGE1.pipeline:
         yield "--method=kd has no stage 1: use --pipeline=stage2, or --method=fsp or fitnet."
-    if config.method == "fitnet" and config.fsp_taps:
-        yield "--fsp_taps needs --method=fsp or kd, got --method=fitnet."
+    if config.method == "fitnet" and config.has_custom_models:
+        yield "Custom models need --method=fsp or kd, got --method=fitnet."
     uses_batch = config.fsp_teacher_statistics == "batch"
     options = {"fsp_store_views": config.fsp_store_views, "fsp_shuffle": config.fsp_shuffle}
     options |= {"stage2_fsp_weights": config.keeps_fsp}
     for option, is_used in (options | {"fsp_teacher_statistics=batch": uses_batch}).items():
         if is_used and config.method != "fsp":
             yield f"--{option} needs --method=fsp, got --method={config.method}."
-    if config.fsp_shuffle and config.fsp_taps:
-        yield "--fsp_shuffle does not apply to custom models: leave out --fsp_shuffle or --fsp_taps."
-    for name in ("fsp_taps", "fsp_store_views", "sync_batch_norm"):
+    if config.fsp_shuffle and config.has_custom_models:
+        yield "--fsp_shuffle does not apply to custom models: leave it out."
+    if uses_batch and config.has_custom_models:
+        yield "--fsp_teacher_statistics=batch does not apply to custom models: leave it out."
+    for name in ("fsp_store_views", "sync_batch_norm"):
         if uses_batch and getattr(config, name):
             yield f"--fsp_teacher_statistics=batch cannot be combined with --{name}: leave out one of them."
 

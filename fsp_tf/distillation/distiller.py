@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.fsp import flatten_matrices, fsp_matrix, squared_norm, unflatten_matrices
-from fsp_tf.distillation.pairs import ModelGraph, default_pairs, resolve_pairs
+from fsp_tf.distillation.pairs import NAMED_PAIRS, ModelGraph, default_pairs, resolve_pairs
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
 DEFAULT_WEIGHTS = {"relative": 10_000.0, "equal": 1.0}
@@ -27,7 +27,9 @@ class FSPDistiller(ReplicatedModel):
     lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`). The divisor
     is at least a hundredth of its mean over the batch, so that an image whose matrix is nearly zero cannot dominate the
     gradient.
-    The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair.
+    The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair. Where
+    the channels of a student's map differ from the teacher's, a 1x1 convolution, a connector, is trained with the
+    student; it is not part of it. As for any Keras layer, `keras.utils.set_random_seed` decides its initial weights.
 
     Deviates: `relative` is not the paper's. It makes lambda independent of the teacher's scale, so that one value
     serves other teachers and students (docs/stage1.md).
@@ -38,12 +40,9 @@ class FSPDistiller(ReplicatedModel):
         pairs: See `find_pairs`. Defaults to `section_input` if both models have the heads of this project's ResNets,
             otherwise to `auto`.
         weight: The paper's lambda. It scales the metric `loss` but not `loss/<pair>`. Defaults to 10,000 for
-            `relative` and 1 for `equal`, and to a tenth of that with `auto` pairs. The command line also clips the
-            gradient's norm with SGD: to 500, for custom models to 50.
+            `relative` and 1 for `equal`, and for other pairs than `section_input` and `first_block` to a tenth of that.
+            The command line also clips the gradient's norm with SGD: to 500, for custom models to 50.
         weighting: `relative` or `equal`.
-        connectors: Whether to learn a 1x1 convolution for each student map whose number of channels differs from the
-            teacher's; always with `auto` pairs. Connectors are trained with the student and are not part of it. As for
-            any Keras layer, `keras.utils.set_random_seed` decides their initial weights.
         stored: Whether `fit` gets `(images, (labels, entries))` instead of running the teacher: its matrices as
             `flatten_matrices` lays them out (batch, sum of m n), and labels, which are ignored.
 
@@ -61,7 +60,6 @@ class FSPDistiller(ReplicatedModel):
         *,
         weight: float | None = None,
         weighting: str = "relative",
-        connectors: bool = False,
         stored: bool = False,
     ):
         """Raises ValueError if a pair names an unknown layer, or its maps do not fit each other."""
@@ -71,7 +69,7 @@ class FSPDistiller(ReplicatedModel):
         self.graphs = teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         pairs = default_pairs(teacher_graph, student_graph) if pairs is None else pairs
         if weight is None:
-            weight = DEFAULT_WEIGHTS[weighting] * (CUSTOM_MODEL_SHARE if pairs == "auto" else 1.0)
+            weight = DEFAULT_WEIGHTS[weighting] * (1.0 if pairs in NAMED_PAIRS else CUSTOM_MODEL_SHARE)
         self.weight, self.weighting, self.stored = float(weight), weighting, stored
         names = resolve_pairs(teacher_graph, student_graph, pairs)
         self.teacher_pairs = [pair for pair, _ in names]
@@ -80,11 +78,9 @@ class FSPDistiller(ReplicatedModel):
         student_maps = [[student_graph[name] for name in pair] for _, pair in names]
         self.matched = f"pairs {', '.join(map(_described, names, teacher_maps, student_maps))}"
         own_last_maps = [last for _, last in student_maps]
-        self.connectors: list[keras.layers.Layer] = []
-        if connectors or pairs == "auto":
-            student_maps, self.connectors = _connected(names, teacher_maps, student_maps)
-        for (pair, _), expected, got in zip(names, teacher_maps, student_maps, strict=True):
-            _check_maps(pair, expected, got)
+        for (pair, _), *maps in zip(names, teacher_maps, student_maps, strict=True):
+            _check_maps(pair, [*maps[0], *maps[1]])
+        student_maps, self.connectors = _connected(names, teacher_maps, student_maps)
         self.matrix_shapes = [(first.shape[-1], last.shape[-1]) for first, last in teacher_maps]
         self.entry_names = [f"{first}-{last}" for first, last in self.teacher_pairs]  # both for a `TeacherStore`
         self.num_entries = sum(rows * columns for rows, columns in self.matrix_shapes)
@@ -211,20 +207,11 @@ def _connected(names, teacher_maps: list, student_maps: list) -> tuple[list, lis
     return maps, connectors
 
 
-def _check_maps(pair, teacher_maps, student_maps) -> None:
-    """Raises ValueError if maps have no fixed size, or the teacher's and the student's matrices differ in shape."""
-    for features in (*teacher_maps, *student_maps):
+def _check_maps(pair, maps: list) -> None:
+    """Raises ValueError if the maps of a pair have no fixed size."""
+    for features in maps:
         if len(features.shape) != 4 or None in features.shape[1:]:
             raise ValueError(
                 f"Pair {pair[0]}-{pair[1]}: feature maps must be (batch, height, width, channels) of a fixed size, got "
                 f"{tuple(features.shape)}."
             )
-    expected = tuple(features.shape[-1] for features in teacher_maps)
-    got = tuple(features.shape[-1] for features in student_maps)
-    if expected != got:
-        raise ValueError(
-            f"Pair {pair[0]}-{pair[1]}: the teacher's maps {[tuple(m.shape[1:]) for m in teacher_maps]} and the "
-            f"student's {[tuple(m.shape[1:]) for m in student_maps]} differ in channels, so the FSP matrices "
-            f"({expected[0]}x{expected[1]} and {got[0]}x{got[1]}) cannot be compared: use models of the same "
-            "widths, or connectors."
-        )

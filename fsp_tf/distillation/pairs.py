@@ -142,6 +142,9 @@ def _cuts(nodes: list) -> list[int]:
 def find_pairs(teacher: keras.Model, student: keras.Model, pairs="auto") -> list[tuple[Pair, Pair]]:
     """Returns the pairs of layers of two models: by default each section's input and end (Yim et al. 2017, Section 3).
 
+    Deviates: the paper says "first and last layer" of a section; `section_input` is one reading of it, `first_block`
+    another.
+
     A section is a stretch of constant spatial size. Sections of teacher and student match if they have the same size,
     or, with unpadded convolutions, nearly the same. For the ResNets of this project, these are the `section_input`
     pairs.

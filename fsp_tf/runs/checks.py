@@ -29,7 +29,7 @@ from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller
 from fsp_tf.system.errors import UserError
 
-FSP_FLAGS = ("fsp_pairs", "fsp_weight", "fsp_weighting", "fsp_connector", "stage1_clipnorm")
+FSP_FLAGS = ("fsp_weight", "fsp_weighting", "stage1_clipnorm")
 NUM_TRIAL_IMAGES = 64
 
 logger = logging.getLogger("fsp_tf")
@@ -78,7 +78,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
     try:
         distiller = make_distiller(run.config, teacher, run.models.initial_student(plain=True))
     except ValueError as error:
-        advice = "Choose another --image_size or --fsp_taps, or use --method=kd." if run.config.method == "fsp" else ""
+        advice = "Choose another --image_size or --fsp_pairs, or use --method=kd." if run.config.method == "fsp" else ""
         raise UserError(f"{error} {advice}".rstrip()) from error
     connectors = distiller.connectors if isinstance(distiller, FSPDistiller) else []
     if len(distiller.trained.trainable_variables) == sum(len(layer.variables) for layer in connectors):
@@ -96,7 +96,7 @@ def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:
         if zero := distiller.zero_pairs(images):
             raise UserError(
                 f"The teacher's FSP matrices are zero in the pair {', '.join(zero)}: train the teacher, or name "
-                "other layers with --fsp_taps."
+                "other layers with --fsp_pairs."
             )
         if run.config.fsp_store_views:
             for entries in distiller.teacher_entries(images):
@@ -117,6 +117,7 @@ def warn_of_ignored_flags(config: Config) -> None:
     defaults = defaults_beside(config)
     for names, are_ignored, choice in (
         (FSP_FLAGS, config.method != "fsp", f"--method={config.method}"),
+        (("fsp_pairs",), config.method != "fsp" and not config.has_custom_models, f"--method={config.method}"),
         (("fsp_weight",), config.stage1_optimizer != "sgd", f"--stage1_optimizer={config.stage1_optimizer}"),
         (("fsp_store_dir",), not (config.fsp_store_views or config.kd_store_views), "no stored views"),
         (("num_hints",), config.method != "fitnet", f"--method={config.method}"),
@@ -125,7 +126,6 @@ def warn_of_ignored_flags(config: Config) -> None:
             config.stage2_loss != "kd",
             f"--stage2_loss={config.stage2_loss}",
         ),
-        (("fsp_pairs",), config.has_custom_models, "--fsp_taps"),
         (("crop_pixels", "crop_padding"), config.augmentation == "none", "--augmentation=none"),
     ):
         given = [f"--{name}" for name in names if getattr(config, name) != defaults[name]]

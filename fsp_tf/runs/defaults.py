@@ -25,5 +25,5 @@ def defaults_beside(config: Config) -> dict[str, Any]:
     """Returns the default of every flag, given the values of the others."""
     unset = with_defaults(dataclasses.replace(config, fsp_weight=None, stage1_clipnorm=None))
     dependent = {name: getattr(unset, name) for name in ("fsp_weight", "stage1_clipnorm")}
-    dependent["stage2_loss"] = config.default_stage2_loss
+    dependent |= {"stage2_loss": config.default_stage2_loss, "fsp_pairs": config.default_pairs}
     return {name: field.default for name, field in fields().items()} | dependent

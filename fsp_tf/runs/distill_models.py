@@ -84,7 +84,7 @@ def distill(
     sets = given_images.image_sets(classes, train, test, labeled)
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
-    defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL, "fsp_taps": ("auto",)}
+    defaults = {"pipeline": TRANSFER if str(teacher).startswith(APPLICATION) else DISTILL}
     num_labeled = choices.get("labeled_images") or sets.get("labeled", sets["train"]).num_images
     defaults |= _lengths(sets["train"].num_images, num_labeled, choices.get("batch_size"))
     decided = {"dataset": f"{MEMORY}{given_images.digest(sets.values())}", "run_dir": str(folder), "teacher": teacher}

@@ -155,7 +155,7 @@ class RunModels:
         outputs = getattr(model, "output", None)
         if not isinstance(outputs, dict) or "logits" not in outputs:
             raise UserError(
-                f"{path} is not a model of fsp_tf: it has no head named logits. Custom models need --fsp_taps=auto."
+                f"{path} is not a model of fsp_tf: it has no head named logits. Custom models need --fsp_pairs=auto."
             )
         num_classes, shape = outputs["logits"].shape[-1], model.input_shape[1:]
         expected = model_forms.build(self.config, role, num_classes, shape, plain=True)
@@ -168,7 +168,7 @@ class RunModels:
             raise UserError(
                 f"The {role} in {path} has {len(shapes)} weights and sections of {widths} channels; --{role}_depth, "
                 f"--width_multiplier and --shortcut describe a model of {len(wanted)} weights and {wanted_widths} "
-                "channels: set them to the file's values, or name the layers of a custom model with --fsp_taps."
+                "channels: set them to the file's values, or name the layers of a custom model with --fsp_pairs."
             )
         expected.set_weights(model.get_weights())
         return expected

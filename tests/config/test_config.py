@@ -7,7 +7,8 @@ import pathlib
 import pytest
 
 from fsp_tf import config as config_lib
-from fsp_tf.config import METHODS, Config
+from fsp_tf.config import METHODS, Config, parse_pairs
+from fsp_tf.config.fsp_pairs import OF_RESNETS
 from fsp_tf.config.phases import PHASES, phases_of
 from fsp_tf.distillation import DEFAULT_WEIGHTS, NAMED_PAIRS
 from fsp_tf.distillation.soft_targets import FORMS
@@ -58,7 +59,7 @@ def test_baseline_has_the_schedule_of_stage_2():
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"fsp_pairs": "typo"}, "--fsp_pairs must be one of section_input, first_block, got 'typo'"),
+        ({"fsp_pairs": ("typo",)}, "--fsp_pairs is section_input, first_block, auto, or names layers .* got 'typo'"),
         (
             {"export_formats": ("onnx", "tflite")},
             "--export_formats must be some of saved_model, litert, litert_int8, onnx, got 'onnx,tflite'",
@@ -122,7 +123,6 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"stage2_fsp_weights": (1.0, 0.0), "fsp_shuffle": True}, "cannot be combined with .*--fsp_shuffle"),
         ({"precision": "mixed_float16", "student": "a.keras"}, "does not apply to custom models: set the dtype policy"),
-        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_taps": ("auto",)}, "cannot be combined with .*--fsp_taps=auto"),
         (
             {"stage2_fsp_weights": (1.0, 0.0), "pipeline": "transfer", "source_dataset": "digits"},
             "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source",
@@ -136,7 +136,7 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         (
             {"teacher": "keras.applications:MobileNetV2", "pipeline": "transfer", "method": "fitnet"},
-            "--fsp_taps needs --method=fsp or kd, got --method=fitnet",
+            "Custom models need --method=fsp or kd, got --method=fitnet",
         ),
         ({"teacher_weights": "none", "teacher": "a.keras"}, "--teacher_weights needs .*, got --teacher=a.keras"),
         ({"members": ("a.keras", "b.keras")}, "--members needs --pipeline=ensemble, got --pipeline=distill"),
@@ -155,11 +155,11 @@ def test_method_decides_loss_of_stage_2_and_schedule_of_stage_1():
 
 def test_teacher_of_keras_applications_is_a_transfer_with_automatic_pairs():
     config = Config(teacher="keras.applications:MobileNetV2", pipeline="transfer")
-    assert config.application == "MobileNetV2" and config.fsp_taps == ("auto",) and config.learns_from_source
+    assert config.application == "MobileNetV2" and config.fsp_pairs == ("auto",) and config.learns_from_source
     names = [phase.name for phase in phases_of(config)]
     assert names == ["fine_tuning", "baseline", "stage1", "stage2"]
-    config = dataclasses.replace(config, pipeline="stage1", transfer_teacher="fine_tuned", fsp_taps=("a:b",))
-    assert config.transfers and not config.learns_from_source and config.fsp_taps == ("a:b",)
+    config = dataclasses.replace(config, pipeline="stage1", transfer_teacher="fine_tuned", fsp_pairs=("a:b",))
+    assert config.transfers and not config.learns_from_source and config.fsp_pairs == ("a:b",)
     assert Config(teacher="keras.applications.keras").application is None
 
 
@@ -181,13 +181,30 @@ def test_teacher_has_its_own_flip_and_weight_decay():
 
 def test_flag_choices_equal_those_of_the_library():
     expected_choices = {
-        "fsp_pairs": NAMED_PAIRS,
         "kd_form": FORMS,
         "fsp_weighting": tuple(DEFAULT_WEIGHTS),
         "shortcut": SHORTCUTS,
     }
     for name, expected in expected_choices.items():
         assert config_lib.fields()[name].metadata["choices"] == expected
+    assert OF_RESNETS == NAMED_PAIRS
+
+
+@pytest.mark.parametrize("pairs", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",), ("auto", "a:b")])
+def test_malformed_pairs_are_refused(pairs):
+    with pytest.raises(UserError, match=r"--fsp_pairs is .* or names layers as first:last .* got 'a"):
+        Config(fsp_pairs=pairs)
+
+
+def test_names_of_layers_are_parsed_to_pairs():
+    assert parse_pairs(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
+    assert parse_pairs(("a:1:b", "c:d:12=e:1:f:2")) == [("a:1", "b"), (("c", "d:12"), ("e:1", "f:2"))]
+
+
+def test_own_student_needs_pairs_of_custom_models():
+    assert Config(student="mine.keras").fsp_pairs == ("auto",)
+    with pytest.raises(UserError, match="need --fsp_pairs=auto or names of layers, got --fsp_pairs=first_block"):
+        Config(student="mine.keras", fsp_pairs=("first_block",))
 
 
 def test_list_flag_with_a_word_raises_user_error():

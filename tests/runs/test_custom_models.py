@@ -1,4 +1,4 @@
-"""Custom teachers and students: CNNs from `.keras` files, whose layers `--fsp_taps` names."""
+"""Custom teachers and students: CNNs from `.keras` files, whose layers `--fsp_pairs` names."""
 
 import dataclasses
 import pathlib
@@ -12,7 +12,6 @@ from fsp_tf import runs
 from fsp_tf.data import load_split
 from fsp_tf.distillation import FSPDistiller
 from fsp_tf.models import load_keras_file
-from fsp_tf.runs.stage1_distiller import parse_taps
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
 from tests.support.custom_cnns import student_model, teacher_model
@@ -21,7 +20,7 @@ TINY = dataclasses.replace(
     tiny_runs.CONFIG,
     baseline=True,
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
-    fsp_taps=("early:late=first:second",),
+    fsp_pairs=("early:late=first:second",),
 )
 
 
@@ -65,10 +64,10 @@ def test_custom_model_is_distilled_saved_and_served(files, tmp_path):
     np.testing.assert_allclose(probabilities, keras.ops.softmax(logits), atol=1e-5)
 
 
-def test_unequal_widths_need_a_connector(files, tmp_path):
-    with pytest.raises(UserError, match="differ in channels"):
-        run(tmp_path / "a", files, "narrow.keras", baseline=False)
-    record = run(tmp_path / "b", files, "narrow.keras", baseline=False, fsp_connector=True)
+def test_unequal_widths_are_connected_in_stage_1_alone(files, tmp_path):
+    with pytest.raises(UserError, match="--stage2_fsp_weights needs paired layers of equal numbers of channels"):
+        run(tmp_path / "a", files, "narrow.keras", baseline=False, stage2_fsp_weights=(1.0, 0.0))
+    record = run(tmp_path / "b", files, "narrow.keras", baseline=False)
     assert record["student_accuracy"] >= 0
     student = keras.saving.load_model(tmp_path / "b" / "student.keras", compile=False)
     assert not any("connector" in layer.name for layer in student.layers)
@@ -84,7 +83,7 @@ def test_connectors_follow_the_seed(files, tmp_path, monkeypatch):
     monkeypatch.setattr(FSPDistiller, "compile", kernels_at_start)
     for number, seed in enumerate((0, 0, 1)):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / str(number), files, "narrow.keras", pipeline="stage1", fsp_connector=True, seed=seed)
+            run(tmp_path / str(number), files, "narrow.keras", pipeline="stage1", seed=seed)
     first, again, other = (np.concatenate([kernel.ravel() for kernel in each]) for each in kernels)
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
@@ -119,21 +118,10 @@ def test_teacher_that_ends_in_probabilities_gives_soft_targets(files, tmp_path):
     assert "loss/soft_targets" in record["phases"]["stage2"]["scalars"]
 
 
-@pytest.mark.parametrize("taps", [("a",), ("a:",), ("a:b=c",), ("a:b=c:d=e:f",), ("a:b:c",)])
-def test_malformed_taps_are_refused(taps):
-    with pytest.raises(UserError, match=r"--fsp_taps is auto, or names layers as first:last .* got 'a"):
-        parse_taps(taps)
-
-
-def test_taps_are_parsed_to_pairs():
-    assert parse_taps(("a:b", "c:d=e:f")) == [("a", "b"), (("c", "d"), ("e", "f"))]
-    assert parse_taps(("a:1:b", "c:d:12=e:1:f:2")) == [("a:1", "b"), (("c", "d:12"), ("e:1", "f:2"))]
-
-
 def test_store_depends_on_the_teachers_layers(files, tmp_path):
     choices = {"pipeline": "stage1", "fsp_store_views": 1, "fsp_store_dir": str(tmp_path / "store")}
     for first in ("early", "pooled"):
-        run(tmp_path / first, files, fsp_taps=(f"{first}:late=first:second",), **choices)
+        run(tmp_path / first, files, fsp_pairs=(f"{first}:late=first:second",), **choices)
     assert len([path for path in (tmp_path / "store").iterdir() if path.is_dir()]) == 2
 
 
@@ -156,7 +144,7 @@ def test_teacher_of_the_same_weights_and_other_layers_is_another_teacher(tmp_pat
 
 def test_missing_layer_is_refused_by_name(files, tmp_path):
     with pytest.raises(UserError, match="no head or layer named 'nowhere'"):
-        run(tmp_path, files, fsp_taps=("early:nowhere=first:second",))
+        run(tmp_path, files, fsp_pairs=("early:nowhere=first:second",))
 
 
 def test_model_with_other_classes_or_images_is_refused(files, tmp_path):

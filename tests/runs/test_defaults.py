@@ -24,7 +24,7 @@ def test_adam_is_not_clipped_unless_asked():
 
 
 def test_custom_models_take_a_tenth_of_the_step():
-    filled = with_defaults(Config(fsp_taps=("first:last",)))
+    filled = with_defaults(Config(fsp_pairs=("first:last",)))
     assert (filled.fsp_weight, filled.stage1_clipnorm) == (1000.0, 50.0)
 
 

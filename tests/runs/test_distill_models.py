@@ -339,7 +339,7 @@ def test_own_classes_and_functions_of_a_script_are_read_again(arrays, tmp_path, 
         return keras.Model(images, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
 
     choices = TINY | {"stage1_steps": (1, 2, 3), "stage2_steps": (1, 2, 3), "baseline": False}
-    choices |= {"run_dir": str(tmp_path), "fsp_taps": ("first:last",)}
+    choices |= {"run_dir": str(tmp_path), "fsp_pairs": ("first:last",)}
     teacher = model()
     teacher.compile(keras.optimizers.SGD(Constant()), "mse")
     run = fsp_tf.distill(teacher, model(), *arrays, **choices)

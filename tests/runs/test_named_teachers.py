@@ -24,6 +24,7 @@ TINY = dataclasses.replace(
     baseline=True,
     pipeline="transfer",
     teacher=NAMED,
+    fsp_pairs=None,
     teacher_weights="none",
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
 )
@@ -102,10 +103,10 @@ def test_custom_student_learns_from_the_named_teacher(tmp_path):
 
 def test_named_layers_of_a_teacher_that_will_be_fine_tuned_are_checked(tmp_path):
     student_model().save(tmp_path / "student.keras")
-    choices = {"student": str(tmp_path / "student.keras"), "fsp_connector": True, "run_dir": str(tmp_path / "run")}
+    choices = {"student": str(tmp_path / "student.keras"), "run_dir": str(tmp_path / "run")}
     config = dataclasses.replace(TINY, transfer_teacher="fine_tuned", **choices)
     for first, problem in (("conv1_relu", None), ("conv_no_relu", "no head or layer named 'conv_no_relu'")):
-        given = runs.Run(dataclasses.replace(config, fsp_taps=(f"{first}:conv_pw_3_relu=first:second",)))
+        given = runs.Run(dataclasses.replace(config, fsp_pairs=(f"{first}:conv_pw_3_relu=first:second",)))
         with pytest.raises(UserError, match=problem) if problem else contextlib.nullcontext():
             checks.check_inputs(given, phases_of(given.config))
 
@@ -123,7 +124,7 @@ def test_custom_teacher_is_fine_tuned_with_a_new_classifier(tmp_path):
     features = original.layers[-1].input
     teacher = keras.Model(original.inputs, keras.layers.Dense(3, activation="softmax")(features), name="theirs")
     teacher.save(tmp_path / "teacher.keras")
-    choices = {"teacher_weights": "imagenet", "fsp_taps": ("auto",), "pipeline": "teacher"}
+    choices = {"teacher_weights": "imagenet", "fsp_pairs": ("auto",), "pipeline": "teacher"}
     run(tmp_path / "run", teacher=str(tmp_path / "teacher.keras"), **choices)
     tuned = keras.saving.load_model(tmp_path / "run" / "teacher.keras", compile=False)
     assert tuned.output["logits"].shape[-1] == 10 and tuned.name == "theirs"

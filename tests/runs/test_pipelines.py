@@ -50,7 +50,7 @@ def test_distill_records_its_models_and_phases(finished):
     for name in ("teacher", "baseline", "student"):
         assert 0 <= record[f"{name}_accuracy"] <= 1
         assert record["models"][name]["parameters"] == 75_486
-    assert record["seed"] == 0 and record["config"]["fsp_pairs"] == "section_input"
+    assert record["seed"] == 0 and record["config"]["fsp_pairs"] == ["section_input"]
     assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
     assert record["phases"]["stage1"]["steps"] == 5
     errors = {f"relative_error/{pair}" for pair in ("stem-section_1", "section_1-section_2", "section_2-section_3")}
@@ -108,7 +108,7 @@ def test_remaining_work_is_counted_in_steps_of_the_phase(tmp_path):
     expected = (2 * 10 * 3 * small + 5 * (3 * small + large)) / (3 * large)
     assert fitting.steps_ahead(config, folder, TEACHER, 0) == pytest.approx(expected)
     assert fitting.steps_ahead(config, folder, STAGE2, 0) == 0
-    custom = dataclasses.replace(config, fsp_taps=("a:b",))
+    custom = dataclasses.replace(config, fsp_pairs=("a:b",))
     assert fitting.steps_ahead(custom, folder, TEACHER, 0) is None
 
 
@@ -249,15 +249,14 @@ def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
 
 
 def test_flags_without_effect_are_named(tmp_path, capsys):
-    kd = {"method": "kd", "fsp_weighting": "equal", "fsp_weight": 5.0, "fsp_pairs": "first_block"}
-    taps = {"fsp_taps": ("auto",), "fsp_pairs": "first_block", "student_depth": 14}
-    for choices in ({}, kd, {"kd_temperature": 2.0}, {"fsp_weighting": "equal", "stage1_optimizer": "adam"}, taps):
+    kd = {"method": "kd", "fsp_weighting": "equal", "fsp_weight": 5.0, "fsp_pairs": ("first_block",)}
+    for choices in ({}, kd, {"kd_temperature": 2.0}, {"fsp_weighting": "equal", "stage1_optimizer": "adam"}):
         config = tiny(tmp_path, stage2_loss=None, **choices)
         checks.check_inputs(runs.Run(config), phases_of(config))
     assert capsys.readouterr().out.splitlines() == [
-        "WARNING: --fsp_pairs, --fsp_weight, --fsp_weighting have no effect with --method=kd.",
+        "WARNING: --fsp_weight, --fsp_weighting have no effect with --method=kd.",
+        "WARNING: --fsp_pairs has no effect with --method=kd.",
         "WARNING: --kd_temperature has no effect with --stage2_loss=cross_entropy.",
-        "WARNING: --fsp_pairs has no effect with --fsp_taps.",
     ]
 
 
@@ -339,7 +338,7 @@ def test_all_other_choices_run(tmp_path):
         architecture="imagenet",
         teacher_depth=20,
         student_depth=18,
-        fsp_pairs="first_block",
+        fsp_pairs=("first_block",),
         fsp_weighting="equal",
         flip=True,
         baseline=False,
