@@ -97,8 +97,8 @@ class Method:
         "fine-tuning on --dataset.",
         choices=("source", "fine_tuned"),
     )
-    fsp_pairs: tuple[str, ...] | None = option(
-        None,
+    fsp_pairs: tuple[str, ...] = option(
+        (),
         "Pairs of layers for the FSP matrices. section_input, the default: input and output of each section of the "
         "ResNets. first_block: output of each section's first block, and its output. For custom models, which "
         "--teacher and --student name, auto: the sections that both models have (the default with --student and for a "

@@ -97,8 +97,7 @@ def distill(
             _save(classifiers[name], path)  # without the user's class and optimizer
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
-    images = ImageSets(config)
-    vars(images).update(train=sets["train"], test=sets["test"], with_labels=sets.get("labeled", sets["train"]))
+    images = ImageSets(config, sets)
     if not console.logger.handlers:
         console.install_handler()
     models = {path: classifiers[name] for name, path in paths.items()}

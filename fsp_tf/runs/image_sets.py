@@ -1,6 +1,7 @@
 """The image sets of a run, each loaded when it is first needed."""
 
 import functools
+from collections.abc import Mapping
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import STAGE1, Phase
@@ -12,10 +13,15 @@ MEMORY = "memory:"  # begins the name of a data set that was given to `fsp_tf.di
 
 
 class ImageSets:
-    """The training and test images of a run, and in a transfer those of the teacher's data set."""
+    """The training and test images of a run, and in a transfer those of the teacher's data set.
 
-    def __init__(self, config: Config):
-        self.config = config
+    Args:
+        config: Names the data.
+        given: The sets that were given to `fsp_tf.distill`, by the name of their split; none are then loaded.
+    """
+
+    def __init__(self, config: Config, given: Mapping[str, ImageSet] | None = None):
+        self.config, self._given = config, given or {}
 
     @functools.cached_property
     def train(self) -> ImageSet:
@@ -26,15 +32,10 @@ class ImageSets:
         )
 
     @functools.cached_property
-    def with_labels(self) -> ImageSet:
-        """The images of `--labeled_split`, or the ones to train on."""
-        split = self.config.labeled_split
-        return self._load(self.config.dataset, split) if split else self.train
-
-    @functools.cached_property
     def labeled(self) -> ImageSet:
         """The images of stage 2, the baseline and fine-tuning: `--labeled_images` of those with labels."""
-        wanted, full = self.config.labeled_images, self.with_labels
+        wanted, split = self.config.labeled_images, self.config.labeled_split
+        full = self._load(self.config.dataset, split) if split else self.train
         if wanted > full.num_images:
             raise UserError(f"--labeled_images={wanted} exceeds the {full.num_images} images of {full.name}.")
         return datasets.random_part(full, wanted) if wanted else full
@@ -104,5 +105,7 @@ class ImageSets:
         return [*map(self.for_training, phases), *evaluated]
 
     def _load(self, name: str, split: str, **options) -> ImageSet:
+        if self._given:
+            return self._given[split]
         own = {field: getattr(self.config, field) for field in ("data_dir", "image_size", "image_channels")}
         return _load_once(name, split, **own, **options)

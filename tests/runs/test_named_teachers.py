@@ -24,7 +24,7 @@ TINY = dataclasses.replace(
     baseline=True,
     pipeline="transfer",
     teacher=NAMED,
-    fsp_pairs=None,
+    fsp_pairs=(),
     teacher_weights="none",
     stage2_learning_rates=(1e-3, 1e-3, 1e-3),
 )
