@@ -11,7 +11,7 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
 
     The same call resumes an interrupted run. The run's folder holds the usual files of a run and the two given models.
     Without a GPU, the first call makes TensorFlow deterministic until the process ends, which cannot be undone;
-    `deterministic=False` avoids that. The random seeds of Python, NumPy and Keras are set. If the logger `fsp_tf` has
+    `deterministic=False` avoids that. If the logger `fsp_tf` has
     no handler, it gets one that prints progress.
 
     Args:
@@ -26,8 +26,8 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
         labeled: The images of stage 2, the student from scratch and fine-tuning, in the same form. The labels of
             `train` are then not used, and can be None. Default: `train`.
         class_names: Names of the classes for the record, the model card and the served answers. Default: those that
-            `train` has, otherwise 0, 1, ...
-        callbacks: Keras callbacks for every phase.
+            `labeled`, or else `train`, has, otherwise 0, 1, ...
+        callbacks: Keras callbacks for every phase, which is one epoch of `fit`.
         **choices: Any flag of `python -m fsp_tf.main` by its name, such as `stage2_steps=6400` or
             `baseline=False`, except those that name data. By default the program finds the pairs of layers, and stage 1
             and stage 2 have as many epochs as in the paper.
@@ -45,4 +45,5 @@ def distill(teacher, student, train, test, *, run_dir, labeled=None, class_names
     from fsp_tf.runs import distill_models  # here, so that `import fsp_tf` is light
 
     own = {"run_dir": run_dir, "labeled": labeled, "class_names": class_names, "callbacks": callbacks}
-    return distill_models.distill(teacher, student, train, test, **own, **choices)
+    with distill_models.random_states_kept():
+        return distill_models.distill(teacher, student, train, test, **own, **choices)

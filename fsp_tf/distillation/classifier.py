@@ -42,7 +42,11 @@ class Classifier(ReplicatedModel):
     """
 
     def __init__(self, model: keras.Model, label_smoothing: float = 0.0):
+        """Raises ValueError if the model has no head `logits`."""
         super().__init__(name="classifier")
+        output = getattr(model, "output", None)
+        if not isinstance(output, dict) or "logits" not in output:
+            raise ValueError(f"{model.name} has no head named logits: make it return a dictionary with logits.")
         self.trained, self.label_smoothing = model, label_smoothing
         self.accuracy = keras.metrics.SparseCategoricalAccuracy("logits_accuracy")
 
@@ -73,13 +77,19 @@ class Classifier(ReplicatedModel):
         return self.minimize(image_losses, sample_weight)
 
     def test_step(self, data):
-        """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)`; see `train_step`."""
-        return validate(self, self(data[0], training=False)["logits"], data[1])
+        """Returns `loss`, the cross entropy, and `logits_accuracy` of a batch as `train_step` takes it."""
+        images, *others = keras.utils.unpack_x_y_sample_weight(data)
+        return validate(self, self(images, training=False)["logits"], *others)
 
 
-def validate(model, logits: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Adds the cross entropy and the accuracy of a batch to a model's metrics `total` and `accuracy`; returns both."""
+def validate(model, logits: tf.Tensor, labels: tf.Tensor, sample_weight=None) -> dict[str, tf.Tensor]:
+    """Adds a batch to a model's metrics `total`, the cross entropy, and `accuracy`; returns both.
+
+    As in Keras, the sample weights are factors of the images' losses, and the accuracy ignores them.
+    """
     logits = tf.cast(logits, tf.float32)
-    model.total.update_state(label_loss(labels, logits))
+    losses = label_loss(labels, logits)
+    weights = 1.0 if sample_weight is None else tf.reshape(tf.cast(sample_weight, tf.float32), [-1])
+    model.total.update_state(losses * weights)
     model.accuracy.update_state(labels, logits)
     return {metric.name: metric.result() for metric in (model.total, model.accuracy)}

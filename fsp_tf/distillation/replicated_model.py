@@ -29,6 +29,17 @@ class ReplicatedModel(keras.Model):
         self.total = keras.metrics.Mean("loss")
         self.built = True  # by the subclass's constructor
 
+    def compile(self, optimizer, **options):
+        """Configures the training as Keras does.
+
+        Raises:
+            ValueError: If a loss or metrics are given, since the model has its own.
+        """
+        own = [name for name in ("loss", "loss_weights", "metrics", "weighted_metrics") if options.get(name)]
+        if own:
+            raise ValueError(f"{type(self).__name__} has its own loss and metrics: leave out {', '.join(own)}.")
+        super().compile(optimizer, **options)
+
     def build_optimizer(self) -> None:
         """Builds the optimizer for the trained weights.
 
@@ -46,14 +57,14 @@ class ReplicatedModel(keras.Model):
         Args:
             image_losses: Runs the trained model and returns each image's loss, float32 (batch of this replica,). It may
                 also update the other metrics.
-            sample_weight: Factors of the images' losses, float (batch of this replica,), if any.
+            sample_weight: Factors of the images' losses, float (batch of this replica,) or (batch, 1), if any.
         Returns:
             Every metric by name; see `global_results`.
         """
         with tf.GradientTape() as tape:
             losses = image_losses()
             if sample_weight is not None:
-                losses *= tf.cast(sample_weight, losses.dtype)
+                losses *= tf.reshape(tf.cast(sample_weight, losses.dtype), [-1])
             regularization = tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in self.trained.losses)])
             # Gradients of all replicas are added up, so each replica contributes its part of the mean.
             mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync
@@ -94,6 +105,8 @@ class ReplicatedModel(keras.Model):
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             super().make_train_function(force)
+        elif self.steps_per_execution > 1:
+            raise ValueError(f"steps_per_execution must be 1 on several replicas, got {self.steps_per_execution}.")
         elif self.train_function is None or force:
 
             @tf.function(reduce_retracing=True)

@@ -155,5 +155,6 @@ class SoftTargetDistiller(ReplicatedModel):
         return self.minimize(image_losses, sample_weight)
 
     def test_step(self, data):
-        """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)`; see `train_step`."""
-        return validate(self, self(data[0], training=False), data[1])
+        """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)` or with sample weights."""
+        images, *others = keras.utils.unpack_x_y_sample_weight(data)
+        return validate(self, self(images, training=False), *others)

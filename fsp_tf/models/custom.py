@@ -107,13 +107,14 @@ def _before_softmax(probabilities: keras.KerasTensor) -> keras.KerasTensor:
     if isinstance(operation, PASS_THROUGH) and inputs[0].shape == probabilities.shape:
         return _before_softmax(inputs[0])
     is_softmax = getattr(operation, "activation", None) is keras.activations.softmax
-    if isinstance(operation, keras.layers.Dense) and is_softmax:
+    if type(operation) is keras.layers.Dense and is_softmax:  # a subclass may compute otherwise
         dense = keras.layers.Dense.from_config(operation.get_config() | {"activation": "linear"})
         logits = dense(inputs[0])
         dense.set_weights(operation.get_weights())
         return logits
+    is_keras = type(operation).__module__.startswith("keras.src.")
     is_softmax = is_softmax and isinstance(operation, keras.layers.Activation)
-    if is_softmax or type(operation).__name__ == "Softmax":  # the layer or the operation
+    if is_keras and (is_softmax or type(operation).__name__ == "Softmax"):  # the layer or the operation
         return inputs[0]
     return keras.ops.log(keras.ops.maximum(probabilities, SMALLEST_PROBABILITY))
 

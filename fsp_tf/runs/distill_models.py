@@ -1,8 +1,10 @@
 """Distillation of models and images that are in memory: `fsp_tf.distill`."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -73,14 +75,14 @@ def distill(
     run_dir: str,
     labeled,
     class_names: Sequence[str] | None,
-    callbacks: Sequence,
+    callbacks,
     **choices,
 ) -> DistilledRun:
     """Does what `fsp_tf.distill` documents."""
-    choices = _with_ends(_checked(choices))
+    choices, callbacks = _with_ends(_checked(choices)), _checked_callbacks(callbacks)
     given = {"student": student} if isinstance(teacher, str) else {"student": student, "teacher": teacher}
     classifiers = {name: as_classifier(model, pathlib.Path(f"the {name}")) for name, model in given.items()}
-    classes = _class_names(classifiers["student"], class_names, train)
+    classes = _class_names(classifiers["student"], class_names, train if labeled is None else labeled)
     sets = given_images.image_sets(classes, train, test, labeled)
     folder = pathlib.Path(run_dir).expanduser()
     paths = {name: folder / "given" / f"{name}.keras" for name in given}
@@ -94,7 +96,7 @@ def distill(
     trust(*given.values())
     for name, path in paths.items():
         if not (config.resume and is_begun and path.exists()):
-            _save(classifiers[name], path)  # without the user's class and optimizer
+            _save(name, classifiers[name], path)  # without the user's class and optimizer
         keras.utils.set_random_seed(config.seed)  # a file has no states of random generators: reading it draws them
         classifiers[name] = _read_again(path, name, classifiers[name])
     images = ImageSets(config, sets)
@@ -105,10 +107,40 @@ def distill(
         return DistilledRun(run_pipeline(config, images=images, models=models, callbacks=callbacks))
 
 
-def _save(model: keras.Model, path: pathlib.Path) -> None:
+@contextlib.contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Restores the random generators of Python and NumPy at the end; Python's gives Keras the seeds of new layers."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+def _checked_callbacks(given) -> list[keras.callbacks.Callback]:
+    """Returns callbacks as a list; raises UserError for those that cannot run in a run's phases."""
+    callbacks = [given] if isinstance(given, keras.callbacks.Callback) else list(given or ())
+    for callback in callbacks:
+        saves = isinstance(callback, keras.callbacks.ModelCheckpoint) and not callback.save_weights_only
+        if saves or isinstance(callback, keras.callbacks.LearningRateScheduler):
+            raise UserError(
+                f"callbacks must not contain {type(callback).__name__}: the run saves its models and checkpoints, and "
+                "its learning rates are choices (see docs/flags.md)."
+            )
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise UserError(f"callbacks must be Keras callbacks, got {type(callback).__name__}.")
+    return callbacks
+
+
+def _save(name: str, model: keras.Model, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.atomic_write(path) as aside:
-        model.save(aside)
+    try:
+        with files.atomic_write(path) as aside:
+            model.save(aside)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the {name} cannot be saved: its own layers need a get_config ({reason}).") from error
 
 
 def _checked(choices: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +177,13 @@ def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras
     Raises:
         UserError: If it is another function of the images than the given one, or a teacher with other weights.
     """
-    saved = as_classifier(load_keras_file(path), path)
+    try:
+        saved = as_classifier(load_keras_file(path), path)
+    except UserError as error:
+        if error.__cause__ is None:
+            raise
+        reason = str(error.__cause__).strip().splitlines()[0]
+        raise UserError(f"the {name} cannot be read again from a file: Keras cannot load it ({reason}).") from error
     noise = np.random.default_rng(0).integers(0, 256, (2, *saved.input_shape[1:])).astype(np.float32)
     is_same = keras_graph.structure(saved) == keras_graph.structure(classifier)
     is_same = is_same and (name == "student" or weights_digest(saved) == weights_digest(classifier))
@@ -172,11 +210,14 @@ def _lengths(num_images: int, num_labeled: int, batch_size: int | None) -> dict:
 
 def _with_ends(choices: dict[str, Any]) -> dict[str, Any]:
     """Returns choices in which a single number of steps is the length of a schedule of the default rates."""
-    ends = {
-        f"{phase.schedule}_steps": _ends(phase, choices[f"{phase.schedule}_steps"][0])
-        for phase in EPOCHS
-        if len(choices.get(f"{phase.schedule}_steps", ())) == 1 and f"{phase.schedule}_learning_rates" not in choices
-    }
+    ends = {}
+    for phase in EPOCHS:
+        steps, rates = f"{phase.schedule}_steps", f"{phase.schedule}_learning_rates"
+        if len(choices.get(steps, ())) == 1 and rates not in choices:
+            (length,) = choices[steps]
+            if length < 1:
+                raise UserError(f"{steps} must be at least 1, got {length}.")
+            ends[steps] = _ends(phase, length)
     return choices | ends
 
 

@@ -36,13 +36,12 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
     Raises:
         UserError: If they are not images of 0 to 255 and integer labels.
     """
+    own = tuple(getattr(data, "class_names", classes))
+    if needs_labels and own != classes and (len(own) != len(classes) or set(own) & set(classes)):
+        raise UserError(
+            f"{name} has {len(own)} classes {', '.join(own[:20])}; expected {len(classes)}: {', '.join(classes[:20])}."
+        )
     if isinstance(data, ImageSet):
-        are_mixed_up = data.class_names != classes and set(data.class_names) & set(classes)
-        if len(data.class_names) != len(classes) or are_mixed_up:
-            raise UserError(
-                f"{name} has {len(data.class_names)} classes {', '.join(data.class_names[:20])}; expected "
-                f"{len(classes)}: {', '.join(classes[:20])}."
-            )
         return dataclasses.replace(data, class_names=classes)
     try:
         images, labels = _in_fixed_order(name, data) if isinstance(data, tf.data.Dataset) else map(np.asarray, data)

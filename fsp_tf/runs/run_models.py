@@ -121,6 +121,11 @@ class RunModels:
             return model_forms.build(config, STUDENT_ROLE, num_classes, shape, plain=plain)
         model = self.read(path, STUDENT_ROLE)
         check_fit(model, path, STUDENT_ROLE, shape, num_classes)
+        if others := {weight.dtype for weight in model.trainable_variables} - {"float32"}:
+            raise UserError(
+                f"{path} has weights in {', '.join(sorted(others))}: build the student in float32, or with a mixed "
+                "policy such as mixed_bfloat16."
+            )
         return model_forms.copy_form(config, STUDENT_ROLE, model)
 
     def student_after_stage1(self) -> keras.Model:

@@ -91,7 +91,8 @@ class TensorBoardLog(keras.callbacks.Callback):
             if self.window_count:
                 scalars["images_per_second"] = self.window_count * self.batch_size / self.window_seconds
             self.window_seconds, self.window_count = 0.0, 0
-            self.model.reset_metrics()
+            if step < self.num_steps:  # the last window is Keras's logs of the epoch, for other callbacks
+                self.model.reset_metrics()
         scalars |= evaluated
         self.last_scalars = scalars or self.last_scalars
         with self.writer.as_default():

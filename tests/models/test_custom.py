@@ -39,6 +39,21 @@ def test_softmax_of_the_logits_is_the_probabilities(layers):
     np.testing.assert_allclose(keras.ops.softmax(classifier(images)["logits"]), model(images), atol=1e-6)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Cosine(keras.layers.Dense):
+    """A dense layer that computes otherwise."""
+
+    def call(self, inputs, training=None):
+        return super().call(keras.ops.normalize(inputs), training=training)
+
+
+def test_heads_that_are_subclasses_of_dense_keep_their_function():
+    model = model_with(Cosine(3, activation="softmax"))
+    images = np.random.default_rng(0).uniform(0, 2, (4, 8, 8, 1)).astype(np.float32)
+    logits = as_classifier(model, PATH)(images)["logits"]
+    np.testing.assert_allclose(keras.ops.softmax(logits), model(images), atol=1e-5)
+
+
 def test_probabilities_under_two_names_are_replaced_by_one_head():
     model = model_with(keras.layers.Dense(3, activation="softmax"))
     heads = {"logits": model.output, "probabilities": model.output, "features": model.layers[1].output}

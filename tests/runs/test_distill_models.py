@@ -45,12 +45,15 @@ def arrays() -> list:
 
 
 class Batches(keras.callbacks.Callback):
-    """Counts training steps."""
+    """Counts training steps and keeps the logs of the last epoch."""
 
-    count = 0
+    count, logs = 0, None
 
     def on_train_batch_end(self, batch, logs=None):
         self.count += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs = logs
 
 
 def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, capsys, monkeypatch):
@@ -63,6 +66,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
         teacher, student, *arrays, run_dir=str(tmp_path), class_names=names, callbacks=[seen, Stop(at=4)], **TINY
     )
     assert seen.count == 15 and set(run.result["phases"]) == {"baseline", "stage1", "stage2"}
+    assert seen.logs["loss"] == pytest.approx(run.result["phases"]["stage2"]["scalars"]["loss"])
     for expected, got in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(expected, got)
     saved = keras.saving.load_model(tmp_path / "student.keras", compile=False)
@@ -80,7 +84,7 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     assert list(run.result["export"]["formats"]) == ["saved_model", "litert"]
     assert run.export(formats=["saved_model", "litert"]) == version, "not exported again"
     again = Batches()
-    fsp_tf.distill(teacher, cnn(4, 6, 8), *arrays, run_dir=str(tmp_path), callbacks=[again], **TINY)
+    fsp_tf.distill(teacher, cnn(4, 6, 8), *arrays, run_dir=str(tmp_path), callbacks=again, **TINY)
     assert again.count == 0, "another untrained student resumes the folder's"
     with pytest.raises(UserError, match="holds a run of another teacher"):
         fsp_tf.distill(cnn(8, 12, 16), student, *arrays, run_dir=str(tmp_path), **TINY)
@@ -383,3 +387,71 @@ def test_wrong_number_of_class_names_is_refused(arrays, tmp_path):
     for names in (["a"], ["a"] * 10):
         with pytest.raises(UserError, match="class_names must be 10 different names, got 1"):
             fsp_tf.distill(cnn(8), cnn(4), *arrays, run_dir=str(tmp_path), class_names=names)
+
+
+def test_the_callers_random_numbers_go_on(arrays, tmp_path):
+    keras.utils.set_random_seed(0)
+    teacher, drawn = cnn(8, 12), []
+    for run_dir in ("a", "b"):
+        fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path / run_dir), baseline=False, **TINY)
+        drawn.append((np.random.rand(), cnn(4, 6).get_weights()[0].sum()))
+    assert len(set(np.ravel(drawn))) == 4
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "words"),
+    [
+        ([keras.callbacks.LearningRateScheduler(lambda step: 0.1)], "must not contain LearningRateScheduler"),
+        ([keras.callbacks.ModelCheckpoint("model.keras")], "must not contain ModelCheckpoint"),
+        ([print], "must be Keras callbacks, got builtin_function_or_method"),
+    ],
+)
+def test_callbacks_that_cannot_run_are_refused(arrays, tmp_path, callbacks, words):
+    with pytest.raises(UserError, match=words):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path / "run"), callbacks=callbacks, **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_are_those_of_the_set_whose_labels_are_used(arrays, tmp_path):
+    parts = {"train": arrays[0], "labeled": arrays[0], "test": arrays[1]}
+    sets = {name: tf.data.Dataset.from_tensor_slices(part).batch(16) for name, part in parts.items()}
+    sets["train"].class_names = ["unsorted"]
+    sets["labeled"].class_names = sets["test"].class_names = names = [f"digit {number}" for number in range(10)]
+    choices = TINY | {"pipeline": "stage1"}
+    run = fsp_tf.distill(cnn(4, 6), cnn(4, 6), **sets, run_dir=str(tmp_path / "run"), **choices)
+    assert list(run.run.images.labeled.class_names) == names
+    sets["labeled"].class_names = sets["test"].class_names = [*names[1:], names[0]]
+    with pytest.raises(UserError, match=r"test has 10 classes digit 1, .*; expected 10: digit 0"):
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), **sets, run_dir=str(tmp_path / "other"), class_names=names, **choices)
+
+
+class Unsaved(keras.layers.Layer):
+    """A layer that Keras cannot save."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def test_students_that_cannot_be_saved_or_trained_are_refused(arrays, tmp_path):
+    layers = [keras.Input((32, 32, 1)), *cnn(4, 6).layers]
+    with pytest.raises(UserError, match="the student cannot be saved: its own layers need a get_config"):
+        student = keras.Sequential([*layers, Unsaved(lambda x: x)])
+        fsp_tf.distill(cnn(4, 6), student, *arrays, run_dir=str(tmp_path / "a"), **TINY)
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        student = cnn(4, 6)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(UserError, match="has weights in bfloat16: build the student in float32"):
+        fsp_tf.distill(cnn(4, 6), student, *arrays, run_dir=str(tmp_path / "b"), **TINY)
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_phases_need_a_step(arrays, tmp_path, steps):
+    with pytest.raises(UserError, match="stage2_steps must be at least 1"):
+        choices = {name: value for name, value in TINY.items() if not name.startswith("stage2")}
+        fsp_tf.distill(cnn(4, 6), cnn(4, 6), *arrays, run_dir=str(tmp_path), stage2_steps=steps, **choices)

@@ -204,6 +204,7 @@ def test_sample_and_class_weights_scale_the_losses():
     losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True)["logits"], True)
     for options, factors in (
         ({"sample_weight": weights}, weights),
+        ({"sample_weight": weights[:, np.newaxis]}, weights),
         ({"class_weight": per_class}, np.array([per_class[label] for label in labels])),
     ):
         classifier = compiled(small_convnet(), keras.optimizers.SGD(0.0))
@@ -238,6 +239,16 @@ def test_validation_has_the_loss_and_the_accuracy_of_the_labels():
         trained.compile(keras.optimizers.SGD(0.0))
         found = trained.evaluate(images, labels, batch_size=4, verbose=0, return_dict=True)
         assert found == {"loss": pytest.approx(loss), "logits_accuracy": pytest.approx(accuracy)}
+        weights = np.full(len(labels), 0.5)
+        found = trained.evaluate(images, labels, sample_weight=weights, batch_size=4, verbose=0, return_dict=True)
+        assert found == {"loss": pytest.approx(0.5 * loss), "logits_accuracy": pytest.approx(accuracy)}
+
+
+def test_wrong_models_losses_and_metrics_are_refused():
+    with pytest.raises(ValueError, match="has no head named logits"):
+        Classifier(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match="Classifier has its own loss and metrics: leave out loss, metrics"):
+        Classifier(small_convnet()).compile("sgd", loss="mse", metrics=["accuracy"])
 
 
 def test_accuracy_counts_every_image_once():
