@@ -25,8 +25,8 @@ class FSPDistiller(ReplicatedModel):
     L = 1/N sum_x sum_i lambda_i(x) ||G_T_i(x) - G_S_i(x)||^2          (Yim et al. 2017, Eq. 2)
 
     lambda_i(x) is `weight` (`weighting="equal"`, the paper's) or `weight / ||G_T_i(x)||^2` (`"relative"`). The divisor
-    is at least a hundredth of its mean over the batch, so that an image whose matrix is nearly zero cannot dominate the
-    gradient.
+    is at least a hundredth of its mean over the batch of the replica, so that an image whose matrix is nearly zero
+    cannot dominate the gradient.
     The teacher runs in inference mode and does not change. Each model runs once per step, up to its last pair. Where
     the channels of a student's map differ from the teacher's, a 1x1 convolution, a connector, is trained with the
     student; it is not part of it. As for any Keras layer, `keras.utils.set_random_seed` decides its initial weights.

@@ -109,19 +109,6 @@ def test_sample_weight_is_lambda():
     np.testing.assert_allclose(one_lambda, 0.1 * naive_loss(teacher, student), rtol=1e-5)
 
 
-def test_compiled_loss_takes_the_teachers_matrices_as_y_true():
-    """The student returns matrices and is evaluated on a teacher's matrices."""
-    images, targets = random_normal(4, 4, 4, 3, seed=1), random_normal(4, 3, 2, seed=2)
-    inputs = keras.Input((4, 4, 3))
-    outputs = keras.layers.Lambda(lambda maps: fsp_matrix(*maps), output_shape=(3, 2))(
-        [inputs, keras.layers.Conv2D(2, 1)(inputs)]
-    )
-    student = keras.Model(inputs, outputs)
-    student.compile("sgd", loss=FSPLoss())
-    expected = naive_loss(targets, student(images).numpy())
-    np.testing.assert_allclose(student.evaluate(images, targets, verbose=0), expected, rtol=1e-5)
-
-
 def test_loss_is_serializable():
     loss = keras.losses.deserialize(keras.losses.serialize(FSPLoss(name="section_1", reduction="sum")))
     assert isinstance(loss, FSPLoss)

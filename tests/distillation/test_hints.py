@@ -160,16 +160,6 @@ def test_only_layers_up_to_the_last_hint_are_trained(num_hints, untouched):
     assert len(convolutions) == 1 + 1 + 2 * blocks
 
 
-@pytest.mark.parametrize("num_hints", [1, 3])
-def test_call_returns_the_guided_maps(num_hints):
-    student, images = small_model(2), random_normal(2, *IMAGE_SHAPE)
-    maps = HintDistiller(small_model(1), student, num_hints)(images)
-    expected = forward_by_hand(state(student), images)
-    assert len(maps) == num_hints
-    for features, by_hand in zip(maps, expected if num_hints == 3 else expected[1:2], strict=True):
-        np.testing.assert_allclose(features, by_hand, rtol=1e-5, atol=1e-6)
-
-
 def test_maps_of_different_shapes_raise():
     HintDistiller(small_model(1), small_model(2, last_width=6), 1)
     message = r"hint section_3_block_1 \(4, 4, 5\) and the student's guided layer section_3_block_1 \(4, 4, 6\) differ"

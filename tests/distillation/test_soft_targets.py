@@ -127,24 +127,6 @@ def test_train_steps_equal_computation_by_hand(scales_loss, form, smoothing):
             np.testing.assert_allclose(got, by_hand, rtol=1e-4, atol=1e-6)
 
 
-def test_regularization_losses_are_added_once():
-    images, labels, decay = random_normal(6, *IMAGE_SHAPE), random_labels(6), 0.05
-    logs, kernels = {}, {}
-    for regularizer in (None, keras.regularizers.L2(decay)):
-        inputs = keras.Input(IMAGE_SHAPE)
-        start = keras.initializers.HeNormal(2)
-        logits = keras.layers.Dense(NUM_CLASSES, kernel_initializer=start, kernel_regularizer=regularizer)
-        student = keras.Model(inputs, {"logits": logits(keras.layers.Flatten()(inputs))})
-        before = student.get_weights()[0]
-        distiller = SoftTargetDistiller(linear_model(1), student, 5)
-        distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
-        logs[regularizer] = distiller.train_on_batch(images, labels, return_dict=True)
-        kernels[regularizer] = student.get_weights()[0]
-    (plain, regularized), (kernel, decayed) = logs.values(), kernels.values()
-    assert regularized["loss"] - plain["loss"] == pytest.approx(decay * np.sum(before**2), rel=1e-4)
-    np.testing.assert_allclose(kernel - decayed, LEARNING_RATE * 2 * decay * before, rtol=1e-3, atol=1e-6)
-
-
 def test_skipped_step_does_not_advance_lambda():
     """A step whose scaled gradient overflows is not an update, so lambda and the learning rate stay the same."""
     distiller = SoftTargetDistiller(linear_model(1), linear_model(2), 6, TEMPERATURE)

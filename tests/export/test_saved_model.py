@@ -1,8 +1,5 @@
 """Tests of the SavedModel: signatures, outputs, weights and class names, and the folder that is written."""
 
-import errno
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,19 +89,3 @@ def test_second_export_replaces_the_folder(model, tmp_path):
     assert not (directory / "old").exists() and (directory / "saved_model.pb").exists()
     assert folder_bytes(directory) == sum(path.stat().st_size for path in directory.glob("**/*") if path.is_file())
     assert folder_bytes(directory) > 4 * fold_batch_normalization(model).count_params()
-
-
-def test_failed_export_keeps_the_old_folder(model, tmp_path, monkeypatch):
-    directory = tmp_path / "1"
-    directory.mkdir()
-    (directory / "saved_model.pb").write_text("an earlier export")
-
-    def fail_halfway(module, path, **kwargs):
-        pathlib.Path(path).mkdir()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tf.saved_model, "save", fail_halfway)
-    with pytest.raises(OSError, match="No space"):
-        export_saved_model(model, directory)
-    assert [path.name for path in directory.iterdir()] == ["saved_model.pb"]
-    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -99,7 +99,9 @@ def test_models_in_memory_are_distilled_exported_and_resumed(arrays, tmp_path, c
     with pytest.raises(UserError, match="holds a run of another student"):
         fsp_tf.distill(teacher, wild, *arrays, run_dir=str(tmp_path), **TINY)
     with pytest.raises(UserError, match="another configuration: --dataset was memory:"):
-        fsp_tf.distill(teacher, student, arrays[1], arrays[1], run_dir=str(tmp_path), **TINY)
+        fsp_tf.distill(
+            teacher, student, (arrays[0][0], (arrays[0][1] + 1) % 10), arrays[1], run_dir=str(tmp_path), **TINY
+        )
 
 
 @pytest.mark.parametrize(
@@ -282,11 +284,15 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def test_interrupted_call_resumes_after_the_last_step(arrays, tmp_path, capsys):
-    teacher, student, choices = cnn(4, 6), cnn(4, 6), TINY | {"run_dir": str(tmp_path), "baseline": False}
+    teacher, student, choices = cnn(6, 8), cnn(4, 6), TINY | {"baseline": False}  # with connectors
+    whole = fsp_tf.distill(teacher, student, *arrays, run_dir=str(tmp_path / "whole"), **choices)
+    choices["run_dir"] = str(tmp_path / "cut")
     with pytest.raises(KeyboardInterrupt):
         fsp_tf.distill(teacher, student, *arrays, callbacks=[Interrupt()], **choices)
-    fsp_tf.distill(teacher, student, *arrays, **choices)
+    resumed = fsp_tf.distill(teacher, student, *arrays, **choices)
     assert "stage1: resumes after step 4" in capsys.readouterr().out
+    for expected, got in zip(whole.student.get_weights(), resumed.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_images_without_labels_are_those_of_stage1_only(arrays, tmp_path):
@@ -393,7 +399,8 @@ def test_the_callers_random_numbers_go_on(arrays, tmp_path):
     keras.utils.set_random_seed(0)
     teacher, drawn = cnn(8, 12), []
     for run_dir in ("a", "b"):
-        fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path / run_dir), baseline=False, **TINY)
+        with pytest.raises(UserError, match="a callback stopped training"):
+            fsp_tf.distill(teacher, cnn(4, 6), *arrays, run_dir=str(tmp_path / run_dir), callbacks=Stop(at=0), **TINY)
         drawn.append((np.random.rand(), cnn(4, 6).get_weights()[0].sum()))
     assert len(set(np.ravel(drawn))) == 4
 

@@ -13,7 +13,7 @@ from fsp_tf import runs
 from fsp_tf.config import Config
 from fsp_tf.config.phases import phases_of
 from fsp_tf.data import load_split
-from fsp_tf.runs import exporting, records
+from fsp_tf.runs import exporting, model_forms, records
 from fsp_tf.runs.run import Run
 from fsp_tf.system.errors import UserError
 from tests.support import tiny_runs
@@ -204,6 +204,13 @@ def test_teacher_pipeline_fine_tunes_a_named_teacher(transfer, tmp_path):
     train(parse(f"--flagfile={tmp_path / 'flags.cfg'}", "--pipeline=evaluate"))
     assert result(tmp_path)["teacher_accuracy"] == result(pathlib.Path(transfer.run_dir))["teacher_accuracy"]
     assert result(tmp_path)["config"] == of_training
+
+
+def test_fine_tuning_starts_from_the_source_teachers_features(transfer):
+    source = runs.Run(transfer).models.get("source_teacher")
+    tuned = model_forms.with_new_head(transfer, source, 2)
+    for expected, got in zip(source.get_weights()[:-2], tuned.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.long

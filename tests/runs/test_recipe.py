@@ -11,7 +11,9 @@ from fsp_tf import runs, training
 from fsp_tf.config import Config
 from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER, Phase
 from fsp_tf.data import ImageSet, Shard, load_split
+from fsp_tf.models import cifar_resnet
 from fsp_tf.runs import fitting, streams
+from fsp_tf.runs.stage1_distiller import make_distiller
 from tests.support import tiny_runs
 from tests.support.small_convnet import small_convnet
 from tests.support.tiny_runs import have_equal_weights, result
@@ -71,8 +73,17 @@ def test_each_phase_has_the_chosen_optimizer(tmp_path):
     adam = optimizer(STAGE1, stage1_optimizer="adam", **RECIPE)
     assert isinstance(adam, keras.optimizers.Adam) and not adam.use_ema and adam.global_clipnorm is None
     assert not isinstance(optimizer(STAGE2, stage1_optimizer="adam"), keras.optimizers.Adam)
+    assert optimizer(STAGE1).global_clipnorm == 500.0 and default.global_clipnorm is None
     decays = [optimizer(phase, teacher_weight_decay=0.1).coupled_weight_decay for phase in (TEACHER, BASELINE)]
     assert decays == [0.1, 1e-4]
+
+
+def test_distiller_has_the_flags_of_stage1():
+    chosen = {"fsp_pairs": ("stem:section_2",), "fsp_weighting": "equal", "fsp_weight": 3.0, "fsp_store_views": 1}
+    models = [cifar_resnet(8, 10, (8, 8, 3)) for _ in range(2)]
+    made = make_distiller(Config(**chosen), *models)
+    found = made.weight, made.weighting, made.stored, made.teacher_pairs
+    assert found == (3.0, "equal", True, [("stem", "section_2")])
 
 
 def test_recorded_accuracy_is_that_of_the_averaged_weights(baseline):
@@ -129,8 +140,7 @@ def test_stored_logits_train_like_the_live_teacher(teacher, tmp_path):
     live_phase, stored_phase = (result(tmp_path / name)["phases"]["stage2"] for name in ("live", "stored"))
     assert stored_phase["store_seconds"] > 0 and "store_seconds" not in live_phase
     assert 0 < stored_phase["multiply_adds"] < live_phase["multiply_adds"]
-    (folder,) = (path for path in (tmp_path / "stored" / "fsp_store").iterdir() if path.is_dir())
-    assert folder.is_dir()
+    assert len([path for path in (tmp_path / "stored" / "fsp_store").iterdir() if path.is_dir()]) == 1
 
 
 def test_interrupted_run_on_stored_logits_resumes_bit_for_bit(teacher, tmp_path, monkeypatch):

@@ -207,7 +207,8 @@ def test_sample_and_class_weights_scale_the_losses():
         ({"sample_weight": weights[:, np.newaxis]}, weights),
         ({"class_weight": per_class}, np.array([per_class[label] for label in labels])),
     ):
-        classifier = compiled(small_convnet(), keras.optimizers.SGD(0.0))
+        classifier = Classifier(small_convnet())
+        classifier.compile(keras.optimizers.SGD(0.0))
         history = classifier.fit(images, labels, batch_size=len(labels), verbose=0, **options).history
         np.testing.assert_allclose(history["loss"][0], np.mean(factors * losses), rtol=1e-5)
 
