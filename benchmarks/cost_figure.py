@@ -114,7 +114,7 @@ def draw(points: list[dict]) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(
         "multiply-adds of the training, in 10¹²; those of a distilled student include its teacher\n"
-        "bars: 95 % intervals over seeds; points without a bar have one seed"
+        "bars: 95 % intervals over seeds, where there are several; small ones lie within the marker"
     )
     axes.set_ylabel("test accuracy, %")
     return figure
