@@ -36,7 +36,7 @@ def fold_batch_normalization(model: keras.Model) -> keras.Model:
         if type(layer) not in FOLDABLE:
             return type(layer).from_config(config)
         if layer.name in folded:
-            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy.name)
         if layer.axis not in (-1, len(layer.output.shape) - 1):
             return type(layer).from_config(config)
         scale, offset = _affine(layer)
