@@ -126,7 +126,7 @@ def _checked_callbacks(given) -> list[keras.callbacks.Callback]:
         if saves or isinstance(callback, keras.callbacks.LearningRateScheduler):
             raise UserError(
                 f"callbacks must not contain {type(callback).__name__}: the run saves its models and checkpoints, and "
-                "its learning rates are choices (see docs/flags.md)."
+                "its learning rates are choices."
             )
         if not isinstance(callback, keras.callbacks.Callback):
             raise UserError(f"callbacks must be Keras callbacks, got {type(callback).__name__}.")
@@ -139,7 +139,7 @@ def _save(name: str, model: keras.Model, path: pathlib.Path) -> None:
         with files.atomic_write(path) as aside:
             model.save(aside)
     except (NotImplementedError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise UserError(f"the {name} cannot be saved: its own layers need a get_config ({reason}).") from error
 
 
@@ -157,14 +157,14 @@ def _checked(choices: dict[str, Any]) -> dict[str, Any]:
     return parsed(choices)
 
 
-def _class_names(student: keras.Model, given: Sequence[str] | None, train) -> tuple[str, ...]:
-    """Returns the names of a student's classes: the given ones, or those of the training set, or else numbers.
+def _class_names(student: keras.Model, given: Sequence[str] | None, labeled) -> tuple[str, ...]:
+    """Returns the names of a student's classes: the given ones, or those of the labeled images, or else numbers.
 
     Raises:
         UserError: If they are not as many as the student's outputs.
     """
     num_classes = student.output["logits"].shape[-1]
-    given = getattr(train, "class_names", None) if given is None else given
+    given = getattr(labeled, "class_names", None) if given is None else given
     names = tuple(map(str, range(num_classes) if given is None else given))
     if len(set(names)) != num_classes:
         raise UserError(f"class_names must be {num_classes} different names, got {len(set(names))}.")
@@ -182,7 +182,7 @@ def _read_again(path: pathlib.Path, name: str, classifier: keras.Model) -> keras
     except UserError as error:
         if error.__cause__ is None:
             raise
-        reason = str(error.__cause__).strip().splitlines()[0]
+        reason = str(error.__cause__).strip().partition("\n")[0]
         raise UserError(f"the {name} cannot be read again from a file: Keras cannot load it ({reason}).") from error
     noise = np.random.default_rng(0).integers(0, 256, (2, *saved.input_shape[1:])).astype(np.float32)
     is_same = keras_graph.structure(saved) == keras_graph.structure(classifier)
