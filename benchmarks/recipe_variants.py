@@ -6,35 +6,45 @@ KD = ("--method=kd", EQUAL)
 LIVE = ("--kd_store_views=0",)
 BATCH_128 = ("--batch_size=128",)
 STAGE2_FLAGS = ("--stage2_", "--kd_", "--labeled_images", "--label_smoothing", "--ema")  # those that stage 1 ignores
+PAPER_SCHEDULE = (  # of the student: the paper's rates, each for the paper's share of the recipe's steps
+    *("--schedule=step", "--warmup_steps=0"),
+    *("--stage1_learning_rates=0.001,0.0001,0.00001", "--stage1_steps=687,1000,1312"),
+    *("--stage2_learning_rates=0.1,0.01,0.001", "--stage2_steps=15500,23250,31000"),
+)
 SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of each answer, added to the recipe
     "recipe": {"teacher": TEACHER, "student distilled": (), "student from scratch": BASELINE},
     "steps of the teacher, of the same multiply-adds in all": {
         f"{steps:,}": (f"--teacher_steps={steps}", f"--stage2_steps={student}")
         for steps, student in ((8_000, 49_000), (10_000, 40_000))
     },
-    "method": {
-        "FSP, then labels": ("--stage2_loss=cross_entropy", *LIVE),
-        "soft targets": KD,
-        "FSP by Adam, then soft targets": ("--stage1_optimizer=adam", "--stage1_learning_rates=0.01"),
-        "FSP, then soft targets and FSP with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
+    "one choice less": {
+        "without FSP": KD,
+        "without soft targets": ("--stage2_loss=cross_entropy", *LIVE),
+        "soft targets with the paper's loss and weights": ("--kd_form=sum", "--kd_weights=4,1", "--kd_temperature=3"),
+        "the paper's step schedule and rates": PAPER_SCHEDULE,
+        "without warm-up": ("--warmup_steps=0",),
+        "without Nesterov momentum": ("--nonesterov",),
+        "without flips": ("--noflip",),
+        "without crops": ("--augmentation=none",),
+        "crops with 4 black pixels": ("--crop_pixels=4", "--crop_padding=zeros"),
+        "without stored views": LIVE,
+    },
+    "one choice more": {
+        "FSP by Adam": ("--stage1_optimizer=adam", "--stage1_learning_rates=0.01"),
+        "FSP in stage 2 too, with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
+        "label smoothing 0.1": ("--label_smoothing=0.1",),
+        "averaged weights": ("--ema=0.999",),
     },
     "peak rate": {f"{rate}": (f"--stage2_learning_rates={rate}",) for rate in (0.05, 0.3)},
     "weight decay": {f"{decay}": (f"--weight_decay={decay}",) for decay in (5e-5, 5e-4)},
-    "augmentation": {"without flips": ("--noflip",)},
     "temperature": {f"{value}": (f"--kd_temperature={value}",) for value in (2, 6)},
     "weight of the soft targets": {
-        **{f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 1)},
+        **{f"{value}": (f"--kd_weights={value},{value}",) for value in (0.5, 0.9, 1)},
         "0.9 at first, 0 at last": ("--kd_weights=0.9,0",),
     },
     "steps of stage 1, of the same multiply-adds": {
         "656": ("--stage1_steps=656", EQUAL),
         "5,248": ("--stage1_steps=5248", EQUAL),
-    },
-    "schedule": {
-        "without warm-up": ("--warmup_steps=0",),
-        "without Nesterov momentum": ("--nonesterov",),
-        "label smoothing 0.1": ("--label_smoothing=0.1",),
-        "averaged weights": ("--ema=0.999",),
     },
 }
 
