@@ -65,6 +65,11 @@ RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-ad
     "crops of the student from scratch": crops(BASELINE, (4, "zeros"), (2, "reflect"), (1, "reflect"))
     | {"no crops": (*BASELINE, "--augmentation=none")},
     "crops of the teacher": crops(TEACHER, (4, "zeros"), (2, "reflect")),
+    "teachers of the same multiply-adds": {
+        f"ResNet-{depth}": (*TEACHER, f"--teacher_depth={depth}", f"--teacher_steps={steps}")
+        for depth, steps in ((14, 24_872), (20, 16_189), (32, 9_533))
+    },
+    "one of two teachers of the same multiply-adds": {"ResNet-26": (*TEACHER, "--teacher_steps=6000")},
     "without FSP": {"soft targets": KD},
     "ResNet-26 in few steps": {
         "soft targets": (*KD, *DEEP),

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import recipe_search, recipe_variants
 from fsp_tf.config.multiply_adds import step_multiply_adds
-from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2
+from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER
 
 
 def measure(module: str, folder: pathlib.Path, *flags: str) -> list[dict]:
@@ -100,6 +100,10 @@ def test_every_variant_is_valid_and_those_of_equal_work_have_it():
             if variant == "from scratch, of the same multiply-adds":
                 own = config.num_steps(BASELINE) * step_multiply_adds(config, BASELINE)
                 assert own == pytest.approx(work(recipe_search.config_of(flagfile, recipe_variants.DEEP)), rel=1e-3)
+            if question == "teachers of the same multiply-adds":
+                teachers = [recipe_search.config_of(flagfile, words) for words in ((), changes)]
+                costs = [each.num_steps(TEACHER) * step_multiply_adds(each, TEACHER) for each in teachers]
+                assert costs[1] == pytest.approx(costs[0], rel=1e-3), variant
             if question == "no labels":
                 few = work(recipe_search.config_of(flagfile, recipe_variants.FEW))
                 assert work(config) == pytest.approx(few, rel=1e-3), variant
