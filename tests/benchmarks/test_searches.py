@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import recipe_search, recipe_variants
-from fsp_tf.config.multiply_adds import step_multiply_adds
+from fsp_tf.config.multiply_adds import phase_multiply_adds, step_multiply_adds
 from fsp_tf.config.phases import BASELINE, STAGE1, STAGE2, TEACHER
 
 
@@ -89,6 +89,12 @@ def work(config) -> int:
     return sum(config.num_steps(phase) * step_multiply_adds(config, phase) for phase in phases)
 
 
+def multiply_adds(changes: tuple[str, ...], phases: list) -> int:
+    """Returns the multiply-adds of phases of the fast recipe with changes, on all images of CIFAR-10."""
+    config = recipe_search.config_of("flags/cifar10_fast.cfg", changes)
+    return sum(phase_multiply_adds(config, phase, 50_000, (32, 32, 3)) for phase in phases)
+
+
 def test_every_variant_is_valid_and_those_of_equal_work_have_it():
     flagfile = "flags/cifar10_fast.cfg"
     recipe = work(recipe_search.config_of(flagfile, ()))
@@ -97,13 +103,16 @@ def test_every_variant_is_valid_and_those_of_equal_work_have_it():
             config = recipe_search.config_of(flagfile, recipe_search.with_equal_work(flagfile, changes))
             if recipe_variants.EQUAL in changes and question in (*recipe_variants.SEARCH, "without FSP"):
                 assert work(config) == pytest.approx(recipe, rel=1e-3), (question, variant)
+            if question == "from scratch, of the same multiply-adds":
+                phases = [*[TEACHER] * ("teacher" in variant), STAGE1, STAGE2]
+                assert multiply_adds(changes, [BASELINE]) == pytest.approx(multiply_adds((), phases), rel=1e-3), variant
             if variant == "from scratch, of the same multiply-adds":
                 own = config.num_steps(BASELINE) * step_multiply_adds(config, BASELINE)
                 assert own == pytest.approx(work(recipe_search.config_of(flagfile, recipe_variants.DEEP)), rel=1e-3)
             if question == "teachers of the same multiply-adds":
-                teachers = [recipe_search.config_of(flagfile, words) for words in ((), changes)]
-                costs = [each.num_steps(TEACHER) * step_multiply_adds(each, TEACHER) for each in teachers]
-                assert costs[1] == pytest.approx(costs[0], rel=1e-3), variant
+                assert multiply_adds(changes, [TEACHER]) == pytest.approx(multiply_adds((), [TEACHER]), rel=1e-3), (
+                    variant
+                )
             if question == "no labels":
                 few = work(recipe_search.config_of(flagfile, recipe_variants.FEW))
                 assert work(config) == pytest.approx(few, rel=1e-3), variant
