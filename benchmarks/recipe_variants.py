@@ -66,8 +66,12 @@ RESULTS = {  # what FSP contributes (soft targets alone have as many multiply-ad
     | {"no crops": (*BASELINE, "--augmentation=none")},
     "crops of the teacher": crops(TEACHER, (4, "zeros"), (2, "reflect")),
     "teachers of the same multiply-adds": {
-        f"ResNet-{depth}, width {width}": TEACHER
-        + (f"--teacher_depth={depth}", f"--width_multiplier={width}", f"--teacher_steps={steps}")
+        f"ResNet-{depth}, width {width}": (
+            *TEACHER,
+            f"--teacher_depth={depth}",
+            f"--width_multiplier={width}",
+            f"--teacher_steps={steps}",
+        )
         for depth, width, steps in ((14, 1, 24_872), (20, 1, 16_189), (32, 1, 9_533), (14, 2, 6_270))
     },
     "one of two teachers of the same multiply-adds": {"ResNet-26": (*TEACHER, "--teacher_steps=6000")},
