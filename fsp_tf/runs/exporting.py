@@ -62,15 +62,17 @@ def provenance(run: Run) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
     if run.folder.has_finished(STAGE2):
-        is_known = run.config.method == "kd" or run.folder.record_of(STAGE1)
+        method, start = run.config.method, run.folder.result["config"].get("trained_student")
+        if method != "kd" and not run.folder.record_of(STAGE1):
+            method = f"{method}, stage 2 from {start}" if start else None
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
         has_few = run.config.labeled_split or run.config.labeled_images
         labeled = f", labels of {run.images.labeled.name}" if has_few else ""
         known = {
             "command": None if run.config.dataset.startswith(MEMORY) else command(run),
             "trained_on": f"{run.config.dataset}, split {run.config.train_split}{held_out}{labeled}",
-            "method": run.config.method if is_known else None,
-            "teacher": _teacher(run) if is_known else None,
+            "method": method,
+            "teacher": _teacher(run) if method else None,
         }
     return known | {"versions": environment.versions()}
 

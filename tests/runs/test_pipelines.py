@@ -232,7 +232,8 @@ def test_files_named_by_flags_are_used(finished, tmp_path):
         runs.run_pipeline(tiny(tmp_path, teacher=teacher, trained_student=start, pipeline=pipeline))
         assert result(tmp_path)["student_accuracy"] == result(finished)["student_accuracy"]
     card = json.loads((tmp_path / "student" / "1" / "model_card.json").read_text())
-    assert "--pipeline=stage2" in card["command"] and card["method"] is None and card["teacher"] is None
+    assert "--pipeline=stage2" in card["command"] and card["method"] == f"fsp, stage 2 from {start}"
+    assert card["teacher"] == {"model": "ResNet-8", "accuracy": None}
 
 
 def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
