@@ -132,13 +132,14 @@ def write_reference(run_dir: pathlib.Path, data_dir: str | None, folder: pathlib
     import numpy as np
     import tensorflow as tf
 
-    from fsp_tf.config import Config
+    from fsp_tf.config import Config, fields
     from fsp_tf.export.saved_model import write_saved_model
     from fsp_tf.runs import environment
     from fsp_tf.runs.image_sets import ImageSets
 
     values = json.loads((run_dir / "result.json").read_text())["config"]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values = {name: value for name, value in values.items() if name in fields()}  # without earlier versions' flags
     values |= {"run_dir": str(run_dir), "data_dir": data_dir or values["data_dir"]}
     test_set = ImageSets(Config(**values)).test
     student = keras.saving.load_model(run_dir / "student.keras", compile=False)

@@ -23,7 +23,7 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
             object.__setattr__(self, "stage2_loss", self.default_stage2_loss)
         if not self.fsp_pairs:
             object.__setattr__(self, "fsp_pairs", self.default_pairs)
-        is_file = self.teacher is not None and self.application is None
+        is_file = bool(self.teacher) and self.application is None
         if self.pipeline in TAKES_SOURCE and is_file and self.source_dataset is None:
             object.__setattr__(self, "source_dataset", UNKNOWN)
         if problem := next(problems(self), None):

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import math
 import pathlib
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from fsp_tf.data.sources import READERS, RandomAccess, RecordFiles, prefetched
 from fsp_tf.data.tfds_sets import prepared_builder, split_source
+from fsp_tf.system import os_errors
 from fsp_tf.system.errors import UserError
 
 MEMORY_LIMIT_BYTES = 2 * 2**30
@@ -175,7 +175,7 @@ def _from_builder(
     on_disk = ImageSet(f"{name}/{split}", names, shape, num_images, source=source)
 
     fits = num_images * int(np.prod(shape)) <= memory_limit_bytes
-    with _report_damaged_files(on_disk.name):
+    with _report_read_errors(on_disk.name):
         batches = on_disk.batches(1024) if fits else on_disk.batches(1).take(1)
         images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     if needs_labels and labels.min() < 0:
@@ -184,14 +184,12 @@ def _from_builder(
 
 
 @contextlib.contextmanager
-def _report_damaged_files(title: str) -> Iterator[None]:
-    """Turns TensorFlow's read errors into a UserError that names the damaged image of a folder."""
+def _report_read_errors(title: str) -> Iterator[None]:
+    """Turns TensorFlow's errors into a UserError, which names a damaged image of a folder."""
     try:
         yield
     except tf.errors.OpError as error:
-        assertion = re.search(r"assertion failed: \[(.*)\]", error.message)
-        reason = assertion[1] if assertion else error.message
-        raise UserError(f"{title} cannot be read because an image or a file is damaged: {reason}.") from error
+        raise UserError(f"{title} cannot be read: {os_errors.describe(error) or error.message}.") from error
 
 
 def _common_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> tuple[int, int, int]:
@@ -201,7 +199,7 @@ def _common_shape(name: str, builder: tfds.core.DatasetBuilder, split: str) -> t
         return declared
     source = split_source(builder, split)
     shapes = prefetched(source.in_order().map(lambda number: tf.shape(source.decode(number)[0]), READERS).unique())
-    with _report_damaged_files(f"{name}/{split}"):
+    with _report_read_errors(f"{name}/{split}"):
         first, *others = shapes.take(2).as_numpy_iterator()
     if others:
         raise UserError(f"The images of {name} differ in size; set --image_size=PIXELS to resize them.")

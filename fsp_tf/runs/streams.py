@@ -3,15 +3,12 @@
 import pathlib
 from collections.abc import Callable
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from fsp_tf.config import Config
 from fsp_tf.config.phases import Phase
 from fsp_tf.data import Augmentation, ImageSet, Shard, StreamOptions, stored_stream, training_stream
 from fsp_tf.distillation import FSPDistiller, SoftTargetDistiller, TeacherStore
-from fsp_tf.models import channel_permutations
 from fsp_tf.models.keras_graph import flat_layers
 from fsp_tf.runs.run import Run
 from fsp_tf.training import devices
@@ -25,20 +22,15 @@ def live_stream(config: Config, phase: Phase, train_set: ImageSet) -> Stream:
 
 
 def stored_entries_stream(
-    run: Run,
-    phase: Phase,
-    distiller: FSPDistiller | SoftTargetDistiller,
-    teacher_name: str,
-    order: np.ndarray | None = None,
+    run: Run, phase: Phase, distiller: FSPDistiller | SoftTargetDistiller, teacher_name: str
 ) -> tuple[Stream, float]:
     """Returns a phase's stream of stored views with the teacher's entries, after computing the missing ones.
 
     Args:
         run: The run.
         phase: Stage 1 or stage 2.
-        distiller: A distiller of the unshuffled teacher.
+        distiller: Computes the entries.
         teacher_name: The teacher's name among the run's models.
-        order: Permutes the entries of each image.
     Returns:
         The stream, and the seconds that this process spent on computing entries.
     Raises:
@@ -47,36 +39,19 @@ def stored_entries_stream(
     config, train_set = run.config, run.images.for_training(phase)
     folder = pathlib.Path(config.fsp_store_dir).expanduser() if config.fsp_store_dir else run.folder / "fsp_store"
     dtypes = {layer.compute_dtype for layer in flat_layers(run.models.frozen(teacher_name))}
-    teacher = "+".join([run.models.digest(teacher_name), *sorted(dtypes)])
+    shuffle = [f"shuffle {config.seed}"] * (config.fsp_shuffle and isinstance(distiller, FSPDistiller))
+    teacher = "+".join([run.models.digest(teacher_name), *sorted(dtypes), *shuffle])
     store = TeacherStore(folder, distiller, teacher, train_set, _augmentation(config, phase), phase.stores)
     num_views = config.num_stored_views(phase, train_set.num_images)
     for opens in (True, False):  # of several workers, one computes what is missing
         if run.writes == opens:
             store.open(num_views)
         devices.wait_for_workers(distiller.distribute_strategy)
-    read: Callable = store.read
-    if order is not None:
-        read = lambda rows, views: tf.gather(store.read(rows, views), order, axis=1)  # noqa: E731
 
     def stream(first: int, last: int, shard: Shard) -> tf.data.Dataset:
-        return stored_stream(train_set, read, num_views, range(first, last), _options(config, phase, shard))
+        return stored_stream(train_set, store.read, num_views, range(first, last), _options(config, phase, shard))
 
     return stream, round(store.seconds, 1)
-
-
-def shuffled_entries(distiller: FSPDistiller, teacher: keras.Model, seed: int) -> np.ndarray:
-    """Returns the index of each entry of the shuffled matrices among the stored ones: int64 (num_entries,).
-
-    The store holds the unshuffled teacher's matrices, so that the students of an ensemble share it. With
-    `--fsp_shuffle`, rows and columns are permuted when they are read.
-    """
-    permutations = channel_permutations(teacher, seed)
-    orders, start = [], 0
-    for (first, last), (rows, columns) in zip(distiller.teacher_pairs, distiller.matrix_shapes, strict=True):
-        places = start + np.arange(rows * columns).reshape(rows, columns)
-        orders.append(places[np.ix_(permutations[first], permutations[last])].ravel())
-        start += rows * columns
-    return np.concatenate(orders)
 
 
 def _augmentation(config: Config, phase: Phase) -> Augmentation:

@@ -15,7 +15,7 @@ from fsp_tf.runs import model_forms
 from fsp_tf.runs.fitting import PhaseFit, steps_ahead
 from fsp_tf.runs.run import Run
 from fsp_tf.runs.stage1_distiller import make_distiller
-from fsp_tf.runs.streams import Stream, live_stream, shuffled_entries, stored_entries_stream
+from fsp_tf.runs.streams import live_stream, stored_entries_stream
 from fsp_tf.system import signals
 from fsp_tf.training import CollapseWarning, FSPHeatMaps, averaged_weights, evaluator, log_summary
 
@@ -41,7 +41,7 @@ def train_stage1(run: Run, phase: Phase) -> None:
     if isinstance(distiller, FSPDistiller):
         callbacks = [collapse, *([_heat_maps(run, fit, distiller)] if run.writes else []), *callbacks]
         if phase.store_views(config):
-            stream, stored["store_seconds"] = _stored_matrices(run, teacher_name, distiller)
+            stream, stored["store_seconds"] = stored_entries_stream(run, phase, distiller, teacher_name)
     record = fit.run(distiller, stream, callbacks=callbacks)
     record |= {"collapsed_pairs": sorted(collapse.collapsed)} | stored
     _finish(run, phase, model_forms.copy_form(config, phase.role, student, plain=True), record)
@@ -95,21 +95,6 @@ def starting_digest(run: Run, phase: Phase) -> str:
     if (path := run.models.given_student_path) and not phase.trains_teacher:
         digests.append(run.models.digest_of(run.models.read(path, phase.role)))
     return "+".join(digests)
-
-
-def _stored_matrices(run: Run, teacher_name: str, distiller: FSPDistiller) -> tuple[Stream, float]:
-    """Returns stage 1's stream of stored matrices, and the seconds that this process spent on computing them.
-
-    Those of a shuffled teacher are the permuted ones of the unshuffled teacher.
-    """
-    config, models = run.config, run.models
-    if not config.fsp_shuffle:
-        return stored_entries_stream(run, STAGE1, distiller, teacher_name)
-    with run.strategy.scope():
-        unshuffled = make_distiller(config, models.frozen(teacher_name), models.initial_student())
-    assert isinstance(unshuffled, FSPDistiller)
-    order = shuffled_entries(distiller, models.get(teacher_name), config.seed)
-    return stored_entries_stream(run, STAGE1, unshuffled, teacher_name, order)
 
 
 def _phase_fit(run: Run, phase: Phase) -> PhaseFit:

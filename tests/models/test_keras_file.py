@@ -183,17 +183,8 @@ def test_other_archive_members_are_refused(write, members):
     refuse(path, "contains .*'config.json', .*'config.json', expected")
 
 
-def test_decompression_bombs_are_refused(write):
-    zeros = bytes(2**26 + 2**21)
-    refuse(
-        write(packing=zipfile.ZIP_DEFLATED, model__weights__h5=zeros), "unpacks [0-9,]+ bytes to 69,2[0-9,]+, too many"
-    )
-    refuse(write(packing=zipfile.ZIP_DEFLATED, config__json=zeros), "unpacks [0-9,]+ bytes to 69,2[0-9,]+, too many")
+def test_configuration_of_huge_depth_is_refused(write):
     refuse(write(config__json=b"[" * 100_000), INVALID)
-    path = write()
-    with path.open("r+b") as file:
-        file.truncate(2**31 + 1)  # sparse
-    refuse(path, "has 2,147,483,649 bytes, more than the limit")
 
 
 def hdf5(members, change: Callable[[h5py.File], None]) -> bytes:
@@ -219,8 +210,6 @@ def replace(kind: str, secret: pathlib.Path) -> Callable[[h5py.File], None]:
             layout = h5py.VirtualLayout((2, 3), "f4")
             layout[:] = h5py.VirtualSource(str(secret), "x", (2, 3))
             file.create_virtual_dataset(name, layout)
-        elif kind == "packed":
-            file.create_dataset(name, (2**14, 2**14), "f4", chunks=(2**10, 2**10), compression="gzip")
         elif kind == "more than 64 bits count":
             file.create_dataset(name, (2**32, 2**32), "f4", chunks=(1, 1))
         else:
@@ -229,17 +218,23 @@ def replace(kind: str, secret: pathlib.Path) -> Callable[[h5py.File], None]:
     return change
 
 
-@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual", "strings of any length"])
-def test_weights_outside_the_file_are_refused(write, members, tmp_path, kind):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(
+            "external link",
+            "soft link",
+            "external storage",
+            "virtual",
+            "strings of any length",
+            "more than 64 bits count",
+        )
+    ],
+)
+def test_weights_that_are_not_arrays_in_the_file_are_refused(write, members, tmp_path, kind):
     with h5py.File(tmp_path / "secret", "w") as secret:
         secret["x"] = np.ones((2, 3), np.float32)
     refuse(write(model__weights__h5=hdf5(members, replace(kind, tmp_path / "secret"))), INVALID)
-
-
-@pytest.mark.parametrize("kind", ["packed", "more than 64 bits count"])
-def test_weights_larger_than_their_file_are_refused(write, members, tmp_path, kind):
-    weights = hdf5(members, replace(kind, tmp_path / "secret"))
-    refuse(write(model__weights__h5=weights), "declares [0-9,]+ bytes of weights but has [0-9,]+; recreate it")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

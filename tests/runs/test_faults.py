@@ -227,7 +227,7 @@ def write_tfds_set(folder: pathlib.Path) -> pathlib.Path:
 
 DATA_FAULTS = {
     "truncated file, read from disk": ("corrupt", 0),
-    "truncated file, read into memory": ("a file is damaged", None),
+    "truncated file, read into memory": ("a data file is corrupt", None),
     "deleted file, read from disk": ("no such file or folder any more", 0),
 }
 
