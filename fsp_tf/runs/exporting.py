@@ -62,8 +62,9 @@ def provenance(run: Run) -> dict[str, Any]:
     """
     known: dict[str, Any] = dict.fromkeys(("command", "trained_on", "method", "teacher"))
     if run.folder.has_finished(STAGE2):
-        method, start = run.config.method, run.folder.result["config"].get("trained_student")
+        method: str | None = run.config.method
         if method != "kd" and not run.folder.record_of(STAGE1):
+            start = run.folder.result["config"].get("trained_student")
             method = f"{method}, stage 2 from {start}" if start else None
         held_out = f", {run.config.holdout} images held out" if run.config.holdout else ""
         has_few = run.config.labeled_split or run.config.labeled_images

@@ -63,9 +63,8 @@ def image_set(name: str, data, classes: tuple[str, ...], needs_labels: bool = Tr
         pixels = images
     else:
         pixels = _rounded(name, np.split(images, range(ROUNDED_AT_ONCE, len(images), ROUNDED_AT_ONCE)))
-    if not needs_labels:
-        return ImageSet(f"memory/{name}", classes, pixels.shape[1:], len(pixels), pixels, labels)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= len(classes):
+    is_valid = np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0 and labels.max() < len(classes)
+    if needs_labels and not is_valid:
         raise UserError(
             f"{name} must have integer labels from 0 to {len(classes) - 1}, got {labels.dtype} "
             f"{np.unique(labels)[:20]}."

@@ -161,5 +161,6 @@ def _split_cpu(num_virtual_devices: int) -> None:
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) < num_virtual_devices:
             raise UserError(
-                f"--num_virtual_devices={num_virtual_devices}: TensorFlow is already in use; start a new process."
+                f"--num_virtual_devices={num_virtual_devices}: TensorFlow is already in use; start a new process, and "
+                "in Python call tf.config.set_logical_device_configuration before the first model."
             ) from error
