@@ -3,8 +3,8 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --json=fast.json
   python -m benchmarks.cost_figure --recipes=fast.json --reports=docs/results/table3/report.json --out=cost.svg
 
-The cost of a distilled student includes its teacher; that of a teacher that `recipe_search --teacher` named is in the
-`result.json` beside it.
+The cost of a student with a teacher includes the teacher's. For a teacher that `recipe_search --teacher` named, it is in
+the `result.json` beside it.
 """
 
 import json
@@ -25,9 +25,16 @@ TABLE_3 = {  # the rows whose cost a model has; the last has its accuracy
     "student from scratch": ("alone",),
     "student distilled": ("teacher", "student"),
 }
+OF_VARIANTS = {  # of `recipe_search`
+    "student from scratch": "student from scratch",
+    "as teacher and distilled student": "student from scratch",
+    "student distilled": "student distilled",
+    "soft targets": "soft targets alone",
+}
 MARKS: dict[str, dict[str, Any]] = {
     "student from scratch": {"color": COLORS[1], "marker": "s"},
     "student distilled": {"color": COLORS[0], "marker": "o"},
+    "soft targets alone": {"color": COLORS[2], "marker": "D"},
 }
 
 
@@ -72,11 +79,11 @@ def of_recipe(path: str) -> list[dict]:
     recipe = json.loads(pathlib.Path(path).read_text())
     (*_, name) = (line for line in recipe["settings"]["recipe"] if line.startswith("--experiment="))
     teacher, points = recipe["settings"]["teacher"], []
-    for model in TABLE_3:
-        rows = [row for row in recipe["rows"] if row["variant"] == model]
+    for variant, model in OF_VARIANTS.items():
+        rows = [row for row in recipe["rows"] if row["variant"] == variant]
         if rows:
             cost = rows[0]["multiply_adds"]
-            if teacher and model == "student distilled":
+            if teacher and model != "student from scratch":
                 record = json.loads(pathlib.Path(teacher).with_name("result.json").read_text())
                 cost += record["phases"]["teacher"]["multiply_adds"]
             scores = describe([row["accuracy"] for row in rows])
@@ -95,12 +102,14 @@ def draw(points: list[dict]) -> Figure:
             key=lambda point: point["cost"],
         )
         line = [[point[name] for point in schedules] for name in ("cost", "mean")]
-        axes.plot(*line, color=mark["color"], linestyle=":")
+        if schedules:
+            axes.plot(*line, color=mark["color"], linestyle=":")
         for point in own:
             is_recipe = point["recipe"] != "the paper" and point not in schedules
-            look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": 11 if is_recipe else 6}
+            size = 11 if is_recipe and model in TABLE_3 else 6
+            look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": size}
             axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
-            if is_recipe:
+            if is_recipe and model in TABLE_3:
                 right = model == "student from scratch"  # of the point, otherwise left: both have similar accuracies
                 place = {"xytext": (10 if right else -10, 4), "ha": "left" if right else "right"}
                 at = point["cost"], point["mean"]
@@ -113,7 +122,7 @@ def draw(points: list[dict]) -> Figure:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(
-        "multiply-adds of the training, in 10¹²; those of a distilled student include its teacher\n"
+        "multiply-adds of the training, in 10¹²; with a teacher, they include its own\n"
         "bars: 95 % intervals over seeds, where there are several; small ones lie within the marker"
     )
     axes.set_ylabel("test accuracy, %")
