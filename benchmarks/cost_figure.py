@@ -3,8 +3,8 @@
   python -m benchmarks.recipe_search --data_dir=~/tensorflow_datasets --run_dir=fast --test --json=fast.json
   python -m benchmarks.cost_figure --recipes=fast.json --reports=docs/results/table3/report.json --out=cost.svg
 
-The cost of a student with a teacher includes the teacher's. For a teacher that `recipe_search --teacher` named, it is in
-the `result.json` beside it.
+The cost of a student with a teacher includes the teacher's. For a teacher that `recipe_search --teacher` named, it is
+in the `result.json` beside it.
 """
 
 import json
