@@ -68,7 +68,7 @@ class Worker:
                 self._process.kill()
 
     def take_turn(self, num_steps: int) -> dict[str, float]:
-        """Runs `num_steps` steps; returns `seconds_per_step`, `processor_seconds_per_step` and `loss`."""
+        """Runs `num_steps` steps; returns `seconds_per_step` and `loss`."""
         with contextlib.suppress(BrokenPipeError):  # _read_answer reports a process that has ended
             self._stdin.write(f"{num_steps}\n")
             self._stdin.flush()
@@ -89,21 +89,18 @@ class Worker:
         raise UserError(f"the worker {self.name} exited with code {code}: {lines[-1] if lines else 'no message'}")
 
 
-def take_turns(
-    workers: list[Worker], num_rounds: int, num_steps: int, measure: str = "seconds_per_step"
-) -> list[Round]:
-    """Returns each round's `measure` by worker name.
+def take_turns(workers: list[Worker], num_rounds: int, num_steps: int) -> list[Round]:
+    """Returns each round's seconds per step by worker name.
 
     Args:
         workers: Processes that have finished their warm-up.
         num_rounds: Turns per worker.
         num_steps: Steps per turn.
-        measure: A key of what `Worker.take_turn` returns.
     """
     rounds = []
     for number in range(num_rounds):
         order = workers if number % 2 == 0 else workers[::-1]
-        rounds.append({worker.name: worker.take_turn(num_steps)[measure] for worker in order})
+        rounds.append({worker.name: worker.take_turn(num_steps)["seconds_per_step"] for worker in order})
     return rounds
 
 
@@ -137,7 +134,7 @@ class StepTimer:
         self.commands, self.report = commands, report
         self.info: dict = {}
         self.num_steps = self.steps_left = WARM_UP_STEPS
-        self.start: tuple[float, float] | None = None
+        self.start: float | None = None
 
     def step_done(self, loss: float) -> bool:
         """Returns whether the loop should run another step.
@@ -150,22 +147,18 @@ class StepTimer:
         self.steps_left -= 1
         if self.steps_left:
             return True
-        seconds, processor_seconds = time.perf_counter(), time.process_time()
+        now = time.perf_counter()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}")
         if self.start is None:
             self.report({"ready": True, **self.info})
         else:
-            times = {
-                "seconds_per_step": (seconds - self.start[0]) / self.num_steps,
-                "processor_seconds_per_step": (processor_seconds - self.start[1]) / self.num_steps,
-            }
-            self.report({**times, "loss": loss})
+            self.report({"seconds_per_step": (now - self.start) / self.num_steps, "loss": loss})
         line = self.commands.readline()
         if not line.strip():
             return False
         self.num_steps = self.steps_left = int(line)
-        self.start = time.perf_counter(), time.process_time()
+        self.start = time.perf_counter()
         return True
 
 

@@ -1,6 +1,5 @@
 """Training speed: ours, the same networks in stock Keras and in PyTorch (if installed), and the machine's peak.
 
-  python -m benchmarks.training --quick
   python -m benchmarks.training --json=training.json
 
 Every contender is measured in float32, and in bfloat16 where the hardware computes it. Each is a process of about 1 GB
@@ -23,13 +22,13 @@ from benchmarks.training_summary import MATRIX_PRODUCT, MATRIX_SIDE, summarize, 
 from fsp_tf.config import command_line
 from fsp_tf.system.errors import UserError
 
+NUM_STEPS = 4  # of a round
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 
 
 def define_flags() -> None:
     """Defines this command's flags."""
-    flags.DEFINE_bool("quick", False, "Run 5 rounds of 2 steps instead of 15 of 4.")
-    flags.DEFINE_integer("rounds", None, "Number of rounds; overrides --quick.", lower_bound=1)
+    flags.DEFINE_integer("rounds", 15, "Number of rounds.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the figures to.")
     flags.DEFINE_list("contenders", [], f"Some of {', '.join(BY_NAME)}. Default: all that can run here.")
     flags.DEFINE_integer("batch_size", 128, "Images per step.", lower_bound=1)
@@ -37,7 +36,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("width_multiplier", 1, "Multiplier of the channels.", lower_bound=1)
     flags.DEFINE_integer("image_size", 32, "Side of the images in pixels, a multiple of 8.", lower_bound=8)
     flags.DEFINE_enum("worker", None, (*BY_NAME, MATRIX_PRODUCT), "Run as this contender's worker process.")
-    flags.DEFINE_bool("deterministic", False, "With --worker: use deterministic TensorFlow kernels only.")
 
 
 def main(arguments: list[str]) -> None:
@@ -61,21 +59,20 @@ def workload_from_flags() -> Workload:
 def measure() -> dict:
     """Starts the contenders, gives them their turns and ends them; returns what the JSON file holds."""
     workload, chosen = workload_from_flags(), chosen_contenders()
-    num_rounds, num_steps = (5, 2) if flags.FLAGS.quick else (15, 4)
-    num_rounds = flags.FLAGS.rounds or num_rounds
+    num_rounds = flags.FLAGS.rounds
     with contextlib.ExitStack() as stack:
         peak = stack.enter_context(start_worker(MATRIX_PRODUCT, workload))
         contenders = chosen or runnable_contenders(peak.info["has_bfloat16"])
         workers = [peak, *(stack.enter_context(start_worker(one.name, workload)) for one in contenders)]
-        print(f"measuring {num_rounds} rounds of {num_steps} steps", flush=True)
-        rounds = take_turns(workers, num_rounds, num_steps)
+        print(f"measuring {num_rounds} rounds of {NUM_STEPS} steps", flush=True)
+        rounds = take_turns(workers, num_rounds, NUM_STEPS)
         memory_bytes = {worker.name: worker.finish()["peak_memory_bytes"] for worker in workers}
     return {
         "device": peak.info["device"],
         "versions": command.versions(),
         **dataclasses.asdict(workload),
         "rounds": num_rounds,
-        "steps_per_round": num_steps,
+        "steps_per_round": NUM_STEPS,
         **summarize(rounds, memory_bytes, workload),
     }
 
@@ -138,7 +135,6 @@ def run_contender(timer: StepTimer) -> dict | None:
     from fsp_tf.runs import environment
 
     if contender:
-        environment.compute_deterministically(flags.FLAGS.deterministic)
         return keras_training.run(contender, timer, workload)
     extensions = {"amx_bf16", "avx512_bf16"} & set(environment.processor("flags").split())
     has_bfloat16 = bool(extensions) or environment.resolve_precision("auto") == "mixed_bfloat16"  # the latter on GPUs

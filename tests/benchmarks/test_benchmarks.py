@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from benchmarks import contenders, determinism, replicas, serving, training
+from benchmarks import contenders, replicas, serving, training
 from benchmarks.command import versions
 from benchmarks.contenders import CONTENDERS, Workload
 from benchmarks.interleaved_timing import WARM_UP_STEPS, StepTimer, Worker, median_ratio, take_turns
@@ -23,7 +23,7 @@ KEYS = {
     *("interquartile_seconds", "peak_memory_bytes", "flops_per_second"),
 }
 ENTRY_POINTS = (
-    *("training", "serving", "determinism", "replicas", "custom_models"),
+    *("training", "serving", "replicas", "custom_models"),
     *("architecture_pairs", "recipe_search"),
 )
 # A worker that does no work: it logs the beginning and the end of each turn in a common file.
@@ -34,7 +34,7 @@ print(json.dumps({"ready": True, "has_bfloat16": False}), flush=True)
 for line in sys.stdin:
     print(name, "begins", int(line), file=log, flush=True)
     print(name, "ends", file=log, flush=True)
-    print(json.dumps({"seconds_per_step": seconds, "processor_seconds_per_step": 2 * seconds}), flush=True)
+    print(json.dumps({"seconds_per_step": seconds}), flush=True)
 print(json.dumps({"peak_memory_bytes": 1000}), flush=True)
 """
 
@@ -160,7 +160,6 @@ def test_step_timer_counts_steps_and_waits():
     assert reports[0] == {"ready": True, "device": "abacus"}
     assert [report["loss"] for report in reports[1:]] == [0.5, 0.5]
     assert all(report["seconds_per_step"] >= 0.01 for report in reports[1:])
-    assert all(0 <= report["processor_seconds_per_step"] < report["seconds_per_step"] for report in reports[1:])
 
 
 def test_nan_loss_raises():
@@ -179,7 +178,7 @@ def test_workers_take_turns_one_at_a_time_in_alternating_order(tmp_path):
     ):
         assert first.info == {"ready": True, "has_bfloat16": False}
         rounds = take_turns([first, second], 3, 4)
-        assert take_turns([first], 1, 4, "processor_seconds_per_step") == [{"a": 0.5}]
+        assert take_turns([first], 1, 4) == [{"a": 0.25}]
         assert [worker.finish() for worker in (first, second)] == [{"peak_memory_bytes": 1000}] * 2
     assert rounds == [{"a": 0.25, "b": 0.5}] * 3
     order = [line for name in "abbaaba" for line in (f"{name} begins 4", f"{name} ends")]
@@ -263,15 +262,7 @@ def test_runtimes_load_the_latest_version(tmp_path):
     assert paths["keras"] == tmp_path / "student.keras" and paths["unfolded"] == reference / "unfolded"
 
 
-# --- Determinism and replicas.
-
-
-def test_table_of_determinism_has_a_line_per_phase_and_kernels():
-    row = {"processor_seconds_per_step": 0.5, "different_weights": 2}
-    found = {phase: dict.fromkeys(determinism.KERNELS, row) for phase in determinism.CONTENDERS}
-    lines = determinism.table(found).splitlines()
-    assert len(lines) == 5 and len(set(map(len, lines))) == 1
-    assert lines[-1].split() == ["stage", "1", "default", "0.500", "2"]
+# --- Replicas.
 
 
 def test_table_of_replicas_shows_accuracies_and_the_killed_worker():
@@ -341,11 +332,3 @@ def test_small_measurement_of_training(tmp_path):
     ratios = {name for name, value in measured["ratios"].items() if value is not None}
     assert ratios == {"plain_vs_keras_bfloat16", "plain_bfloat16_vs_float32"}
     assert finished.stdout.endswith(f"{training.format_report(measured)}\n")
-
-
-@pytest.mark.long
-def test_small_measurement_of_determinism():
-    finished = run("benchmarks.determinism", "--processes=2", "--depth=8", "--batch_size=4")
-    assert finished.returncode == 0, finished.stderr
-    rows = [line.split() for line in finished.stdout.splitlines() if "deterministic" in line]
-    assert [row[-1] for row in rows] == ["1", "1"]  # two processes, the same weights
