@@ -149,5 +149,8 @@ def to_half_precision(entries: np.ndarray, title: str) -> np.ndarray:
     error = np.sum(np.square(entries - half.astype(np.float32)))
     if not error <= LARGEST_ROUNDING * np.sum(np.square(entries)):
         problem = "underflow" if np.isfinite(half).all() else "overflow"
-        raise UserError(f"The teacher's {title} {problem} in half precision: do not store them.")
+        raise UserError(
+            f"The teacher's {title} {problem} in half precision: do not store them (--fsp_store_views=0, "
+            "--kd_store_views=0)."
+        )
     return half
