@@ -31,7 +31,6 @@ SEARCH: dict[str, dict[str, tuple[str, ...]]] = {  # by question: the flags of e
     },
     "one choice more": {
         "FSP by Adam": ("--stage1_optimizer=adam", "--stage1_learning_rates=0.01"),
-        "FSP in stage 2 too, with a falling weight": ("--stage2_fsp_weights=1,0", *LIVE),
         "label smoothing 0.1": ("--label_smoothing=0.1",),
         "averaged weights": ("--ema=0.999",),
     },

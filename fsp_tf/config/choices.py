@@ -57,11 +57,6 @@ class Config(Run, Machine, Schedules, Method, Models, Data):
         return "cross_entropy" if self.method == "fsp" else "kd"
 
     @property
-    def keeps_fsp(self) -> bool:
-        """Whether stage 2 also has the FSP loss."""
-        return any(self.stage2_fsp_weights)
-
-    @property
     def learns_from_source(self) -> bool:
         """Whether stage 1's teacher is the source teacher, not fine-tuned.
 

@@ -158,8 +158,3 @@ class Method:
         "Number of augmented views per image whose teacher logits are computed once and read in stage 2; 0 runs the "
         "teacher at every step.",
     )
-    stage2_fsp_weights: tuple[float, ...] = option(
-        (0.0, 0.0),
-        "Factors of the FSP loss in stage 2 at its first and last step, linear between them, with lambda 1; 0,0 uses "
-        "no FSP loss in stage 2.",
-    )

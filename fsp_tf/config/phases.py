@@ -59,7 +59,7 @@ class Phase:
 
 def _stage2_models(config: "Config") -> tuple[str, ...]:
     student = () if config.method == "kd" else (STAGE1.model,)
-    return student + ((TEACHER.model,) if config.stage2_loss == "kd" or config.keeps_fsp else ())
+    return student + ((TEACHER.model,) if config.stage2_loss == "kd" else ())
 
 
 def _phase(name: str, role: str, **others) -> Phase:
@@ -100,7 +100,7 @@ STAGE2 = _phase(
     title="student distilled",
     few_labels=True,
     starts_from=_stage2_models,
-    runs_teacher=lambda config: config.keeps_fsp or (config.stage2_loss == "kd" and not config.kd_store_views),
+    runs_teacher=lambda config: config.stage2_loss == "kd" and not config.kd_store_views,
     stores="logits",
     store_views=lambda config: config.kd_store_views,
 )

@@ -16,7 +16,7 @@ AT_LEAST_0 = (
 AT_LEAST_1 = ("width_multiplier", "batch_size", "num_virtual_devices", "checkpoint_steps", "log_steps", "crop_pixels")
 LEARNING_RATES = tuple(f"{schedule}_learning_rates" for schedule in phases.SCHEDULES)
 BOUNDS = (  # fields, what they must be, and its check for every number of a list
-    ((*AT_LEAST_0, "kd_weights", "stage2_fsp_weights"), "at least 0", lambda number: 0 <= number < math.inf),
+    ((*AT_LEAST_0, "kd_weights"), "at least 0", lambda number: 0 <= number < math.inf),
     (AT_LEAST_1, "at least 1", lambda number: number >= 1),
     (("image_size",), "at least 8 pixels", lambda number: number >= 8),
     (("kd_temperature", *LEARNING_RATES), "above 0", lambda number: 0 < number < math.inf),
@@ -114,18 +114,11 @@ def _model_problems(config) -> Iterator[str]:
 
 
 def _method_problems(config) -> Iterator[str]:
-    for name in ("kd_weights", "stage2_fsp_weights"):
-        if len(getattr(config, name)) != 2:
-            yield f"--{name} must be two numbers, got {written(getattr(config, name))!r}."
+    if len(config.kd_weights) != 2:
+        yield f"--kd_weights must be two numbers, got {written(config.kd_weights)!r}."
     parse_pairs(config.fsp_pairs)
-    if config.keeps_fsp and (config.fsp_shuffle or config.fsp_teacher_statistics == "batch"):
-        yield "--stage2_fsp_weights cannot be combined with --fsp_shuffle or --fsp_teacher_statistics=batch."
-    if config.keeps_fsp and config.learns_from_source:
-        yield "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source."
     if config.kd_store_views and config.stage2_loss != "kd":
         yield f"--kd_store_views needs --stage2_loss=kd, got --stage2_loss={config.stage2_loss}."
-    if config.kd_store_views and config.keeps_fsp:
-        yield "--kd_store_views cannot be combined with --stage2_fsp_weights, for which the teacher runs at every step."
     if config.kd_form == "mix" and max(config.kd_weights) > 1:
         yield f"--kd_weights must be at most 1 with --kd_form=mix, got {written(config.kd_weights)}."
     if config.method == "kd" and config.stage2_loss != "kd":
@@ -136,7 +129,6 @@ def _method_problems(config) -> Iterator[str]:
         yield "Custom models need --method=fsp or kd, got --method=fitnet."
     uses_batch = config.fsp_teacher_statistics == "batch"
     options = {"fsp_store_views": config.fsp_store_views, "fsp_shuffle": config.fsp_shuffle}
-    options |= {"stage2_fsp_weights": config.keeps_fsp}
     for option, is_used in (options | {"fsp_teacher_statistics=batch": uses_batch}).items():
         if is_used and config.method != "fsp":
             yield f"--{option} needs --method=fsp, got --method={config.method}."

@@ -4,7 +4,6 @@ import keras
 import tensorflow as tf
 
 from fsp_tf.distillation.classifier import label_loss, validate
-from fsp_tf.distillation.distiller import FSPDistiller
 from fsp_tf.distillation.pairs import ModelGraph
 from fsp_tf.distillation.replicated_model import ReplicatedModel
 
@@ -40,8 +39,6 @@ class SoftTargetDistiller(ReplicatedModel):
     weights[1] at the last one, t = num_steps - 1. t is the optimizer's number of updates, so a resumed run continues
     the schedule. The teacher runs in inference mode and does not change. Each model runs once per step.
 
-    With `fsp`, the loss of stage 1 is added with a factor that changes linearly from fsp_weights[0] to fsp_weights[1].
-
     Args:
         teacher: A functional Keras model with a head or layer `logits`.
         student: The same; trained in place.
@@ -50,8 +47,6 @@ class SoftTargetDistiller(ReplicatedModel):
         weights: lambda at the first and at the last step; the paper's are 4 and 1.
         form: `sum` or `mix`.
         label_smoothing: See `label_loss`.
-        fsp: The distiller of the same models whose FSP loss is added.
-        fsp_weights: Factors of that loss at the first and at the last step.
         stored: Whether the batches contain the teacher's logits, so that the teacher does not run.
 
     Example:
@@ -70,19 +65,15 @@ class SoftTargetDistiller(ReplicatedModel):
         *,
         form: str = "sum",
         label_smoothing: float = 0.0,
-        fsp: FSPDistiller | None = None,
-        fsp_weights: tuple[float, float] = (0.0, 0.0),
         stored: bool = False,
     ):
         """Raises ValueError for values that are not allowed, or if the models have different classes."""
         super().__init__(name="soft_target_distiller")
-        if stored and fsp:
-            raise ValueError("stored logits cannot be combined with fsp, which needs the teacher's features.")
         if form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
         if num_steps < 1 or temperature <= 0:
             raise ValueError(f"num_steps and temperature must be positive, got {num_steps} and {temperature}.")
-        teacher_graph, student_graph = fsp.graphs if fsp else (ModelGraph(teacher), ModelGraph(student))
+        teacher_graph, student_graph = ModelGraph(teacher), ModelGraph(student)
         teacher_logits, student_logits = teacher_graph["logits"], student_graph["logits"]
         if teacher_logits.shape[-1] != student_logits.shape[-1]:
             raise ValueError(
@@ -90,11 +81,10 @@ class SoftTargetDistiller(ReplicatedModel):
                 "targets need models of the same classes."
             )
         self.num_steps, self.temperature = num_steps, float(temperature)
-        self.soft_target_weights, self.fsp, self.fsp_weights = weights, fsp, fsp_weights
-        self.form, self.label_smoothing, self.stored = form, label_smoothing, stored
-        teacher_maps, student_maps = (fsp.teacher_features.outputs, fsp.trained.outputs) if fsp else ([], [])
-        self.teacher_outputs = teacher_graph.up_to([teacher_logits, *teacher_maps], "teacher_outputs")
-        self.trained = student_graph.up_to([student_logits, *student_maps], "student_outputs")
+        self.soft_target_weights, self.form = weights, form
+        self.label_smoothing, self.stored = label_smoothing, stored
+        self.teacher = teacher_graph.up_to([teacher_logits], "teacher_logits")
+        self.trained = student_graph.up_to([student_logits], "student_logits")
         self.entry_names, self.num_entries = ["logits"], teacher_logits.shape[-1]
         self.cross_entropy = keras.metrics.Mean("loss/cross_entropy")
         self.soft_targets = keras.metrics.Mean("loss/soft_targets")
@@ -102,19 +92,21 @@ class SoftTargetDistiller(ReplicatedModel):
 
     def call(self, inputs, training=None):
         """Returns the student's logits, (batch, classes)."""
-        return keras.tree.flatten(self.trained(inputs, training=training))[0]
+        (logits,) = keras.tree.flatten(self.trained(inputs, training=training))
+        return logits
 
     @property
     def metrics(self):
-        of_pairs = self.fsp.metrics[1:] if self.fsp else []
-        return [self.total, self.cross_entropy, self.soft_targets, self.accuracy, *of_pairs]
+        return [self.total, self.cross_entropy, self.soft_targets, self.accuracy]
 
     def teacher_entries(self, images) -> list[tf.Tensor]:
         """Returns what a `TeacherStore` stores of images: the logits, float32 (batch, classes)."""
-        return [tf.cast(keras.tree.flatten(self.teacher_outputs(images, training=False))[0], tf.float32)]
+        (logits,) = keras.tree.flatten(self.teacher(images, training=False))
+        return [tf.cast(logits, tf.float32)]
 
-    def _weight(self, first: float, last: float) -> tf.Tensor:
-        """Returns the weight of the current step, a float32 scalar."""
+    def _weight(self) -> tf.Tensor:
+        """Returns lambda of the current step, a float32 scalar."""
+        first, last = self.soft_target_weights
         progress = tf.minimum(tf.cast(self.optimizer.iterations, tf.float32) / max(self.num_steps - 1, 1), 1.0)
         return first + (last - first) * progress
 
@@ -129,28 +121,22 @@ class SoftTargetDistiller(ReplicatedModel):
             The means since the last reset, float32 scalars by name.
         """
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        teacher_maps: list[tf.Tensor] = []
         if self.stored:
             labels, teacher_logits = labels
         else:
-            teacher_logits, *teacher_maps = keras.tree.flatten(self.teacher_outputs(images, training=False))
-        weight, fsp_weight = self._weight(*self.soft_target_weights), self._weight(*self.fsp_weights)
+            (teacher_logits,) = self.teacher_entries(images)
+        weight = self._weight()
 
         def image_losses():
-            logits, *maps = keras.tree.flatten(self.trained(images, training=True))
-            logits = tf.cast(logits, tf.float32)
+            logits = tf.cast(self(images, training=True), tf.float32)
             hard = label_loss(labels, logits, self.label_smoothing)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
             self.cross_entropy.update_state(hard)
             self.soft_targets.update_state(soft)
             self.accuracy.update_state(labels, logits)
             if self.form == "sum":
-                loss = hard + weight * soft
-            else:
-                loss = (1.0 - weight) * hard + weight * self.temperature**2 * soft
-            if self.fsp:
-                loss += fsp_weight * self.fsp.image_losses(self.fsp.matrices(teacher_maps), maps)
-            return loss
+                return hard + weight * soft
+            return (1.0 - weight) * hard + weight * self.temperature**2 * soft
 
         return self.minimize(image_losses, sample_weight)
 

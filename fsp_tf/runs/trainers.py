@@ -1,6 +1,5 @@
 """The trainers of the phases: teachers, the student from scratch, stage 1 and stage 2."""
 
-import dataclasses
 import logging
 
 import keras
@@ -128,18 +127,15 @@ def _finish(run: Run, phase: Phase, model: keras.Model, record: dict) -> None:
 
 
 def _soft_target_distiller(config: Config, teacher: keras.Model, student: keras.Model, num_steps: int):
-    (first, last), (first_fsp, last_fsp) = config.kd_weights, config.stage2_fsp_weights
-    live = dataclasses.replace(config, fsp_store_views=0, fsp_weight=1.0)
+    first, last = config.kd_weights
     return SoftTargetDistiller(
         teacher,
         student,
         num_steps,
         config.kd_temperature,
-        (first, last) if config.stage2_loss == "kd" else (0.0, 0.0),
+        (first, last),
         form=config.kd_form,
         label_smoothing=config.label_smoothing,
-        fsp=make_distiller(live, teacher, student) if config.keeps_fsp else None,
-        fsp_weights=(first_fsp, last_fsp),
         stored=STAGE2.store_views(config) > 0,
     )
 

@@ -103,10 +103,6 @@ def test_baseline_has_the_schedule_of_stage_2():
         ({"method": "fitnet", "fsp_shuffle": True}, "--fsp_shuffle needs --method=fsp, got --method=fitnet"),
         ({"method": "fitnet", "fsp_teacher_statistics": "batch"}, "=batch needs --method=fsp, got --method=fitnet"),
         ({"kd_store_views": 1}, "--kd_store_views needs --stage2_loss=kd, got --stage2_loss=cross_entropy"),
-        (
-            {"kd_store_views": 1, "stage2_loss": "kd", "stage2_fsp_weights": (1.0, 0.0)},
-            "--kd_store_views cannot be combined with --stage2_fsp_weights",
-        ),
         ({"fsp_store_views": 1, "fsp_teacher_statistics": "batch"}, "=batch cannot be combined with --fsp_store_views"),
         ({"sync_batch_norm": True, "fsp_teacher_statistics": "batch"}, "cannot be combined with --sync_batch_norm"),
         ({"num_hints": 2}, "--num_hints must be 1 or 3, got 2"),
@@ -116,17 +112,7 @@ def test_baseline_has_the_schedule_of_stage_2():
         ),
         ({"kd_temperature": 0.0}, "--kd_temperature must be above 0"),
         ({"kd_weights": (1.0,)}, "--kd_weights must be two numbers"),
-        ({"stage2_fsp_weights": (1.0,)}, "--stage2_fsp_weights must be two numbers"),
-        (
-            {"stage2_fsp_weights": (1.0, 0.0), "method": "kd"},
-            "--stage2_fsp_weights needs --method=fsp, got --method=kd",
-        ),
-        ({"stage2_fsp_weights": (1.0, 0.0), "fsp_shuffle": True}, "cannot be combined with .*--fsp_shuffle"),
         ({"precision": "mixed_float16", "student": "a.keras"}, "does not apply to custom models: set the dtype policy"),
-        (
-            {"stage2_fsp_weights": (1.0, 0.0), "pipeline": "transfer", "source_dataset": "digits"},
-            "--stage2_fsp_weights in a transfer needs --transfer_teacher=fine_tuned, got source",
-        ),
         ({"kd_form": "mix"}, "--kd_weights must be at most 1 with --kd_form=mix, got 4.0,1.0"),
         ({"teacher_weight_decay": -1.0}, "--teacher_weight_decay must be at least 0, got -1.0"),
         ({"pipeline": "ensemble", "members": ("a.keras",)}, "needs at least two models, got 1"),

@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from fsp_tf.data.sources import prefetched
-from fsp_tf.distillation import FSPDistiller
 from fsp_tf.distillation.soft_targets import SoftTargetDistiller, soft_target_loss
 from fsp_tf.models import cifar_resnet
 from fsp_tf.training import make_optimizer, make_schedule
@@ -79,7 +78,7 @@ def test_lambda_falls_linearly(num_steps, step, expected):
     distiller = SoftTargetDistiller(linear_model(1), linear_model(2), num_steps)
     distiller.compile(keras.optimizers.SGD(0.0))
     distiller.optimizer.iterations.assign(step)
-    np.testing.assert_allclose(distiller._weight(4.0, 1.0), expected, rtol=1e-5)
+    np.testing.assert_allclose(distiller._weight(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("form", "smoothing"), [("sum", 0.0), ("sum", 0.3), ("mix", 0.3)])
@@ -170,31 +169,6 @@ def test_each_model_runs_once_per_step_and_the_teacher_does_not_change():
     graph = tf.function(distiller.train_step).get_concrete_function(data).graph
     convolutions = [operation.name for operation in graph.get_operations() if operation.type == "Conv2D"]
     assert len(convolutions) == 13 + 7
-
-
-def test_fsp_loss_of_stage1_is_added_with_a_linear_factor():
-    weights, shape, num_steps = (2.0, 1.0), (8, 8, 3), 3
-    images, labels = np.abs(random_normal(4, *shape)) * 100, random_labels(4)
-    teacher, student = cifar_resnet(14, NUM_CLASSES, shape), cifar_resnet(8, NUM_CLASSES, shape, seed=1)
-    fsp = FSPDistiller(teacher, student, weight=1.0)
-    distiller = SoftTargetDistiller(teacher, student, num_steps, weights=weights, fsp=fsp, fsp_weights=(8.0, 2.0))
-    distiller.compile(keras.optimizers.SGD(1e-3))
-    for step, factor in enumerate((8.0, 5.0, 2.0)):
-        matching = FSPDistiller(teacher, keras.models.clone_model(student), weight=1.0)
-        matching.compile(keras.optimizers.SGD(0.0))
-        matching.trained.set_weights(distiller.fsp.trained.get_weights())
-        expected = matching.train_on_batch(images, return_dict=True)
-        distiller.reset_metrics()
-        logs = distiller.train_on_batch(images, labels, return_dict=True)
-        soft_part = naive_weight(step, num_steps, *weights) * logs["loss/soft_targets"]
-        total = logs["loss/cross_entropy"] + soft_part + factor * expected["loss"]
-        np.testing.assert_allclose(logs["loss"], total, rtol=1e-4)
-        for name in expected.keys() - {"loss"}:
-            np.testing.assert_allclose(logs[name], expected[name], rtol=1e-4, err_msg=name)
-    data = (tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int64))
-    graph = tf.function(distiller.train_step).get_concrete_function(data).graph
-    convolutions = [operation.name for operation in graph.get_operations() if operation.type == "Conv2D"]
-    assert len(convolutions) == 13 + 7, "each model runs once"
 
 
 def test_invalid_arguments_raise():

@@ -65,8 +65,6 @@ def test_custom_model_is_distilled_saved_and_served(files, tmp_path):
 
 
 def test_unequal_widths_are_connected_in_stage_1_alone(files, tmp_path):
-    with pytest.raises(UserError, match="--stage2_fsp_weights needs paired layers of equal numbers of channels"):
-        run(tmp_path / "a", files, "narrow.keras", baseline=False, stage2_fsp_weights=(1.0, 0.0))
     record = run(tmp_path / "b", files, "narrow.keras", baseline=False)
     assert record["student_accuracy"] >= 0
     student = keras.saving.load_model(tmp_path / "b" / "student.keras", compile=False)

@@ -109,20 +109,12 @@ def test_run_interrupted_before_its_evaluation_resumes_bit_for_bit(baseline, tmp
     assert have_equal_weights(baseline / "baseline.keras", tmp_path / "baseline.keras")
 
 
-def test_stage2_keeps_the_fsp_loss_with_and_without_soft_targets(teacher, tmp_path):
-    shared = {"pipeline": "stage2", "teacher": teacher, "trained_student": teacher, "stage2_fsp_weights": (0.5, 0.5)}
+def test_stage2_weights_labels_and_soft_targets(teacher, tmp_path):
     mix = {"stage2_loss": "kd", "kd_form": "mix", "kd_weights": (0.9, 0.9), "kd_temperature": 2.0}
-    scalars = {}
-    for name, chosen in {"fsp": {}, "both": mix | {"fsp_store_views": 1}}.items():
-        train(tmp_path / name, **shared, **chosen)
-        scalars[name] = result(tmp_path / name)["phases"]["stage2"]["scalars"]
-    fsp, both = (
-        0.5 * sum(value for key, value in each.items() if key.startswith("relative_error/"))
-        for each in scalars.values()
-    )
-    assert scalars["fsp"]["loss"] == pytest.approx(scalars["fsp"]["loss/cross_entropy"] + fsp, rel=1e-4)
-    hard, soft = (scalars["both"][f"loss/{name}"] for name in ("cross_entropy", "soft_targets"))
-    assert scalars["both"]["loss"] == pytest.approx(0.1 * hard + 0.9 * 2.0**2 * soft + both, rel=1e-4)
+    train(tmp_path, pipeline="stage2", teacher=teacher, trained_student=teacher, **mix)
+    scalars = result(tmp_path)["phases"]["stage2"]["scalars"]
+    hard, soft = (scalars[f"loss/{name}"] for name in ("cross_entropy", "soft_targets"))
+    assert scalars["loss"] == pytest.approx(0.1 * hard + 0.9 * 2.0**2 * soft, rel=1e-4)
 
 
 def test_stored_logits_train_like_the_live_teacher(teacher, tmp_path):
