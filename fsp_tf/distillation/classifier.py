@@ -69,12 +69,12 @@ class Classifier(ReplicatedModel):
         """
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 
-        def image_losses():
-            logits = tf.cast(self(images, training=True)["logits"], tf.float32)
+        def image_losses(heads):
+            logits = tf.cast(heads["logits"], tf.float32)
             self.accuracy.update_state(labels, logits)
             return label_loss(labels, logits, self.label_smoothing)
 
-        return self.minimize(image_losses, sample_weight)
+        return self.minimize(images, image_losses, sample_weight)
 
     def test_step(self, data):
         """Returns `loss`, the cross entropy, and `logits_accuracy` of a batch as `train_step` takes it."""

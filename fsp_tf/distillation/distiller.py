@@ -1,5 +1,6 @@
 """Stage-1 training by FSP matching (Algorithm 1)."""
 
+import functools
 import re
 
 import keras
@@ -119,9 +120,7 @@ class FSPDistiller(ReplicatedModel):
             teacher_matrices = unflatten_matrices(labels[1], self.matrix_shapes)
         else:
             teacher_matrices = self.matrices(self.teacher_features(images, training=False))
-        return self.minimize(
-            lambda: self.image_losses(teacher_matrices, self.trained(images, training=True)), sample_weight
-        )
+        return self.minimize(images, functools.partial(self.image_losses, teacher_matrices), sample_weight)
 
     def matrices(self, maps: list[tf.Tensor]) -> list[tf.Tensor]:
         """Returns the FSP matrix of each pair from the outputs of `teacher_features` or `trained`."""

@@ -117,13 +117,13 @@ class HintDistiller(ReplicatedModel):
         images, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         hints = keras.tree.flatten(self.teacher_features(images, training=False))
 
-        def image_losses():
-            guided_maps = self(images, training=True)
-            losses = [hint_loss(hint, guided) for hint, guided in zip(hints, guided_maps, strict=True)]
+        def image_losses(guided_maps):
+            pairs = zip(hints, keras.tree.flatten(guided_maps), strict=True)
+            losses = [hint_loss(hint, guided) for hint, guided in pairs]
             for i, (hint, loss) in enumerate(zip(hints, losses, strict=True)):
                 norm = squared_norm(hint)
                 self.losses_per_hint[i].update_state(loss)
                 self.relative_errors[i].update_state(tf.math.divide_no_nan(2.0 * loss, norm), sample_weight=norm)
             return tf.add_n(losses)
 
-        return self.minimize(image_losses, sample_weight)
+        return self.minimize(images, image_losses, sample_weight)

@@ -16,7 +16,7 @@ class ReplicatedModel(keras.Model):
     A subclass avoids both: its constructor builds everything, and its `train_step` returns what `minimize` returns,
     which is the same on every replica.
 
-    A subclass sets `trained`, the model whose weights are trained. Its optimizer is built before `fit`. Its metrics, of
+    A subclass sets `trained`, the model whose weights are trained. Its metrics, of
     which `total` is the mean loss, are sums, or quotients of sums, over images; after a step each of R replicas holds
     1/R of each sum.
     """
@@ -49,23 +49,26 @@ class ReplicatedModel(keras.Model):
         statistics = [weight for weight in self.trained.non_trainable_weights if "float" in weight.dtype]
         self.optimizer.build(self.trained.trainable_variables + (statistics if optimizer.use_ema else []))
 
-    def minimize(self, image_losses: Callable[[], tf.Tensor], sample_weight=None) -> dict[str, tf.Tensor]:
+    def minimize(self, images, image_losses: Callable[[Any], tf.Tensor], sample_weight=None) -> dict[str, tf.Tensor]:
         """Takes one step of the optimizer on the trained weights.
 
             loss = 1/N sum_x l(x) + regularization losses of the trained model
 
         Args:
-            image_losses: Runs the trained model and returns each image's loss, float32 (batch of this replica,). It may
-                also update the other metrics.
+            images: The trained model's input.
+            image_losses: Returns each image's loss, float32 (batch of this replica,), from the outputs of the trained
+                model. It may also update the other metrics.
             sample_weight: Factors of the images' losses, float (batch of this replica,) or (batch, 1), if any.
         Returns:
             Every metric by name; see `global_results`.
         """
         with tf.GradientTape() as tape:
-            losses = image_losses()
+            outputs = self.trained(images, training=True)
+            # Read before any communication, at which another replica would call the model and refill `losses`.
+            regularization = tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in self.trained.losses)])
+            losses = image_losses(outputs)
             if sample_weight is not None:
                 losses *= tf.reshape(tf.cast(sample_weight, losses.dtype), [-1])
-            regularization = tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in self.trained.losses)])
             # Gradients of all replicas are added up, so each replica contributes its part of the mean.
             mean = (tf.reduce_mean(losses) + regularization) / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(mean)
@@ -98,7 +101,10 @@ class ReplicatedModel(keras.Model):
         return [strategy.num_replicas_in_sync * value.numpy() for value in own]
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Does nothing: the constructor has built everything."""
+        """Builds the optimizer; the constructor has built everything else."""
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.build_optimizer()
 
     def make_train_function(self, force=False):
         """Makes Keras's training function; on several replicas, one that logs the first local replica's results."""

@@ -127,8 +127,9 @@ class SoftTargetDistiller(ReplicatedModel):
             (teacher_logits,) = self.teacher_entries(images)
         weight = self._weight()
 
-        def image_losses():
-            logits = tf.cast(self(images, training=True), tf.float32)
+        def image_losses(outputs):
+            (logits,) = keras.tree.flatten(outputs)
+            logits = tf.cast(logits, tf.float32)
             hard = label_loss(labels, logits, self.label_smoothing)
             soft = soft_target_loss(teacher_logits, logits, self.temperature)
             self.cross_entropy.update_state(hard)
@@ -138,7 +139,7 @@ class SoftTargetDistiller(ReplicatedModel):
                 return hard + weight * soft
             return (1.0 - weight) * hard + weight * self.temperature**2 * soft
 
-        return self.minimize(image_losses, sample_weight)
+        return self.minimize(images, image_losses, sample_weight)
 
     def test_step(self, data):
         """Returns `loss`, the cross entropy, and `logits_accuracy` of `(images, labels)` or with sample weights."""

@@ -45,6 +45,7 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
     run.images.check(phases)
     if run.config.teacher and run.config.pipeline in (DISTILL, TRANSFER):
         _refuse_another_teacher(run)
+    _refuse_own_files(run, phases)
     if path := run.models.given_student_path:
         _refuse_another_student(run, phases, run.models.digest_of(run.models.read(path, STUDENT_ROLE)))
     if run.config.holdout and run.config.teacher and run.config.application is None:
@@ -63,6 +64,16 @@ def check_inputs(run: Run, phases: list[Phase]) -> None:
             check_stage1(run, found[0])
         if phase is STAGE2 and STAGE1.model in phase.starts_from(run.config) and STAGE1.model not in trained_here:
             run.models.student_after_stage1()
+
+
+def _refuse_own_files(run: Run, phases: list[Phase]) -> None:
+    """Raises UserError if a flag names a file that the run writes or deletes."""
+    written = {row.model for phase in phases for row in (phase, *dependents(phase, run.config))}
+    paths = {run.models.own_path(name).resolve() for name in written}
+    for flag in ("teacher", "student", "trained_student"):
+        named = getattr(run.config, flag)
+        if named and pathlib.Path(named).expanduser().resolve() in paths:
+            raise UserError(f"--{flag}={named} is a file that this run writes: copy it, or use another --run_dir.")
 
 
 def check_stage1(run: Run, teacher: keras.Model | None = None) -> None:

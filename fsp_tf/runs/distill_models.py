@@ -123,7 +123,7 @@ def _checked_callbacks(given) -> list[keras.callbacks.Callback]:
     callbacks = [given] if isinstance(given, keras.callbacks.Callback) else list(given or ())
     for callback in callbacks:
         saves = isinstance(callback, keras.callbacks.ModelCheckpoint) and not callback.save_weights_only
-        if saves or isinstance(callback, keras.callbacks.LearningRateScheduler):
+        if saves or isinstance(callback, keras.callbacks.LearningRateScheduler | keras.callbacks.BackupAndRestore):
             raise UserError(
                 f"callbacks must not contain {type(callback).__name__}: the run saves its models and checkpoints, and "
                 "its learning rates are choices."

@@ -227,7 +227,6 @@ def test_fit_traces_the_step_once():
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
     traces, train_step = [], distiller.train_step
     distiller.train_step = lambda data: (traces.append(None), train_step(data))[1]
-    distiller.optimizer.build(distiller.trained.trainable_variables)
     distiller.fit(random_normal(12, *IMAGE_SHAPE), batch_size=4, epochs=3, verbose=0)
     assert len(traces) == 1
 
@@ -247,7 +246,6 @@ def train(strategy: tf.distribute.Strategy, stage: str, normalizes: bool, **opti
         teacher = small_model(1, normalizes=normalizes)
         model = FSPDistiller(teacher, student, PAIRS, weight=1.0) if is_fsp else Classifier(student)
         model.compile(optimizer)
-        model.optimizer.build(model.trained.trainable_variables if is_fsp else student.trainable_variables)
     stream = prefetched(tf.data.Dataset.from_tensor_slices((images, labels)).batch(8, drop_remainder=True))
     logs = StepLogs()
     model.fit(stream, verbose=0, callbacks=[logs])
@@ -330,6 +328,23 @@ def test_activity_regularizers_work_in_mixed_precision():
     distiller = FSPDistiller(keras.models.clone_model(student), student, [("a", "b")])
     distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
     assert np.isfinite(distiller.fit(random_normal(4, *IMAGE_SHAPE), verbose=0).history["loss"]).all()
+
+
+def test_activity_regularizers_act_on_every_replica():
+    pixels, weights = random_normal(8, *IMAGE_SHAPE), []
+    pixels[4:] *= 3.0
+    for strategy in (tf.distribute.get_strategy(), make_strategy(num_virtual_devices=2)):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            images = keras.Input(IMAGE_SHAPE)
+            layers = [keras.layers.Conv2D(4, 3, activity_regularizer="l2", name=name) for name in "ab"]
+            student = keras.Model(images, layers[1](layers[0](images)))
+            distiller = FSPDistiller(keras.models.clone_model(student), student, [("a", "b")], weight=1e-9)
+            distiller.compile(keras.optimizers.SGD(LEARNING_RATE))
+        distiller.fit(pixels, batch_size=8, verbose=0)
+        weights.append(student.get_weights())
+    for expected, got in zip(*weights, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_regularizers_of_the_student_act_in_stage1():

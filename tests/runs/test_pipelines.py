@@ -236,6 +236,19 @@ def test_files_named_by_flags_are_used(finished, tmp_path):
     assert card["teacher"] == {"model": "ResNet-8", "accuracy": None}
 
 
+def test_models_that_the_run_would_overwrite_are_refused(finished, tmp_path):
+    again, mine = shutil.copytree(finished, tmp_path / "again"), tmp_path / "mine"
+    mine.mkdir()
+    shutil.copy(finished / "teacher.keras", mine)
+    with pytest.raises(UserError, match=r"--trained_student=.*student\.keras is a file that this run writes"):
+        start = str(again / "student.keras")
+        runs.run_pipeline(tiny(again, pipeline="stage2", trained_student=start, resume=False))
+    with pytest.raises(UserError, match=r"--teacher=.*teacher\.keras is a file that this run writes"):
+        runs.run_pipeline(tiny(mine, pipeline="teacher", teacher=str(mine / "teacher.keras")))
+    for path in (again / "student.keras", mine / "teacher.keras"):
+        assert path.read_bytes() == (finished / path.name).read_bytes()
+
+
 def test_model_that_does_not_fit_is_refused_before_it_is_saved(tmp_path):
     cifar_resnet(8, 7, (32, 32, 1), fused=False).save(tmp_path / "seven.keras")
     with pytest.raises(UserError, match=r"The teacher in .*seven\.keras has 7 classes and the data set 10"):
