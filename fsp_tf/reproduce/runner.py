@@ -11,7 +11,8 @@ import keras
 
 from fsp_tf import runs
 from fsp_tf.config.phases import STAGE1
-from fsp_tf.models import load_keras_file
+from fsp_tf.models import as_classifier, load_keras_file
+from fsp_tf.models.keras_graph import structure
 from fsp_tf.reproduce.units import Unit
 from fsp_tf.runs import Run, checks
 from fsp_tf.runs.run_models import weights_digest
@@ -114,7 +115,8 @@ def _refuse_changed_models(units: list[Unit]) -> None:
         record = finished_record(unit)
         if record and all(path.exists() for path in paths):
             known = record["phases"][unit.phase.name]["made_from"] if unit.phase else record["members_of_ensemble"]
-            now = [_digest(path, path.stat().st_mtime_ns) for path in paths]
+            is_custom = unit.phase is not None and unit.config.has_custom_models
+            now = [_digest(path, path.stat().st_mtime_ns, is_custom) for path in paths]
             if known not in (now, "+".join(now)):
                 raise UserError(
                     f"{unit.id} was trained from a different model than {' and '.join(unit.inputs)}: pass the "
@@ -123,6 +125,7 @@ def _refuse_changed_models(units: list[Unit]) -> None:
 
 
 @functools.cache
-def _digest(path: pathlib.Path, modified: int) -> str:
-    """Returns the digest of a file's model, cached until the file is modified."""
-    return weights_digest(load_keras_file(path, "The model"))
+def _digest(path: pathlib.Path, modified: int, is_custom: bool) -> str:
+    """Returns the digest of a file's model as a run records it, cached until the file is modified."""
+    model = load_keras_file(path, "The model")
+    return weights_digest(model, structure(as_classifier(model, path)) if is_custom else "")
