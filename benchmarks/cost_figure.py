@@ -27,6 +27,7 @@ TABLE_3 = {  # the rows whose cost a model has; the last has its accuracy
 }
 OF_VARIANTS = {  # of `recipe_search`
     "student from scratch": "student from scratch",
+    "as the distilled student": "student from scratch",
     "as teacher and distilled student": "student from scratch",
     "student distilled": "student distilled",
     "soft targets": "soft targets alone",
@@ -104,14 +105,16 @@ def draw(points: list[dict]) -> Figure:
         line = [[point[name] for point in schedules] for name in ("cost", "mean")]
         if schedules:
             axes.plot(*line, color=mark["color"], linestyle=":")
+        named: set[str] = set()  # recipes whose first point has their name
         for point in own:
             is_recipe = point["recipe"] != "the paper" and point not in schedules
             size = 11 if is_recipe and model in TABLE_3 else 6
             look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": size}
             axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
-            if is_recipe and model in TABLE_3:
+            if is_recipe and model in TABLE_3 and point["recipe"] not in named:
+                named.add(point["recipe"])
                 right = model == "student from scratch"  # of the point, otherwise left: both have similar accuracies
-                place = {"xytext": (10 if right else -10, 4), "ha": "left" if right else "right"}
+                place = {"xytext": (10, -9) if right else (-10, 4), "ha": "left" if right else "right"}
                 at = point["cost"], point["mean"]
                 axes.annotate(point["recipe"], at, color=mark["color"], textcoords="offset points", **place)
     handles = [Line2D([], [], linestyle="", label=model, **mark) for model, mark in MARKS.items()]
