@@ -107,11 +107,10 @@ def draw(points: list[dict]) -> Figure:
             axes.plot(*line, color=mark["color"], linestyle=":")
         named: set[str] = set()  # recipes whose first point has their name
         for point in own:
-            is_recipe = point["recipe"] != "the paper" and point not in schedules
-            size = 11 if is_recipe and model in TABLE_3 else 6
-            look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": size}
+            is_large = point["recipe"] != "the paper" and point not in schedules and model in TABLE_3  # of a recipe
+            look = PAPER_MARK if point["recipe"] == "the paper" else mark | {"markersize": 11 if is_large else 6}
             axes.errorbar(point["cost"], point["mean"], yerr=point["half_width"] or 0, linestyle="", capsize=3, **look)
-            if is_recipe and model in TABLE_3 and point["recipe"] not in named:
+            if is_large and point["recipe"] not in named:
                 named.add(point["recipe"])
                 right = model == "student from scratch"  # of the point, otherwise left: both have similar accuracies
                 place = {"xytext": (10, -9) if right else (-10, 4), "ha": "left" if right else "right"}
