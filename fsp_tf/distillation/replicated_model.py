@@ -16,9 +16,8 @@ class ReplicatedModel(keras.Model):
     A subclass avoids both: its constructor builds everything, and its `train_step` returns what `minimize` returns,
     which is the same on every replica.
 
-    A subclass sets `trained`, the model whose weights are trained. Its metrics, of
-    which `total` is the mean loss, are sums, or quotients of sums, over images; after a step each of R replicas holds
-    1/R of each sum.
+    A subclass sets `trained`, the model whose weights are trained. Its metrics, of which `total` is the mean loss, are
+    sums, or quotients of sums, over images; after a step each of R replicas holds 1/R of each sum.
     """
 
     train_function: Callable | None = None
